@@ -1,0 +1,153 @@
+//! What a request costs when everything is ready: an instance of a guest that does nothing, its call and its end, from
+//! one artifact in memory, on one thread and on two. Each part is timed apart, so that it shows whose time it is: the
+//! host's (the guest's WASI state) or the engine's.
+//!
+//! `cargo bench --workspace --bench warm [-- [--rounds N] [ENGINE]...]`
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use remuda_engine::{Artifact, Module, Registry};
+use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Outcome};
+
+const THREADS: [usize; 2] = [1, 2];
+
+fn main() {
+    let (rounds, names) = arguments();
+    let registry = Registry::default();
+    let module = noop();
+    println!("\n## Instantiate, call and drop noop.wasm: microseconds, {rounds} rounds a thread\n");
+    println!("| engine | threads | p50 | p99 | instantiate p50 | call p50 | output and drop p50 |");
+    println!("|---|---:|---:|---:|---:|---:|---:|");
+    for known in registry.able(&module).filter(|known| known.automatic) {
+        if !names.is_empty() && !names.iter().any(|name| name == known.id.as_str()) {
+            continue;
+        }
+        let artifact = registry.open(known.id).and_then(|engine| engine.compile(&module)).expect("the engine starts");
+        for threads in THREADS {
+            report(known.id.as_str(), threads, &on_threads(threads, rounds, |rounds| rounds_of(&artifact, rounds)));
+        }
+    }
+    if names.is_empty() {
+        host_parts(rounds);
+    }
+}
+
+/// A round's parts: instantiate, call, output and drop.
+type Parts = [Duration; 3];
+
+fn rounds_of(artifact: &Arc<dyn Artifact>, rounds: usize) -> Vec<Parts> {
+    let (context, limits) = (context(), GuestLimits::default());
+    let round = |_| {
+        let begun = Instant::now();
+        let interrupt = Interrupt::new();
+        let instance = Arc::clone(artifact).instantiate(&context, &limits, &interrupt);
+        let mut instance = instance.unwrap_or_else(|error| panic!("{error}"));
+        let instantiated = Instant::now();
+        let called = instance.call(&Entry::Command).expect("the engine does its part");
+        let returned = Instant::now();
+        assert_eq!(called.outcome, Outcome::Returned);
+        let output = instance.into_output();
+        let ended = Instant::now();
+        assert!(output.stdout.is_empty());
+        [instantiated - begun, returned - instantiated, ended - returned]
+    };
+    (0..rounds / 10).map(round).for_each(drop);
+    (0..rounds).map(round).collect()
+}
+
+/// As the host makes it: a name, an environment, nothing to read.
+fn context() -> GuestContext {
+    GuestContext {
+        args: vec!["noop".into()],
+        env: vec![("REQUEST_METHOD".into(), "GET".into()), ("PATH_INFO".into(), "/".into())],
+        ..GuestContext::default()
+    }
+}
+
+fn on_threads<T: Send>(threads: usize, rounds: usize, run: impl Fn(usize) -> Vec<T> + Sync) -> Vec<T> {
+    let barrier = Barrier::new(threads);
+    thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    run(rounds)
+                })
+            })
+            .collect();
+        handles.into_iter().flat_map(|handle| handle.join().expect("no round panics")).collect()
+    })
+}
+
+fn report(engine: &str, threads: usize, rounds: &[Parts]) {
+    let whole = rounds.iter().map(|parts| parts.iter().sum()).collect();
+    let (p50, p99) = percentiles(whole);
+    let [instantiate, call, end] =
+        [0, 1, 2].map(|part| percentiles(rounds.iter().map(|parts| parts[part]).collect()).0);
+    println!("| {engine} | {threads} | {p50:.2} | {p99:.2} | {instantiate:.2} | {call:.2} | {end:.2} |");
+}
+
+/// The median and the 99th percentile, in microseconds.
+fn percentiles(mut times: Vec<Duration>) -> (f64, f64) {
+    times.sort();
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    (us(times[times.len() / 2]), us(times[(times.len() * 99).div_ceil(100) - 1]))
+}
+
+/// The same for what the host does for every guest, whatever the engine, and for looking at the clock twice.
+fn host_parts(rounds: usize) {
+    println!("\n## The host's part: microseconds, {rounds} rounds a thread\n");
+    println!("| part | threads | p50 | p99 |\n|---|---:|---:|---:|");
+    for threads in THREADS {
+        part("clock", threads, rounds, || ());
+        part("interrupt", threads, rounds, || drop(Interrupt::new()));
+        part("interrupt with a listener", threads, rounds, || {
+            let interrupt = Interrupt::new();
+            drop(interrupt.listen(|| ()));
+        });
+        #[cfg(feature = "wasi")]
+        {
+            let context = context();
+            part("WASI state", threads, rounds, || {
+                let wasi = remuda_wasi::Wasi::new(&context, Interrupt::new()).expect("nothing is granted");
+                drop(wasi.into_output());
+            });
+        }
+    }
+}
+
+fn part(name: &str, threads: usize, rounds: usize, run: impl Fn() + Sync) {
+    let timed = |_| {
+        let begun = Instant::now();
+        run();
+        begun.elapsed()
+    };
+    let (p50, p99) = percentiles(on_threads(threads, rounds, |rounds| (0..rounds).map(timed).collect()));
+    println!("| {name} | {threads} | {p50:.2} | {p99:.2} |");
+}
+
+fn noop() -> Module {
+    let path = std::env::var_os("REMUDA_GUESTS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests"), PathBuf::from)
+        .join("noop/noop.wasm");
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Module::parse(bytes, &ModuleLimits::default()).expect("the guest is a module")
+}
+
+fn arguments() -> (usize, Vec<String>) {
+    let mut rounds = 20_000;
+    let mut names = Vec::new();
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    while let Some(arg) = args.next() {
+        if arg == "--rounds" {
+            rounds = args.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0).expect("--rounds takes a number");
+        } else {
+            names.push(arg);
+        }
+    }
+    (rounds, names)
+}

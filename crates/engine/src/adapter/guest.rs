@@ -1,0 +1,128 @@
+//! What every adapter for real WebAssembly keeps beside a running guest, and how it concludes.
+
+use remuda_model::{Cause, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Outcome, TrapKind};
+use remuda_wasi::{Import, Stop, Wasi};
+
+use crate::{EngineError, InstantiateError};
+
+/// A guest's state on the host's side.
+pub(crate) struct Guest {
+    pub(crate) wasi: Wasi,
+    pub(crate) budget: Budget,
+    interrupt: Interrupt,
+}
+
+impl Guest {
+    pub(crate) fn new(
+        context: &GuestContext,
+        limits: &GuestLimits,
+        interrupt: &Interrupt,
+    ) -> Result<Self, EngineError> {
+        Ok(Self {
+            wasi: Wasi::new(context, interrupt.clone()).map_err(|error| EngineError::Setup(error.to_string()))?,
+            budget: Budget {
+                memory_bytes_left: limits.memory_bytes_max,
+                table_elements_left: limits.table_elements_max,
+                refused: None,
+            },
+            interrupt: interrupt.clone(),
+        })
+    }
+
+    /// Carries out a WASI call on the guest's memory, which the caller finds where its engine keeps it.
+    pub(crate) fn call(&mut self, import: &Import, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
+        (import.call)(&mut self.wasi, memory, args)
+    }
+
+    /// Why the guest has to stop, if it has to.
+    pub(crate) fn stop_cause(&self) -> Option<Cause> {
+        self.interrupt.cause()
+    }
+
+    /// What a guest's end means, seen from outside.
+    pub(crate) fn conclude(&self, end: End) -> Outcome {
+        match end {
+            End::Returned => Outcome::Returned,
+            End::Stopped(Stop::Exit(code)) => Outcome::Exited { code },
+            End::Stopped(Stop::Interrupted(cause)) => Outcome::Interrupted { cause },
+            End::Stopped(Stop::OutputLimit) => Outcome::LimitExceeded { limit: Limit::Output },
+            End::Stopped(stop @ Stop::Failed(_)) => {
+                Outcome::Trapped { kind: TrapKind::HostCall, detail: stop.to_string() }
+            }
+            End::Trapped { kind, detail } => match (self.budget.refused, self.interrupt.cause()) {
+                // The interrupt's own trap looks like this one.
+                (_, Some(cause)) if kind == TrapKind::Unreachable => Outcome::Interrupted { cause },
+                // Most guests that are refused memory give up with a trap.
+                (Some(limit), _) => Outcome::LimitExceeded { limit },
+                (None, _) => Outcome::Trapped { kind, detail },
+            },
+            End::NotGranted(limit) => Outcome::LimitExceeded { limit },
+        }
+    }
+
+    /// The error for a guest that did not survive its own instantiation.
+    pub(crate) fn fail_to_start(self, end: End) -> InstantiateError {
+        let outcome = self.conclude(end);
+        InstantiateError::Guest { outcome, output: self.into_output() }
+    }
+
+    pub(crate) fn into_output(self) -> GuestOutput {
+        self.wasi.into_output()
+    }
+}
+
+/// How an engine says that a guest ended.
+pub(crate) enum End {
+    Returned,
+    Stopped(Stop),
+    Trapped { kind: TrapKind, detail: String },
+    NotGranted(Limit),
+}
+
+/// What a guest may still allocate.
+pub(crate) struct Budget {
+    memory_bytes_left: u64,
+    pub(crate) table_elements_left: u64,
+    pub(crate) refused: Option<Limit>,
+}
+
+impl Budget {
+    pub(crate) fn grant_memory(&mut self, current: usize, desired: usize) -> bool {
+        grant(&mut self.memory_bytes_left, current, desired, None, Limit::Memory, &mut self.refused)
+    }
+
+    /// Takes back what [`Self::grant_memory`] granted and the engine then did not use.
+    pub(crate) fn return_memory(&mut self, bytes: usize) {
+        self.memory_bytes_left += bytes as u64;
+    }
+
+    /// Takes back what [`Self::grant_table`] granted and the engine then did not use.
+    pub(crate) fn return_table(&mut self, elements: usize) {
+        self.table_elements_left += elements as u64;
+    }
+
+    /// `maximum` is the table's own: what exceeds it does not happen, and so costs nothing.
+    pub(crate) fn grant_table(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
+        grant(&mut self.table_elements_left, current, desired, maximum, Limit::Table, &mut self.refused)
+    }
+}
+
+fn grant(
+    left: &mut u64,
+    current: usize,
+    desired: usize,
+    maximum: Option<usize>,
+    limit: Limit,
+    refused: &mut Option<Limit>,
+) -> bool {
+    let more = desired.saturating_sub(current) as u64;
+    if more > *left {
+        *refused = Some(limit);
+        return false;
+    }
+    if maximum.is_some_and(|maximum| desired > maximum) {
+        return false;
+    }
+    *left -= more;
+    true
+}

@@ -1,0 +1,212 @@
+//! One file or folder for each engine, each behind a feature that bears the engine's id.
+//!
+//! All have the same shape: what it is ([`Known`]), how it starts, compile, load, instantiate, call, traps.
+
+#[cfg(feature = "wasi")]
+mod guest;
+#[cfg(feature = "mock")]
+mod mock;
+#[cfg(feature = "wasmer.singlepass")]
+pub(crate) mod wasmer;
+#[cfg(feature = "wasmi.lazy")]
+pub(crate) mod wasmi;
+#[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift"))]
+pub(crate) mod wasmtime;
+
+use remuda_model::EngineId;
+
+use crate::{Capabilities, Interruption, Known, Proposal, Proposals, Tier};
+
+/// Counts the changes to how adapters configure engines and rewrite modules; an artifact of another revision is
+/// compiled anew.
+pub(crate) const CONFIG_REVISION: u32 = 2;
+
+/// Every engine that Remuda knows of, in the order in which an unknown module tries them: the baseline compiler
+/// first, because its worst case is the mildest; then the optimizing one; then the interpreter.
+pub(crate) const KNOWN: &[Known] = &[WASMTIME_WINCH, WASMER_SINGLEPASS, WASMTIME_CRANELIFT, WASMI_LAZY, MOCK];
+
+const WASMTIME_WINCH: Known = Known {
+    id: EngineId::new("wasmtime.winch"),
+    summary: "Wasmtime with Winch, its one-pass compiler",
+    version: WASMTIME_VERSION,
+    capabilities: &Capabilities {
+        proposals: Proposals::BASE.with(&[
+            Proposal::TableGrow,
+            Proposal::Simd,
+            Proposal::ExtendedConst,
+            Proposal::MultiMemory,
+            Proposal::Memory64,
+            Proposal::CustomPageSizes,
+            Proposal::WideArithmetic,
+        ]),
+        tier: Tier::Baseline,
+        artifacts: true,
+        interruption: Interruption::Flag,
+    },
+    automatic: true,
+    #[cfg(feature = "wasmtime.winch")]
+    open: Some(wasmtime::open_winch),
+    #[cfg(not(feature = "wasmtime.winch"))]
+    open: None,
+};
+
+const WASMTIME_CRANELIFT: Known = Known {
+    id: EngineId::new("wasmtime.cranelift"),
+    summary: "Wasmtime with Cranelift, its optimizing compiler",
+    version: WASMTIME_VERSION,
+    capabilities: &Capabilities {
+        proposals: Proposals::BASE.with(&[
+            Proposal::Externref,
+            Proposal::TableGrow,
+            Proposal::Simd,
+            Proposal::ExtendedConst,
+            Proposal::RelaxedSimd,
+            Proposal::TailCall,
+            Proposal::MultiMemory,
+            Proposal::Memory64,
+            Proposal::FunctionReferences,
+            Proposal::Gc,
+            Proposal::Exceptions,
+            Proposal::CustomPageSizes,
+            Proposal::WideArithmetic,
+        ]),
+        tier: Tier::Optimizing,
+        artifacts: true,
+        interruption: Interruption::Flag,
+    },
+    automatic: true,
+    #[cfg(feature = "wasmtime.cranelift")]
+    open: Some(wasmtime::open_cranelift),
+    #[cfg(not(feature = "wasmtime.cranelift"))]
+    open: None,
+};
+
+const WASMER_SINGLEPASS: Known = Known {
+    id: EngineId::new("wasmer.singlepass"),
+    summary: "Wasmer with Singlepass, its one-pass compiler (Business Source License: no production use without a contract)",
+    version: WASMER_VERSION,
+    capabilities: &Capabilities {
+        proposals: Proposals::BASE.with(&[
+            Proposal::Externref,
+            Proposal::TableGrow,
+            Proposal::ExtendedConst,
+            Proposal::MultiMemory,
+        ]),
+        tier: Tier::Baseline,
+        artifacts: true,
+        interruption: Interruption::Flag,
+    },
+    automatic: true,
+    #[cfg(feature = "wasmer.singlepass")]
+    open: Some(wasmer::open),
+    #[cfg(not(feature = "wasmer.singlepass"))]
+    open: None,
+};
+
+const WASMI_LAZY: Known = Known {
+    id: EngineId::new("wasmi.lazy"),
+    summary: "Wasmi, an interpreter that translates a function when it is first called",
+    version: WASMI_VERSION,
+    capabilities: &Capabilities {
+        proposals: Proposals::BASE.with(&[
+            Proposal::Externref,
+            Proposal::Simd,
+            Proposal::ExtendedConst,
+            Proposal::RelaxedSimd,
+            Proposal::TailCall,
+            Proposal::MultiMemory,
+            Proposal::Memory64,
+            Proposal::CustomPageSizes,
+            Proposal::WideArithmetic,
+        ]),
+        tier: Tier::Interpreter,
+        artifacts: false,
+        interruption: Interruption::Fuel,
+    },
+    automatic: true,
+    #[cfg(feature = "wasmi.lazy")]
+    open: Some(wasmi::open),
+    #[cfg(not(feature = "wasmi.lazy"))]
+    open: None,
+};
+
+const MOCK: Known = Known {
+    id: EngineId::new("mock"),
+    summary: "answers what its arguments say and runs no WebAssembly, for exact tests",
+    version: env!("CARGO_PKG_VERSION"),
+    capabilities: &Capabilities {
+        proposals: Proposals::BASE,
+        tier: Tier::Interpreter,
+        artifacts: true,
+        interruption: Interruption::Cooperative,
+    },
+    automatic: false,
+    #[cfg(feature = "mock")]
+    open: Some(mock::open),
+    #[cfg(not(feature = "mock"))]
+    open: None,
+};
+
+/// As the workspace pins it; a test holds it against the lock file.
+const WASMTIME_VERSION: &str = "48.0.8";
+/// As the workspace pins it; a test holds it against the lock file.
+const WASMER_VERSION: &str = "7.4.2";
+/// As the lock file has it; a test holds it against that.
+const WASMI_VERSION: &str = "2.0.0";
+
+/// The CPU features that decide which machine code may run here, as a short stable text.
+pub(crate) fn cpu_features() -> &'static str {
+    static FEATURES: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+        let mut features = vec![std::env::consts::ARCH];
+        #[cfg(target_arch = "x86_64")]
+        {
+            macro_rules! detect {
+                ($($name:tt),*) => {
+                    $(if std::arch::is_x86_feature_detected!($name) { features.push($name); })*
+                };
+            }
+            detect!(
+                "sse3",
+                "ssse3",
+                "sse4.1",
+                "sse4.2",
+                "popcnt",
+                "avx",
+                "avx2",
+                "fma",
+                "bmi1",
+                "bmi2",
+                "lzcnt",
+                "avx512f",
+                "avx512dq",
+                "avx512vl",
+                "avx512bitalg",
+                "avx512vbmi",
+                "cmpxchg16b"
+            );
+        }
+        features.join("+")
+    });
+    &FEATURES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_those_of_the_lock_file() {
+        let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock")).unwrap();
+        for (name, version) in [("wasmtime", WASMTIME_VERSION), ("wasmer", WASMER_VERSION), ("wasmi", WASMI_VERSION)] {
+            let entry = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+            assert!(lock.contains(&entry), "Cargo.lock has another version of {name} than {version}");
+        }
+    }
+
+    #[test]
+    fn ids_are_unique() {
+        for (i, known) in KNOWN.iter().enumerate() {
+            assert!(KNOWN[..i].iter().all(|other| other.id != known.id), "{}", known.id);
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! Wasmer with Singlepass.
+//!
+//! Guests are stopped by a flag in a global that their rewritten code reads ([`crate::instrument`]). Wasmer has a way
+//! of its own, a signal that redirects the guest's thread; it may arrive while that thread holds a lock in Wasmer or
+//! the allocator, on the guest's stack, and then nobody gives the lock back.
+//!
+//! Machine code belongs to a Wasmer engine, which frees it when it is dropped and not before: so each module has an
+//! engine of its own.
+
+mod frame;
+mod limits;
+
+use std::num::NonZero;
+use std::os::unix::fs::FileExt as _;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use remuda_model::{
+    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, Outcome, TrapKind, Value,
+};
+use remuda_wasi::{IMPORTS, Import, Stop, Type};
+use wasmer::sys::{CompilerConfig as _, EngineBuilder, Features, NativeEngineExt as _, Singlepass};
+use wasmer::{
+    AsStoreMut as _, Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, InstantiationError, LinkError,
+    Memory, RuntimeError, Store, StoreObjects,
+};
+use wasmer_vm::{TrapCode, VMGlobalDefinition};
+
+use self::frame::FrameRules;
+use self::limits::{Limits, SharedGuest};
+use super::guest::{End, Guest};
+use crate::instrument::instrument_with_global;
+use crate::{
+    Artifact, Called, Capabilities, Engine, EngineError, Instance, InstantiateError, Module, Proposal, StoredArtifact,
+    start,
+};
+
+const ID: EngineId = super::WASMER_SINGLEPASS.id;
+
+/// Code for which it pays to start threads that compile it.
+const PARALLEL_CODE_BYTES_MIN: u64 = 256 << 10;
+/// Threads that compile one module.
+const COMPILE_THREADS_MAX: usize = 8;
+
+#[expect(clippy::unnecessary_wraps, reason = "every adapter opens like this")]
+pub(super) fn open() -> Result<Arc<dyn Engine>, EngineError> {
+    Ok(Arc::new(WasmerEngine))
+}
+
+/// A Wasmer engine for one module, with the adapter's configuration.
+pub(crate) fn configured(code_bytes: u64) -> wasmer::Engine {
+    let has = |proposal| super::WASMER_SINGLEPASS.capabilities.proposals.contains(proposal);
+    let mut features = Features::none();
+    features
+        .multi_value(true)
+        .bulk_memory(true)
+        .reference_types(true)
+        .extended_const(has(Proposal::ExtendedConst))
+        .multi_memory(has(Proposal::MultiMemory))
+        .simd(has(Proposal::Simd))
+        .tail_call(has(Proposal::TailCall));
+    let mut compiler = Singlepass::new();
+    compiler
+        // An ELF image, which loads several times as fast as the other format.
+        .experimental_artifact(true)
+        // No other engine pays for this either.
+        .canonicalize_nans(false)
+        .num_threads(compile_threads(code_bytes));
+    compiler.push_middleware(Arc::new(FrameRules::default()));
+    EngineBuilder::new(compiler).set_features(Some(features)).engine().into()
+}
+
+fn compile_threads(code_bytes: u64) -> NonZero<usize> {
+    if code_bytes < PARALLEL_CODE_BYTES_MIN {
+        return NonZero::<usize>::MIN;
+    }
+    let processors = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    processors.min(NonZero::new(COMPILE_THREADS_MAX).unwrap_or(NonZero::<usize>::MIN))
+}
+
+struct WasmerEngine;
+
+impl Engine for WasmerEngine {
+    fn id(&self) -> EngineId {
+        ID
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        super::WASMER_SINGLEPASS.capabilities
+    }
+
+    fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+        let failed = |reason: String| EngineError::Compile { engine: ID, reason };
+        let bytes = rewritten(module).map_err(failed)?;
+        let _making = CODE.read().unwrap_or_else(PoisonError::into_inner);
+        let engine = configured(module.stats().code_bytes);
+        let compiled = wasmer::Module::new(&engine, bytes).map_err(|error| failed(error.to_string()))?;
+        Ok(Arc::new(WasmerArtifact::new(engine, compiled, module.has_start()).map_err(failed)?))
+    }
+
+    fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
+        let failed = |reason: String| EngineError::Load { engine: ID, reason };
+        let mut bytes = vec![0; stored.artifact_bytes()];
+        stored.file().and_then(|file| file.read_exact_at(&mut bytes, 0)).map_err(|error| failed(error.to_string()))?;
+        let _making = CODE.read().unwrap_or_else(PoisonError::into_inner);
+        let engine: wasmer::Engine = EngineBuilder::headless().engine().into();
+        // SAFETY: whoever made the `StoredArtifact` vouched that its bytes are what `serialize` below gave.
+        let loaded =
+            unsafe { wasmer::Module::deserialize(&engine, bytes) }.map_err(|error| failed(error.to_string()))?;
+        Ok(Arc::new(WasmerArtifact::new(engine, loaded, module.has_start()).map_err(failed)?))
+    }
+}
+
+/// Wasmer keeps one table of all machine code in the process, by address, and an artifact that is dropped gives its
+/// addresses back before it leaves that table: a new one may then be entered at the same place, and the table breaks
+/// for good. So nobody makes machine code (a shared hold) while any is dropped (an exclusive one).
+static CODE: RwLock<()> = RwLock::new(());
+
+/// The fields' order is the order in which they are dropped: a module must not outlive its engine.
+struct Code {
+    module: wasmer::Module,
+    engine: wasmer::Engine,
+}
+
+struct WasmerArtifact {
+    /// `None` only while it is dropped.
+    code: Option<Code>,
+    /// In the module's order, which is how Wasmer takes them.
+    imports: Vec<&'static Import>,
+    has_start: bool,
+    memory_bytes: u64,
+}
+
+impl WasmerArtifact {
+    fn new(engine: wasmer::Engine, module: wasmer::Module, has_start: bool) -> Result<Self, String> {
+        let find = |name: &str| IMPORTS.iter().find(|import| import.name == name);
+        let imports = module
+            .imports()
+            .map(|import| find(import.name()).ok_or_else(|| format!("it imports {}", import.name())))
+            .collect::<Result<_, _>>()?;
+        let extents = module.sys_artifact().and_then(wasmer::sys::Artifact::finished_function_extents);
+        let code_bytes: usize = extents.iter().flatten().map(|(_, extent)| extent.length).sum();
+        // Mapped, and once more in the image that it came from.
+        Ok(Self { code: Some(Code { module, engine }), imports, has_start, memory_bytes: 2 * code_bytes as u64 })
+    }
+}
+
+impl WasmerArtifact {
+    fn code(&self) -> &Code {
+        self.code.as_ref().expect("an artifact has its code until it is dropped")
+    }
+}
+
+impl Drop for WasmerArtifact {
+    fn drop(&mut self) {
+        let _dropping = CODE.write().unwrap_or_else(PoisonError::into_inner);
+        self.code = None;
+    }
+}
+
+impl Artifact for WasmerArtifact {
+    fn serialize(&self) -> Result<Option<Vec<u8>>, EngineError> {
+        match self.code().module.serialize() {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(error) => Err(internal(&error)),
+        }
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    fn instantiate(
+        self: Arc<Self>,
+        context: &GuestContext,
+        limits: &GuestLimits,
+        interrupt: &Interrupt,
+    ) -> Result<Box<dyn Instance>, InstantiateError> {
+        let guest = Arc::new(Mutex::new(Guest::new(context, limits, interrupt)?));
+        // Limits are tunables, and a copy of an engine has tunables of its own.
+        let mut engine = self.code().engine.clone();
+        engine.set_tunables(Limits::new(Arc::clone(&guest)));
+        let mut store = Store::new(engine);
+        let env = FunctionEnv::new(&mut store, State { guest: Arc::clone(&guest), memory: None });
+        let imports: Vec<Extern> = self.imports.iter().map(|import| link(&mut store, &env, import).into()).collect();
+        let instance = match wasmer::Instance::new_by_index(&mut store, &self.code().module, &imports) {
+            Ok(instance) => instance,
+            Err(error) => {
+                let end = end_of_instantiation(&error);
+                drop(store);
+                return Err(fail_to_start(guest, end, &error));
+            }
+        };
+        env.as_mut(&mut store).memory = instance.exports.get_memory("memory").ok().cloned();
+        let globals = Globals::of(&mut store).ok_or_else(|| internal(&"its globals are missing"))?;
+        globals.left.set(limits::table_elements_left(&guest));
+        let flag = globals.flag;
+        let mut instance = WasmerInstance {
+            listener: interrupt.listen(move || flag.set(1)),
+            instance,
+            globals,
+            store,
+            guest,
+            artifact: Arc::clone(&self),
+        };
+        if self.has_start
+            && let Err(error) = instance.call_function(start::EXPORT, &[], &mut Vec::new())
+        {
+            let end = end_of(&error);
+            return Err(fail_to_start(instance.into_guest(), end, &error));
+        }
+        Ok(Box::new(instance))
+    }
+}
+
+fn fail_to_start(guest: SharedGuest, end: Option<End>, error: &impl ToString) -> InstantiateError {
+    let guest = sole_owner(guest);
+    match end.or(guest.budget.refused.map(End::NotGranted)) {
+        Some(end) => guest.fail_to_start(end),
+        None => internal(error).into(),
+    }
+}
+
+/// Takes the guest out, once the store that shared it is gone.
+fn sole_owner(guest: SharedGuest) -> Guest {
+    Arc::into_inner(guest)
+        .expect("a store takes everything with it that was made for it")
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+fn internal(error: &impl ToString) -> EngineError {
+    EngineError::Internal { engine: ID, reason: error.to_string() }
+}
+
+/// What a WASI call needs.
+struct State {
+    guest: SharedGuest,
+    /// The exported memory.
+    memory: Option<Memory>,
+}
+
+fn link(store: &mut Store, env: &FunctionEnv<State>, import: &'static Import) -> Function {
+    let value_type = |ty: &Type| match ty {
+        Type::I32 => wasmer::Type::I32,
+        Type::I64 => wasmer::Type::I64,
+    };
+    let params: Vec<_> = import.params.iter().map(value_type).collect();
+    let results: Vec<_> = import.result.iter().map(value_type).collect();
+    Function::new_with_env(store, env, FunctionType::new(params, results), move |env, values| {
+        let mut args = [0; 9];
+        let args = &mut args[..values.len()];
+        for (arg, value) in args.iter_mut().zip(values) {
+            *arg = match value {
+                wasmer::Value::I32(n) => n.cast_unsigned().into(),
+                wasmer::Value::I64(n) => n.cast_unsigned(),
+                _ => unreachable!("WASI has no other types"),
+            };
+        }
+        let errno = call_wasi(env, import, args).map_err(|stop| RuntimeError::user(Box::new(stop)))?;
+        Ok(import.result.map(|_| wasmer::Value::I32(errno)).into_iter().collect())
+    })
+}
+
+fn call_wasi(mut env: FunctionEnvMut<'_, State>, import: &Import, args: &[u64]) -> Result<i32, Stop> {
+    let (state, store) = env.data_and_store_mut();
+    let view = state.memory.as_ref().map(|memory| memory.view(&store));
+    let bytes = match &view {
+        // SAFETY: the store is lent to this call, so that no code of the guest runs and its memory does not grow until
+        // the call is done; and no other thread has the memory, because shared ones are not accepted.
+        Some(view) => unsafe { view.data_unchecked_mut() },
+        None => &mut [],
+    };
+    limits::lock(&state.guest).call(import, bytes, args)
+}
+
+/// The globals that were added to a module, where the host can reach them.
+#[derive(Clone, Copy)]
+struct Globals {
+    flag: Cell,
+    left: Cell,
+    refused: Cell,
+}
+
+/// An `i32` of the guest's, read and written by its machine code and by the host.
+#[derive(Clone, Copy)]
+struct Cell(NonNull<VMGlobalDefinition>);
+
+// SAFETY: a cell is only reached by atomic operations, and whoever holds one goes before the store: see
+// `WasmerInstance`.
+unsafe impl Send for Cell {}
+
+impl Globals {
+    /// The last ones of the only instance in `store`, in the order in which they were added.
+    fn of(store: &mut Store) -> Option<Self> {
+        let StoreObjects::Sys(objects) = store.objects_mut();
+        let added = frame::ADDED_GLOBALS as usize + 1;
+        let all: Vec<_> = objects.iter_globals().map(|global| Cell(global.vmglobal())).collect();
+        let first = all.len().checked_sub(added)?;
+        Some(Self {
+            flag: all[first],
+            left: all[first + 1 + frame::LEFT as usize],
+            refused: all[first + 1 + frame::REFUSED as usize],
+        })
+    }
+}
+
+impl Cell {
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: a global's definition lies in its instance, which the store keeps where it is until it is dropped;
+        // no `Cell` outlives the store. It is 16 bytes, aligned as much, and starts with the low half of the value.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr().cast()) }
+    }
+
+    fn set(self, value: u32) {
+        self.word().store(value, Ordering::Release);
+    }
+
+    fn get(self) -> u32 {
+        self.word().load(Ordering::Acquire)
+    }
+}
+
+/// The fields' order is the order in which they are dropped: nobody may set the flag of a store that is gone, and the
+/// code is the artifact's.
+struct WasmerInstance {
+    listener: Listener,
+    instance: wasmer::Instance,
+    globals: Globals,
+    store: Store,
+    guest: SharedGuest,
+    artifact: Arc<WasmerArtifact>,
+}
+
+// SAFETY: only raw pointers keep a store from being sent, and what they point at is its own, on the heap. Wasmer ties a
+// store to a thread while a call is running in it, and a call borrows the instance. The listener's copy of the flag is
+// covered by `Cell`.
+unsafe impl Send for WasmerInstance {}
+
+impl Instance for WasmerInstance {
+    fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
+        let mut values = Vec::new();
+        let result = match entry {
+            Entry::Command => self.call_function("_start", &[], &mut values),
+            Entry::Export { name, args } => {
+                self.call_initialize().and_then(|()| self.call_function(name, args, &mut values))
+            }
+        };
+        let end = match result {
+            Ok(()) => End::Returned,
+            Err(error) => end_of(&error).ok_or_else(|| internal(&error))?,
+        };
+        let guest = limits::lock(&self.guest);
+        let outcome = guest.conclude(end);
+        if outcome != Outcome::Returned {
+            values.clear();
+        }
+        Ok(Called { outcome, values, refused_growth: guest.budget.refused.is_some() })
+    }
+
+    fn into_output(self: Box<Self>) -> GuestOutput {
+        sole_owner(self.into_guest()).into_output()
+    }
+}
+
+impl WasmerInstance {
+    fn call_initialize(&mut self) -> Result<(), RuntimeError> {
+        match self.instance.exports.get_function("_initialize") {
+            Ok(_) => self.call_function("_initialize", &[], &mut Vec::new()),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn call_function(&mut self, name: &str, args: &[Value], values: &mut Vec<Value>) -> Result<(), RuntimeError> {
+        let function = self
+            .instance
+            .exports
+            .get_function(name)
+            .map_err(|error| RuntimeError::new(format!("{name:?}: {error}")))?;
+        let params: Vec<_> = args.iter().copied().map(to_val).collect();
+        let result = function.call(&mut self.store, &params);
+        if self.globals.refused.get() != 0 {
+            limits::lock(&self.guest).budget.refused.get_or_insert(Limit::Table);
+        }
+        values.extend(result?.iter().filter_map(from_val));
+        Ok(())
+    }
+
+    fn into_guest(self) -> SharedGuest {
+        let Self { listener, instance, globals: _, store, guest, artifact } = self;
+        drop(listener);
+        drop(instance);
+        drop(store);
+        drop(artifact);
+        guest
+    }
+}
+
+fn to_val(value: Value) -> wasmer::Value {
+    match value {
+        Value::I32(n) => wasmer::Value::I32(n),
+        Value::I64(n) => wasmer::Value::I64(n),
+        Value::F32(n) => wasmer::Value::F32(n),
+        Value::F64(n) => wasmer::Value::F64(n),
+    }
+}
+
+fn from_val(value: &wasmer::Value) -> Option<Value> {
+    Some(match value {
+        wasmer::Value::I32(n) => Value::I32(*n),
+        wasmer::Value::I64(n) => Value::I64(*n),
+        wasmer::Value::F32(n) => Value::F32(*n),
+        wasmer::Value::F64(n) => Value::F64(*n),
+        _ => return None,
+    })
+}
+
+/// What a failed instantiation says of the guest, or `None` if it is not the guest's doing or a limit's.
+fn end_of_instantiation(error: &InstantiationError) -> Option<End> {
+    match error {
+        InstantiationError::Start(error) | InstantiationError::Link(LinkError::Trap(error)) => end_of(error),
+        _ => None,
+    }
+}
+
+/// What an error says of the guest, or `None` if it is the engine's own.
+fn end_of(error: &RuntimeError) -> Option<End> {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return Some(End::Stopped(stop.clone()));
+    }
+    let kind = match error.clone().to_trap()? {
+        TrapCode::UnreachableCodeReached => TrapKind::Unreachable,
+        TrapCode::HeapAccessOutOfBounds => TrapKind::MemoryOutOfBounds,
+        TrapCode::TableAccessOutOfBounds => TrapKind::TableOutOfBounds,
+        TrapCode::IntegerDivisionByZero => TrapKind::IntegerDivisionByZero,
+        TrapCode::IntegerOverflow => TrapKind::IntegerOverflow,
+        TrapCode::BadConversionToInteger => TrapKind::BadConversionToInteger,
+        TrapCode::IndirectCallToNull => TrapKind::IndirectCallToNull,
+        TrapCode::BadSignature => TrapKind::BadSignature,
+        TrapCode::StackOverflow => TrapKind::StackExhausted,
+        TrapCode::UncaughtException => TrapKind::UncaughtException,
+        _ => TrapKind::Other,
+    };
+    Some(End::Trapped { kind, detail: place_of(error) })
+}
+
+/// The function that a guest trapped in, where its names are known.
+fn place_of(error: &RuntimeError) -> String {
+    match error.trace().first() {
+        None => String::new(),
+        Some(frame) => match frame.function_name() {
+            Some(name) => format!("in {name}"),
+            None => format!("in function {}", frame.func_index()),
+        },
+    }
+}
+
+/// What is compiled for a module.
+pub(crate) fn rewritten(module: &Module) -> Result<Vec<u8>, String> {
+    // The host can reach the flag once there is an instance: the start function has to wait until then.
+    let bytes = start::start_as_export(module).map_err(|error| error.to_string())?;
+    instrument_with_global(&bytes).map_err(|error| error.to_string())
+}
+
+/// A store with the adapter's configuration and no limit, for the specification's test suite.
+pub(crate) fn unlimited_store() -> Result<Store, EngineError> {
+    // Wasmer refuses a table whose maximum is above 128 Mi elements.
+    let limits = GuestLimits { memory_bytes_max: u64::MAX, table_elements_max: 1 << 26, ..GuestLimits::default() };
+    let guest = Guest::new(&GuestContext::default(), &limits, &Interrupt::new())?;
+    let mut engine: wasmer::Engine = EngineBuilder::headless().engine().into();
+    engine.set_tunables(Limits::new(Arc::new(Mutex::new(guest))));
+    Ok(Store::new(engine))
+}
+
+/// A module that can be linked with others in `store`: compiled by an engine of its own, and loaded from its artifact.
+pub(crate) fn compile_into(store: &Store, module: &Module) -> Result<wasmer::Module, String> {
+    let engine = configured(module.stats().code_bytes);
+    let compiled = wasmer::Module::new(&engine, rewritten(module)?).map_err(|error| error.to_string())?;
+    let artifact = compiled.serialize().map_err(|error| error.to_string())?;
+    // SAFETY: these are the bytes that `serialize` just gave.
+    unsafe { wasmer::Module::deserialize(store, artifact) }.map_err(|error| error.to_string())
+}
+
+/// Lets the tables of the instance that was made last grow as they will.
+pub(crate) fn lift_table_limit(store: &mut Store) {
+    if let Some(globals) = Globals::of(store) {
+        globals.left.set(u32::MAX);
+    }
+}
+
+/// How the adapter reports a trap.
+pub(crate) fn trap_kind(error: &RuntimeError) -> Option<TrapKind> {
+    kind_of(&end_of(error)?)
+}
+
+/// How the adapter reports a trap while an instance is made.
+pub(crate) fn trap_kind_of_instantiation(error: &InstantiationError) -> Option<TrapKind> {
+    kind_of(&end_of_instantiation(error)?)
+}
+
+fn kind_of(end: &End) -> Option<TrapKind> {
+    match end {
+        End::Trapped { kind, .. } => Some(*kind),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Artifacts come and go on several threads while guests run: the process-wide table of code stays whole.
+    #[test]
+    fn code_may_be_dropped_while_other_threads_make_some() {
+        let text = r#"(module (func (export "f") (param i32) (result i32) (i32.div_u (i32.const 6) (local.get 0))))"#;
+        let module = Module::parse(wat::parse_str(text).unwrap(), &remuda_model::ModuleLimits::default()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for divisor in [1, 0].repeat(50) {
+                        let artifact = WasmerEngine.compile(&module).unwrap();
+                        let (context, limits) = (GuestContext::default(), GuestLimits::default());
+                        let mut instance = artifact.instantiate(&context, &limits, &Interrupt::new()).unwrap();
+                        let entry = Entry::Export { name: "f".into(), args: vec![Value::I32(divisor)] };
+                        let called = instance.call(&entry).unwrap();
+                        assert_eq!(called.outcome == Outcome::Returned, divisor == 1, "{called:?}");
+                    }
+                });
+            }
+        });
+    }
+}

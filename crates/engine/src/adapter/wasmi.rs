@@ -1,0 +1,419 @@
+//! Wasmi, translating each function when it is first called.
+//!
+//! Guests are stopped between slices of fuel: Wasmi hands control back, and goes on where it was.
+
+use std::fmt;
+use std::sync::Arc;
+
+use remuda_model::{
+    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Outcome, TrapKind, Value,
+};
+use remuda_wasi::{IMPORTS, Import, Stop, Type};
+use wasmi::errors::{ErrorKind, InstantiationError, MemoryError, TableError};
+use wasmi::{
+    Caller, CompilationMode, Config, CustomFuelCosts, Error, Extern, FuncType, Linker, Memory, OperatorCost,
+    ResumableCall, Store, TrapCode, Val, ValType,
+};
+
+use super::guest::{End, Guest};
+use crate::{
+    Artifact, Called, Capabilities, Engine, EngineError, Instance, InstantiateError, Module, Proposal, StoredArtifact,
+    select, start,
+};
+
+const ID: EngineId = super::WASMI_LAZY.id;
+
+/// Fuel between two looks at the interrupt: less than a millisecond of work.
+const FUEL_SLICE: u64 = 500_000;
+/// Fuel for one `memory.grow` or `table.grow`, the most that Wasmi takes.
+///
+/// Their handlers do not tail-call the next instruction, as all others do: each leaves a frame of 184 bytes on the
+/// host's stack until the guest is paused. A slice has fuel for 2,000 of them, which is 360 KB of stack.
+const FUEL_PER_GROW: u8 = u8::MAX;
+/// For the same reason, the most `memory.grow` instructions of one function: fuel is taken for a straight line of
+/// instructions at once, however long it is. Toolchains emit one or two.
+const MEMORY_GROWS_PER_FUNCTION_MAX: u32 = 1_000;
+/// Fuel for what is no single instruction.
+const FUEL_COSTS: CustomFuelCosts = CustomFuelCosts {
+    // 8 MB to a slice, which takes no longer than a slice of other instructions.
+    bytes_copied_per_fuel: 8,
+    // Wasmi cannot pause while it translates a function, and fails if its fuel runs out there. Functions are bounded
+    // in size, so this time is, too.
+    fuel_per_bytes_translated: 0,
+    fuel_per_bytes_validated: 0,
+};
+/// Calls within calls. Wasmi keeps them on a stack of its own, so the host's is not at risk.
+const RECURSION_MAX: usize = 50_000;
+/// That stack, in bytes, with room for each guest frame's values.
+const STACK_BYTES_MAX: usize = 16 << 20;
+
+/// An engine with the adapter's configuration.
+pub(crate) fn configured() -> wasmi::Engine {
+    let has = |proposal| super::WASMI_LAZY.capabilities.proposals.contains(proposal);
+    let mut config = Config::default();
+    config
+        .consume_fuel(true)
+        .fuel_cost(FUEL_COSTS)
+        .operator_cost(OperatorCost {
+            memory_grow: FUEL_PER_GROW,
+            table_grow: FUEL_PER_GROW,
+            ..OperatorCost::default()
+        })
+        .compilation_mode(CompilationMode::Lazy)
+        .set_max_recursion_depth(RECURSION_MAX)
+        .set_max_stack_height(STACK_BYTES_MAX)
+        .ignore_custom_sections(true)
+        .wasm_simd(has(Proposal::Simd))
+        .wasm_relaxed_simd(has(Proposal::RelaxedSimd))
+        .wasm_tail_call(has(Proposal::TailCall))
+        .wasm_multi_memory(has(Proposal::MultiMemory))
+        .wasm_memory64(has(Proposal::Memory64))
+        .wasm_custom_page_sizes(has(Proposal::CustomPageSizes))
+        .wasm_wide_arithmetic(has(Proposal::WideArithmetic));
+    wasmi::Engine::new(&config)
+}
+
+pub(super) fn open() -> Result<Arc<dyn Engine>, EngineError> {
+    let engine = configured();
+    let mut linker = Linker::new(&engine);
+    for import in IMPORTS {
+        link(&mut linker, import)
+            .map_err(|error| EngineError::Unavailable { engine: ID, reason: error.to_string() })?;
+    }
+    Ok(Arc::new(WasmiEngine { engine, linker: Arc::new(linker) }))
+}
+
+fn link(linker: &mut Linker<State>, import: &'static Import) -> Result<(), Error> {
+    let value_type = |ty: &Type| match ty {
+        Type::I32 => ValType::I32,
+        Type::I64 => ValType::I64,
+    };
+    let ty = FuncType::new(import.params.iter().map(value_type), import.result.iter().map(value_type));
+    linker.func_new(remuda_wasi::MODULE, import.name, ty, move |mut caller, params, results| {
+        let mut args = [0; 9];
+        let args = &mut args[..params.len()];
+        for (arg, value) in args.iter_mut().zip(params) {
+            *arg = match value {
+                Val::I32(n) => n.cast_unsigned().into(),
+                Val::I64(n) => n.cast_unsigned(),
+                _ => unreachable!("WASI has no other types"),
+            };
+        }
+        let errno = call_wasi(&mut caller, import, args)?;
+        if let Some(result) = results.first_mut() {
+            *result = Val::I32(errno);
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn call_wasi(caller: &mut Caller<'_, State>, import: &Import, args: &[u64]) -> Result<i32, Error> {
+    if caller.data().memory.is_none() {
+        let memory = caller.get_export("memory").and_then(Extern::into_memory);
+        caller.data_mut().memory = memory;
+    }
+    let result = match caller.data().memory {
+        Some(memory) => {
+            let (bytes, state) = memory.data_and_store_mut(caller);
+            state.guest.call(import, bytes, args)
+        }
+        None => caller.data_mut().guest.call(import, &mut [], args),
+    };
+    result.map_err(|stop| Error::host(HostStop(stop)))
+}
+
+/// A [`Stop`] on its way through Wasmi.
+#[derive(Debug)]
+struct HostStop(Stop);
+
+impl fmt::Display for HostStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl wasmi::errors::HostError for HostStop {}
+
+struct WasmiEngine {
+    engine: wasmi::Engine,
+    linker: Arc<Linker<State>>,
+}
+
+impl Engine for WasmiEngine {
+    fn id(&self) -> EngineId {
+        ID
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        super::WASMI_LAZY.capabilities
+    }
+
+    fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+        let failed = |reason: String| EngineError::Compile { engine: ID, reason };
+        check_growth(module).map_err(failed)?;
+        // Fuel slices cannot interrupt a start function: it becomes an export that is called like any other.
+        let bytes = start::start_as_export(module).map_err(|error| failed(error.to_string()))?;
+        let bytes = select::guard_selects(&bytes).map_err(|error| failed(error.to_string()))?;
+        let compiled = wasmi::Module::new(&self.engine, &bytes[..]).map_err(|error| failed(error.to_string()))?;
+        Ok(Arc::new(WasmiArtifact {
+            engine: self.engine.clone(),
+            linker: Arc::clone(&self.linker),
+            module: compiled,
+            has_start: module.has_start(),
+            memory_bytes: bytes.len() as u64,
+        }))
+    }
+
+    fn load(&self, _: &Module, _: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
+        Err(EngineError::Load { engine: ID, reason: "it keeps no artifacts".into() })
+    }
+}
+
+/// Keeps out what would leave too many frames on the host's stack within one slice.
+fn check_growth(module: &Module) -> Result<(), String> {
+    let grows = module.stats().memory_grows_per_function;
+    if grows > MEMORY_GROWS_PER_FUNCTION_MAX {
+        return Err(format!(
+            "a function contains memory.grow {grows} times, and {MEMORY_GROWS_PER_FUNCTION_MAX} times are the most"
+        ));
+    }
+    Ok(())
+}
+
+struct WasmiArtifact {
+    engine: wasmi::Engine,
+    linker: Arc<Linker<State>>,
+    module: wasmi::Module,
+    has_start: bool,
+    memory_bytes: u64,
+}
+
+impl Artifact for WasmiArtifact {
+    fn serialize(&self) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(None)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    fn instantiate(
+        self: Arc<Self>,
+        context: &GuestContext,
+        limits: &GuestLimits,
+        interrupt: &Interrupt,
+    ) -> Result<Box<dyn Instance>, InstantiateError> {
+        let guest = Guest::new(context, limits, interrupt)?;
+        let mut store = Store::new(&self.engine, State { guest, memory: None, granted: 0 });
+        store.limiter(|state| state);
+        // Nothing of the guest's own runs while it is instantiated: this fuel only pays for its segments.
+        store.set_fuel(u64::MAX).map_err(|error| internal(&error))?;
+        let mut instance = match self.linker.instantiate_and_start(&mut store, &self.module) {
+            Ok(instance) => WasmiInstance { instance, store, _artifact: Arc::clone(&self) },
+            Err(error) => return Err(fail_to_start(store, &error)),
+        };
+        if self.has_start
+            && let Err(error) = instance.call_function(start::EXPORT, &[], &mut Vec::new())
+        {
+            return Err(fail_to_start(instance.store, &error));
+        }
+        Ok(Box::new(instance))
+    }
+}
+
+fn fail_to_start(store: Store<State>, error: &Error) -> InstantiateError {
+    match end_of(error).or(store.data().guest.budget.refused.map(End::NotGranted)) {
+        Some(end) => store.into_data().guest.fail_to_start(end),
+        None => internal(error).into(),
+    }
+}
+
+fn internal(error: &Error) -> EngineError {
+    EngineError::Internal { engine: ID, reason: error.to_string() }
+}
+
+/// What a store keeps for its guest.
+struct State {
+    guest: Guest,
+    /// The exported memory, found at the first WASI call.
+    memory: Option<Memory>,
+    /// What the last request for growth was granted, in case that it fails.
+    granted: usize,
+}
+
+impl wasmi::ResourceLimiter for State {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> Result<bool, wasmi_core::LimiterError> {
+        let granted = self.guest.budget.grant_memory(current, desired);
+        self.granted = if granted { desired - current } else { 0 };
+        Ok(granted)
+    }
+
+    /// A growth for which the slice's fuel does not suffice fails here, and asks again when it is resumed.
+    fn memory_grow_failed(&mut self, _: &MemoryError) -> Result<(), wasmi_core::LimiterError> {
+        self.guest.budget.return_memory(std::mem::take(&mut self.granted));
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool, wasmi_core::LimiterError> {
+        let granted = self.guest.budget.grant_table(current, desired, maximum);
+        self.granted = if granted { desired - current } else { 0 };
+        Ok(granted)
+    }
+
+    /// As for memories.
+    fn table_grow_failed(&mut self, _: &TableError) -> Result<(), wasmi_core::LimiterError> {
+        self.guest.budget.return_table(std::mem::take(&mut self.granted));
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        usize::MAX
+    }
+
+    fn tables(&self) -> usize {
+        usize::MAX
+    }
+
+    fn memories(&self) -> usize {
+        usize::MAX
+    }
+}
+
+struct WasmiInstance {
+    instance: wasmi::Instance,
+    store: Store<State>,
+    _artifact: Arc<WasmiArtifact>,
+}
+
+impl Instance for WasmiInstance {
+    fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
+        let mut values = Vec::new();
+        let result = match entry {
+            Entry::Command => self.call_function("_start", &[], &mut values),
+            Entry::Export { name, args } => {
+                self.call_initialize().and_then(|()| self.call_function(name, args, &mut values))
+            }
+        };
+        let end = match result {
+            Ok(()) => End::Returned,
+            Err(error) => end_of(&error).ok_or_else(|| internal(&error))?,
+        };
+        let guest = &self.store.data().guest;
+        let outcome = guest.conclude(end);
+        if outcome != Outcome::Returned {
+            values.clear();
+        }
+        Ok(Called { outcome, values, refused_growth: guest.budget.refused.is_some() })
+    }
+
+    fn into_output(self: Box<Self>) -> GuestOutput {
+        self.store.into_data().guest.into_output()
+    }
+}
+
+impl WasmiInstance {
+    fn call_initialize(&mut self) -> Result<(), Error> {
+        match self.instance.get_func(&self.store, "_initialize") {
+            Some(_) => self.call_function("_initialize", &[], &mut Vec::new()),
+            None => Ok(()),
+        }
+    }
+
+    fn call_function(&mut self, name: &str, args: &[Value], values: &mut Vec<Value>) -> Result<(), Error> {
+        let function = self
+            .instance
+            .get_func(&self.store, name)
+            .ok_or_else(|| Error::new(format!("no exported function {name:?}")))?;
+        let params: Vec<Val> = args.iter().copied().map(to_val).collect();
+        let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
+        self.store.set_fuel(FUEL_SLICE)?;
+        let mut call = function.call_resumable(&mut self.store, &params, &mut results)?;
+        loop {
+            call = match call {
+                ResumableCall::Finished => break,
+                ResumableCall::HostTrap(trapped) => return Err(trapped.into_host_error()),
+                ResumableCall::OutOfFuel(paused) => {
+                    if let Some(cause) = self.store.data().guest.stop_cause() {
+                        return Err(Error::host(HostStop(Stop::Interrupted(cause))));
+                    }
+                    // One instruction (a large memory.fill) may need more than a slice.
+                    self.store.set_fuel(FUEL_SLICE.max(paused.required_fuel()))?;
+                    paused.resume(&mut self.store, &mut results)?
+                }
+            };
+        }
+        values.extend(results.iter().filter_map(from_val));
+        Ok(())
+    }
+}
+
+fn to_val(value: Value) -> Val {
+    match value {
+        Value::I32(n) => Val::I32(n),
+        Value::I64(n) => Val::I64(n),
+        Value::F32(n) => Val::F32(n.into()),
+        Value::F64(n) => Val::F64(n.into()),
+    }
+}
+
+fn from_val(value: &Val) -> Option<Value> {
+    Some(match value {
+        Val::I32(n) => Value::I32(*n),
+        Val::I64(n) => Value::I64(*n),
+        Val::F32(n) => Value::F32(n.to_float()),
+        Val::F64(n) => Value::F64(n.to_float()),
+        _ => return None,
+    })
+}
+
+/// What an error says of the guest, or `None` if it is the engine's own.
+fn end_of(error: &Error) -> Option<End> {
+    if let Some(HostStop(stop)) = error.downcast_ref::<HostStop>() {
+        return Some(End::Stopped(stop.clone()));
+    }
+    let trapped = |kind| Some(End::Trapped { kind, detail: String::new() });
+    match error.kind() {
+        ErrorKind::TrapCode(code) => match code {
+            TrapCode::UnreachableCodeReached => trapped(TrapKind::Unreachable),
+            TrapCode::MemoryOutOfBounds => trapped(TrapKind::MemoryOutOfBounds),
+            TrapCode::TableOutOfBounds => trapped(TrapKind::TableOutOfBounds),
+            TrapCode::IndirectCallToNull => trapped(TrapKind::IndirectCallToNull),
+            TrapCode::IntegerDivisionByZero => trapped(TrapKind::IntegerDivisionByZero),
+            TrapCode::IntegerOverflow => trapped(TrapKind::IntegerOverflow),
+            TrapCode::BadConversionToInteger => trapped(TrapKind::BadConversionToInteger),
+            TrapCode::StackOverflow => trapped(TrapKind::StackExhausted),
+            TrapCode::BadSignature => trapped(TrapKind::BadSignature),
+            TrapCode::GrowthOperationLimited => Some(End::NotGranted(Limit::Memory)),
+            _ => trapped(TrapKind::Other),
+        },
+        ErrorKind::Instantiation(InstantiationError::ElementSegmentDoesNotFit { .. }) => {
+            trapped(TrapKind::TableOutOfBounds)
+        }
+        ErrorKind::Memory(MemoryError::OutOfBoundsAccess) => trapped(TrapKind::MemoryOutOfBounds),
+        ErrorKind::Memory(_) => Some(End::NotGranted(Limit::Memory)),
+        ErrorKind::Table(TableError::ResourceLimiterDeniedAllocation | TableError::OutOfSystemMemory) => {
+            Some(End::NotGranted(Limit::Table))
+        }
+        ErrorKind::Table(_) => trapped(TrapKind::TableOutOfBounds),
+        _ => None,
+    }
+}
+
+/// How the adapter reports a trap.
+pub(crate) fn trap_kind(error: &Error) -> Option<TrapKind> {
+    match end_of(error)? {
+        End::Trapped { kind, .. } => Some(kind),
+        _ => None,
+    }
+}

@@ -1,0 +1,493 @@
+//! Wasmtime, once with Cranelift and once with Winch.
+//!
+//! Guests are stopped by a flag in a shared memory that their rewritten code reads ([`crate::instrument`]): Wasmtime's
+//! own epochs cost several times as much. A flag belongs to one instance at a time and is used again after it.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use remuda_model::{
+    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, ModuleLimits, Outcome,
+    TrapKind, Value,
+};
+use remuda_wasi::{IMPORTS, Import, Stop, Type};
+use wasmtime::{
+    Caller, Config, Extern, FuncType, GcHeapOutOfMemory, InstanceAllocationStrategy, InstancePre, Linker, Memory,
+    MemoryType, OptLevel, PoolingAllocationConfig, ResourceLimiter, SharedMemory, Store, Strategy, ThrownException,
+    Trap, Val, ValRaw, ValType, WasmBacktrace,
+};
+
+use super::guest::{End, Guest};
+use crate::instrument::{FLAG_FIELD, FLAG_MODULE, instrument};
+use crate::{
+    Artifact, Called, Capabilities, Engine, EngineError, Instance, InstantiateError, Known, Module, Proposal,
+    StoredArtifact,
+};
+
+/// Instances that may exist at the same time in the pool.
+const POOL_INSTANCES: u32 = 256;
+/// Tables that a pooled module may define; one with more is allocated on demand.
+const POOL_TABLES_PER_MODULE: u32 = 4;
+/// Memory that is cleared by hand instead of being given back to the operating system between two guests.
+const POOL_KEEP_RESIDENT_BYTES: usize = 256 << 10;
+/// Flags that an artifact keeps for its next instances.
+const IDLE_SLOTS_MAX: usize = 64;
+
+#[cfg(feature = "wasmtime.winch")]
+pub(super) fn open_winch() -> Result<Arc<dyn Engine>, EngineError> {
+    Ok(Arc::new(WasmtimeEngine::open(&super::WASMTIME_WINCH, Strategy::Winch)?))
+}
+
+#[cfg(feature = "wasmtime.cranelift")]
+pub(super) fn open_cranelift() -> Result<Arc<dyn Engine>, EngineError> {
+    Ok(Arc::new(WasmtimeEngine::open(&super::WASMTIME_CRANELIFT, Strategy::Cranelift)?))
+}
+
+struct WasmtimeEngine {
+    known: &'static Known,
+    strategy: Strategy,
+    /// Instances from a pool where the machine has the address space for one, else on demand.
+    pooled: Host,
+    /// For modules that do not fit the pool.
+    on_demand: OnceLock<Host>,
+}
+
+/// A Wasmtime engine with everything that a guest may import but its flag.
+#[derive(Clone)]
+struct Host {
+    engine: wasmtime::Engine,
+    linker: Arc<Linker<State>>,
+}
+
+impl WasmtimeEngine {
+    fn open(known: &'static Known, strategy: Strategy) -> Result<Self, EngineError> {
+        let pool = InstanceAllocationStrategy::Pooling(pool());
+        let on_demand = InstanceAllocationStrategy::OnDemand;
+        let pooled = Host::new(known, strategy, pool)
+            // A pool reserves terabytes of addresses, which a container may not have.
+            .or_else(|_| Host::new(known, strategy, on_demand))
+            .map_err(|error| EngineError::Unavailable { engine: known.id, reason: format!("{error:#}") })?;
+        Ok(Self { known, strategy, pooled, on_demand: OnceLock::new() })
+    }
+
+    fn host_for(&self, module: &Module) -> Result<&Host, EngineError> {
+        if fits_pool(module) {
+            return Ok(&self.pooled);
+        }
+        if let Some(host) = self.on_demand.get() {
+            return Ok(host);
+        }
+        let host = Host::new(self.known, self.strategy, InstanceAllocationStrategy::OnDemand)
+            .map_err(|error| EngineError::Unavailable { engine: self.known.id, reason: format!("{error:#}") })?;
+        Ok(self.on_demand.get_or_init(|| host))
+    }
+
+    fn artifact(&self, host: &Host, module: wasmtime::Module) -> Arc<dyn Artifact> {
+        Arc::new(WasmtimeArtifact { id: self.known.id, host: host.clone(), module, slots: Mutex::default() })
+    }
+}
+
+/// Whether instances of `module` may come from the pool.
+pub(crate) fn fits_pool(module: &Module) -> bool {
+    let stats = module.stats();
+    stats.memories <= 1 && stats.tables <= POOL_TABLES_PER_MODULE
+}
+
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_core_instances(POOL_INSTANCES)
+        .total_memories(POOL_INSTANCES)
+        .total_tables(POOL_INSTANCES * POOL_TABLES_PER_MODULE)
+        .max_tables_per_module(POOL_TABLES_PER_MODULE)
+        // As many as a table may have: this reserves addresses and no memory.
+        .table_elements(10_000_000)
+        .max_memory_size(4 << 30)
+        .linear_memory_keep_resident(POOL_KEEP_RESIDENT_BYTES)
+        .table_keep_resident(4 << 10);
+    pool
+}
+
+fn config(known: &Known, strategy: Strategy, allocation: InstanceAllocationStrategy) -> Config {
+    let has = |proposal| known.capabilities.proposals.contains(proposal);
+    let mut config = Config::new();
+    config
+        .strategy(strategy)
+        .cranelift_opt_level(OptLevel::Speed)
+        .allocation_strategy(allocation)
+        .max_wasm_stack(usize::try_from(ModuleLimits::STACK_BYTES).expect("half a megabyte fits an address"))
+        // Only native debuggers and profilers read these; they make artifacts larger and loading slower.
+        .generate_address_map(false)
+        .native_unwind_info(false)
+        .wasm_tail_call(has(Proposal::TailCall))
+        .wasm_relaxed_simd(has(Proposal::RelaxedSimd))
+        .wasm_memory64(has(Proposal::Memory64))
+        .wasm_function_references(has(Proposal::FunctionReferences))
+        .wasm_gc(has(Proposal::Gc))
+        .wasm_exceptions(has(Proposal::Exceptions))
+        .wasm_custom_page_sizes(has(Proposal::CustomPageSizes))
+        .wasm_wide_arithmetic(has(Proposal::WideArithmetic))
+        // The flag is an atomic in a shared second memory. Guests themselves are held to their capabilities before.
+        .wasm_multi_memory(true)
+        .wasm_threads(true)
+        .shared_memory(true);
+    config
+}
+
+/// An engine with the adapter's configuration and nothing else, for the specification's test suite.
+pub(crate) fn configured(id: EngineId, pooled: bool) -> wasmtime::Result<wasmtime::Engine> {
+    let (known, strategy) = if id == super::WASMTIME_WINCH.id {
+        (&super::WASMTIME_WINCH, Strategy::Winch)
+    } else {
+        (&super::WASMTIME_CRANELIFT, Strategy::Cranelift)
+    };
+    let allocation =
+        if pooled { InstanceAllocationStrategy::Pooling(pool()) } else { InstanceAllocationStrategy::OnDemand };
+    wasmtime::Engine::new(&config(known, strategy, allocation))
+}
+
+impl Host {
+    fn new(known: &Known, strategy: Strategy, allocation: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
+        let engine = wasmtime::Engine::new(&config(known, strategy, allocation))?;
+        let mut linker = Linker::new(&engine);
+        for import in IMPORTS {
+            link(&mut linker, import)?;
+        }
+        Ok(Self { engine, linker: Arc::new(linker) })
+    }
+}
+
+fn link(linker: &mut Linker<State>, import: &'static Import) -> wasmtime::Result<()> {
+    let value_type = |ty: &Type| match ty {
+        Type::I32 => ValType::I32,
+        Type::I64 => ValType::I64,
+    };
+    let ty = FuncType::new(linker.engine(), import.params.iter().map(value_type), import.result.iter().map(value_type));
+    let call = move |mut caller: Caller<'_, State>, values: &mut [MaybeUninit<ValRaw>]| {
+        let mut args = [0; 9];
+        let args = &mut args[..import.params.len()];
+        for ((arg, value), ty) in args.iter_mut().zip(values.iter()).zip(import.params) {
+            // SAFETY: Wasmtime initialises as many values as the function has parameters, with the types of `ty`,
+            // which is made of the same `import.params`.
+            let value = unsafe { value.assume_init_ref() };
+            *arg = match ty {
+                Type::I32 => value.get_u32().into(),
+                Type::I64 => value.get_u64(),
+            };
+        }
+        let errno = call_wasi(&mut caller, import, args)?;
+        if import.result.is_some() {
+            values[0].write(ValRaw::i32(errno));
+        }
+        Ok(())
+    };
+    // SAFETY: `call` reads exactly the parameters that `ty` declares and writes the one result that it declares before
+    // it returns `Ok`.
+    unsafe { linker.func_new_unchecked(remuda_wasi::MODULE, import.name, ty, call)? };
+    Ok(())
+}
+
+fn call_wasi(caller: &mut Caller<'_, State>, import: &Import, args: &[u64]) -> wasmtime::Result<i32> {
+    if caller.data().memory.is_none() {
+        let memory = caller.get_export("memory").and_then(Extern::into_memory);
+        caller.data_mut().memory = memory;
+    }
+    let result = match caller.data().memory {
+        Some(memory) => {
+            let (bytes, state) = memory.data_and_store_mut(caller);
+            state.guest.call(import, bytes, args)
+        }
+        None => caller.data_mut().guest.call(import, &mut [], args),
+    };
+    result.map_err(wasmtime::Error::new)
+}
+
+impl Engine for WasmtimeEngine {
+    fn id(&self) -> EngineId {
+        self.known.id
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        self.known.capabilities
+    }
+
+    fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+        let failed = |reason: String| EngineError::Compile { engine: self.known.id, reason };
+        let host = self.host_for(module)?;
+        let instrumented = instrument(module.bytes()).map_err(|error| failed(error.to_string()))?;
+        let compiled = wasmtime::Module::from_binary(&host.engine, &instrumented.bytes)
+            .map_err(|error| failed(format!("{error:#}")))?;
+        Ok(self.artifact(host, compiled))
+    }
+
+    fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
+        let failed = |reason: String| EngineError::Load { engine: self.known.id, reason };
+        let host = self.host_for(module)?;
+        let file = stored.file().map_err(|error| failed(error.to_string()))?;
+        // SAFETY: whoever made the `StoredArtifact` vouched that its bytes are what `serialize` below gave, and that
+        // nobody else changes the file. What follows them in the file is not part of the ELF image that Wasmtime reads.
+        let loaded = unsafe { wasmtime::Module::deserialize_open_file(&host.engine, file) }
+            .map_err(|error| failed(format!("{error:#}")))?;
+        Ok(self.artifact(host, loaded))
+    }
+}
+
+struct WasmtimeArtifact {
+    id: EngineId,
+    host: Host,
+    module: wasmtime::Module,
+    slots: Mutex<Vec<Slot>>,
+}
+
+/// What an instance needs beside its module: a flag, and the imports resolved with that flag among them.
+struct Slot {
+    flag: SharedMemory,
+    pre: InstancePre<State>,
+}
+
+impl Slot {
+    fn new(host: &Host, module: &wasmtime::Module) -> wasmtime::Result<Self> {
+        let flag = SharedMemory::new(&host.engine, MemoryType::shared(1, 1))?;
+        // Defining an import asks for a store, and keeps nothing of it if the import is a shared memory.
+        let nobody = Guest::new(&GuestContext::default(), &GuestLimits::default(), &Interrupt::new())?;
+        let store = Store::new(&host.engine, State { guest: nobody, memory: None });
+        let mut linker = Linker::clone(&host.linker);
+        linker.define(&store, FLAG_MODULE, FLAG_FIELD, flag.clone())?;
+        let pre = linker.instantiate_pre(module)?;
+        Ok(Self { flag, pre })
+    }
+}
+
+impl Artifact for WasmtimeArtifact {
+    fn serialize(&self) -> Result<Option<Vec<u8>>, EngineError> {
+        self.module.serialize().map(Some).map_err(|error| self.internal(&error))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        let image = self.module.image_range();
+        (image.end as usize - image.start as usize) as u64
+    }
+
+    fn instantiate(
+        self: Arc<Self>,
+        context: &GuestContext,
+        limits: &GuestLimits,
+        interrupt: &Interrupt,
+    ) -> Result<Box<dyn Instance>, InstantiateError> {
+        let guest = Guest::new(context, limits, interrupt)?;
+        let mut lease = self.lease(interrupt)?;
+        let mut store = Store::new(&self.host.engine, State { guest, memory: None });
+        store.limiter(|state| state);
+        match lease.slot().pre.instantiate(&mut store) {
+            Ok(instance) => Ok(Box::new(WasmtimeInstance { instance, store, id: self.id, _lease: lease })),
+            Err(error) => match end_of(&error).or(store.data().guest.budget.refused.map(End::NotGranted)) {
+                Some(end) => Err(store.into_data().guest.fail_to_start(end)),
+                None => Err(self.internal(&error).into()),
+            },
+        }
+    }
+}
+
+impl WasmtimeArtifact {
+    fn internal(&self, error: &wasmtime::Error) -> EngineError {
+        EngineError::Internal { engine: self.id, reason: format!("{error:#}") }
+    }
+
+    fn lease(self: &Arc<Self>, interrupt: &Interrupt) -> Result<Lease, EngineError> {
+        let idle = self.slots.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let slot = match idle {
+            Some(slot) => slot,
+            None => Slot::new(&self.host, &self.module).map_err(|error| self.internal(&error))?,
+        };
+        let flag = slot.flag.clone();
+        let listener = interrupt.listen(move || set(&flag, 1));
+        Ok(Lease { listener: Some(listener), slot: Some(slot), artifact: Arc::clone(self) })
+    }
+}
+
+/// A slot in the hands of one instance.
+struct Lease {
+    listener: Option<Listener>,
+    slot: Option<Slot>,
+    artifact: Arc<WasmtimeArtifact>,
+}
+
+impl Lease {
+    fn slot(&mut self) -> &Slot {
+        self.slot.as_ref().expect("a lease has its slot until it is dropped")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // From here on nobody sets the flag: it may be cleared for the next instance.
+        self.listener = None;
+        if let Some(slot) = self.slot.take() {
+            set(&slot.flag, 0);
+            let mut slots = self.artifact.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            if slots.len() < IDLE_SLOTS_MAX {
+                slots.push(slot);
+            }
+        }
+    }
+}
+
+fn set(flag: &SharedMemory, value: u8) {
+    // SAFETY: a shared memory of one page is never moved or freed while `flag` lives, and everybody, the guest's
+    // rewritten code included, reaches its first byte by atomic operations only.
+    let byte = unsafe { AtomicU8::from_ptr(flag.data().as_ptr().cast::<u8>().cast_mut()) };
+    byte.store(value, Ordering::Release);
+}
+
+/// What a store keeps for its guest.
+struct State {
+    guest: Guest,
+    /// The exported memory, found at the first WASI call.
+    memory: Option<Memory>,
+}
+
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // Wasmtime asks here first: what the memory's own type forbids is not the limit's refusal, and costs nothing.
+        let forbidden = maximum.is_some_and(|maximum| desired > maximum);
+        Ok(!forbidden && self.guest.budget.grant_memory(current, desired))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.guest.budget.grant_table(current, desired, maximum))
+    }
+
+    fn instances(&self) -> usize {
+        usize::MAX
+    }
+
+    fn tables(&self) -> usize {
+        usize::MAX
+    }
+
+    fn memories(&self) -> usize {
+        usize::MAX
+    }
+}
+
+struct WasmtimeInstance {
+    id: EngineId,
+    instance: wasmtime::Instance,
+    store: Store<State>,
+    _lease: Lease,
+}
+
+impl Instance for WasmtimeInstance {
+    fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
+        let mut values = Vec::new();
+        let result = match entry {
+            Entry::Command => self.call_function("_start", &[], &mut values),
+            Entry::Export { name, args } => {
+                self.call_initialize().and_then(|()| self.call_function(name, args, &mut values))
+            }
+        };
+        let end = match result {
+            Ok(()) => End::Returned,
+            Err(error) => {
+                end_of(&error).ok_or_else(|| EngineError::Internal { engine: self.id, reason: format!("{error:#}") })?
+            }
+        };
+        let guest = &self.store.data().guest;
+        let outcome = guest.conclude(end);
+        if outcome != Outcome::Returned {
+            values.clear();
+        }
+        Ok(Called { outcome, values, refused_growth: guest.budget.refused.is_some() })
+    }
+
+    fn into_output(self: Box<Self>) -> GuestOutput {
+        self.store.into_data().guest.into_output()
+    }
+}
+
+impl WasmtimeInstance {
+    fn call_initialize(&mut self) -> wasmtime::Result<()> {
+        match self.instance.get_func(&mut self.store, "_initialize") {
+            Some(initialize) => initialize.call(&mut self.store, &[], &mut []),
+            None => Ok(()),
+        }
+    }
+
+    fn call_function(&mut self, name: &str, args: &[Value], values: &mut Vec<Value>) -> wasmtime::Result<()> {
+        let function = self
+            .instance
+            .get_func(&mut self.store, name)
+            .ok_or_else(|| wasmtime::Error::msg(format!("no exported function {name:?}")))?;
+        let params: Vec<Val> = args.iter().copied().map(to_val).collect();
+        let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
+        function.call(&mut self.store, &params, &mut results)?;
+        values.extend(results.iter().filter_map(from_val));
+        Ok(())
+    }
+}
+
+fn to_val(value: Value) -> Val {
+    match value {
+        Value::I32(n) => Val::I32(n),
+        Value::I64(n) => Val::I64(n),
+        Value::F32(n) => Val::F32(n.to_bits()),
+        Value::F64(n) => Val::F64(n.to_bits()),
+    }
+}
+
+fn from_val(value: &Val) -> Option<Value> {
+    Some(match value {
+        Val::I32(n) => Value::I32(*n),
+        Val::I64(n) => Value::I64(*n),
+        Val::F32(bits) => Value::F32(f32::from_bits(*bits)),
+        Val::F64(bits) => Value::F64(f64::from_bits(*bits)),
+        _ => return None,
+    })
+}
+
+/// What an error says of the guest, or `None` if it is the engine's own.
+fn end_of(error: &wasmtime::Error) -> Option<End> {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return Some(End::Stopped(stop.clone()));
+    }
+    if error.is::<ThrownException>() {
+        return Some(End::Trapped { kind: TrapKind::UncaughtException, detail: place_of(error) });
+    }
+    if error.is::<GcHeapOutOfMemory<()>>() {
+        // The managed heap is a memory like any other: the limiter has refused to let it grow.
+        return Some(End::NotGranted(Limit::Memory));
+    }
+    let kind = match error.downcast_ref::<Trap>()? {
+        Trap::UnreachableCodeReached => TrapKind::Unreachable,
+        Trap::MemoryOutOfBounds | Trap::ArrayOutOfBounds => TrapKind::MemoryOutOfBounds,
+        Trap::TableOutOfBounds => TrapKind::TableOutOfBounds,
+        Trap::IntegerDivisionByZero => TrapKind::IntegerDivisionByZero,
+        Trap::IntegerOverflow => TrapKind::IntegerOverflow,
+        Trap::BadConversionToInteger => TrapKind::BadConversionToInteger,
+        Trap::IndirectCallToNull | Trap::NullReference => TrapKind::IndirectCallToNull,
+        Trap::BadSignature | Trap::CastFailure => TrapKind::BadSignature,
+        Trap::StackOverflow => TrapKind::StackExhausted,
+        _ => TrapKind::Other,
+    };
+    Some(End::Trapped { kind, detail: place_of(error) })
+}
+
+/// How the adapter reports a trap.
+pub(crate) fn trap_kind(error: &wasmtime::Error) -> Option<TrapKind> {
+    match end_of(error)? {
+        End::Trapped { kind, .. } => Some(kind),
+        _ => None,
+    }
+}
+
+/// The function that a guest trapped in, where its names are known.
+fn place_of(error: &wasmtime::Error) -> String {
+    let frame = error.downcast_ref::<WasmBacktrace>().and_then(|backtrace| backtrace.frames().first());
+    match frame {
+        None => String::new(),
+        Some(frame) => match frame.func_name() {
+            Some(name) => format!("in {name}"),
+            None => format!("in function {}", frame.func_index()),
+        },
+    }
+}

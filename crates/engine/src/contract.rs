@@ -1,0 +1,189 @@
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use remuda_model::{EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Outcome, Value};
+
+use crate::{Capabilities, Module};
+
+/// A runtime with a compiler. Its methods may be called from any thread, at the same time.
+pub trait Engine: Send + Sync {
+    /// The one name of this engine.
+    fn id(&self) -> EngineId;
+
+    /// What it can do.
+    fn capabilities(&self) -> &'static Capabilities;
+
+    /// Makes an artifact. `module` has passed [`Module::parse`] and needs nothing that this engine lacks.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Compile`] if the engine refuses the module all the same.
+    fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError>;
+
+    /// Makes an artifact of what [`Artifact::serialize`] gave for the same module.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Load`] if the engine does not accept it: another version, other CPU features. The way out is to
+    /// compile again.
+    fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError>;
+}
+
+/// What an engine made of a module: ready to be instantiated, any number of times, from any thread.
+pub trait Artifact: Send + Sync {
+    /// The artifact as bytes for the store, or `None` if this engine has nothing that is worth keeping.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Internal`] if the engine fails to write what it can write.
+    fn serialize(&self) -> Result<Option<Vec<u8>>, EngineError>;
+
+    /// About how much memory the artifact holds on to, in bytes.
+    fn memory_bytes(&self) -> u64;
+
+    /// Makes an instance and runs its start function, if it has one.
+    ///
+    /// From here on until the instance is dropped, raising `interrupt` stops the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`InstantiateError::Guest`] if the guest's own start failed, [`InstantiateError::Engine`] for the rest.
+    fn instantiate(
+        self: Arc<Self>,
+        context: &GuestContext,
+        limits: &GuestLimits,
+        interrupt: &Interrupt,
+    ) -> Result<Box<dyn Instance>, InstantiateError>;
+}
+
+/// One guest with memories and tables of its own.
+pub trait Instance: Send {
+    /// Calls an entry point that [`Module::check_entry`] has accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Internal`] if the engine failed; whatever the guest did is an outcome, not an error.
+    fn call(&mut self, entry: &Entry) -> Result<Called, EngineError>;
+
+    /// Ends the instance and hands over what it wrote.
+    fn into_output(self: Box<Self>) -> GuestOutput;
+}
+
+/// How a call ended, and what it returned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Called {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The function's results, if it returned.
+    pub values: Vec<Value>,
+    /// Whether a request for more memory or table elements was refused on the way, whatever came of it.
+    pub refused_growth: bool,
+}
+
+impl From<Outcome> for Called {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, values: Vec::new(), refused_growth: false }
+    }
+}
+
+/// What an engine could not do.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The engine does not compile this module.
+    #[error("{engine} cannot compile the module: {reason}")]
+    Compile {
+        /// The engine.
+        engine: EngineId,
+        /// Its own words.
+        reason: String,
+    },
+    /// The engine does not accept this artifact.
+    #[error("{engine} cannot load the artifact: {reason}")]
+    Load {
+        /// The engine.
+        engine: EngineId,
+        /// Its own words.
+        reason: String,
+    },
+    /// The guest's world could not be set up: a directory is missing, say.
+    #[error("{0}")]
+    Setup(String),
+    /// The engine could not be started on this machine.
+    #[error("{engine} cannot start: {reason}")]
+    Unavailable {
+        /// The engine.
+        engine: EngineId,
+        /// Its own words.
+        reason: String,
+    },
+    /// The engine broke its own promises.
+    #[error("{engine} failed: {reason}")]
+    Internal {
+        /// The engine.
+        engine: EngineId,
+        /// Its own words.
+        reason: String,
+    },
+}
+
+impl EngineError {
+    /// Whether another engine may succeed where this one failed.
+    #[must_use]
+    pub fn another_engine_may_do(&self) -> bool {
+        !matches!(self, Self::Setup(_))
+    }
+}
+
+/// Why there is no instance.
+#[derive(Debug, thiserror::Error)]
+pub enum InstantiateError {
+    /// The guest failed in its start function, its segments do not fit, or it needs more than its limits from the
+    /// start. An outcome like any other.
+    #[error("the guest {outcome}")]
+    Guest {
+        /// What happened.
+        outcome: Outcome,
+        /// What the guest wrote until then.
+        output: GuestOutput,
+    },
+    /// The engine's or the host's fault.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// An artifact as it came out of the store, known to be authentic.
+#[derive(Debug)]
+pub struct StoredArtifact {
+    file: File,
+    artifact_bytes: usize,
+}
+
+impl StoredArtifact {
+    /// Vouches for the first `artifact_bytes` of `file`.
+    ///
+    /// # Safety
+    ///
+    /// Engines execute what they are given here as machine code. The caller has proof (a keyed MAC over the bytes and
+    /// their key) that exactly these bytes came from [`Artifact::serialize`] on this host for the same engine,
+    /// version, flags and module, and that nobody but the host can change the file from now on.
+    #[must_use]
+    pub unsafe fn assume_authentic(file: File, artifact_bytes: usize) -> Self {
+        Self { file, artifact_bytes }
+    }
+
+    /// The file, for engines that map it into memory; what follows the artifact's bytes is not theirs.
+    ///
+    /// # Errors
+    ///
+    /// The operating system has no more file handles.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// The artifact's length.
+    #[must_use]
+    pub fn artifact_bytes(&self) -> usize {
+        self.artifact_bytes
+    }
+}

@@ -1,0 +1,708 @@
+use std::fmt;
+
+use bytes::Bytes;
+use remuda_model::{Entry, ModuleDigest, ModuleLimits, ValueType};
+use wasmparser::{
+    AbstractHeapType, BlockType, CompositeInnerType, ExternalKind, FuncToValidate, FuncValidatorAllocations,
+    FunctionBody, HeapType, Operator, Parser, Payload, TypeRef, ValType, ValidPayload, Validator, ValidatorResources,
+};
+
+use crate::{Proposal, Proposals};
+
+/// A module before any compiler has seen it: valid, within bounds, its needs and its entry points known.
+#[derive(Clone)]
+pub struct Module {
+    bytes: Bytes,
+    digest: ModuleDigest,
+    needs: Proposals,
+    stats: ModuleStats,
+    imports: Vec<Import>,
+    functions: Vec<(String, FunctionType)>,
+    exports_memory: bool,
+    has_start: bool,
+}
+
+/// What a module is made of, as far as it tells how long compiling and running it may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModuleStats {
+    /// Bytes of all function bodies.
+    pub code_bytes: u64,
+    /// Functions that the module defines.
+    pub functions: u32,
+    /// Loops in them.
+    pub loops: u32,
+    /// Memories that the module defines.
+    pub memories: u32,
+    /// Tables that the module defines.
+    pub tables: u32,
+    /// The most `memory.grow` instructions that one function has.
+    pub memory_grows_per_function: u32,
+}
+
+/// The type of an exported function, as far as a caller outside can meet it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionType {
+    /// Parameters; `None` stands for a type that no caller outside can make a value of.
+    pub params: Vec<Option<ValueType>>,
+    /// Results; `None` stands for a type that no caller outside can read.
+    pub results: Vec<Option<ValueType>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Import {
+    module: String,
+    name: String,
+    function: Option<FunctionType>,
+}
+
+/// Why bytes are not a module that Remuda takes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModuleError {
+    /// Not WebAssembly at all.
+    #[error(
+        "not a WebAssembly module: it begins with {found:?}, a module begins with \"\\0asm\"; is this the right file?"
+    )]
+    NotWasm {
+        /// The first bytes, as text.
+        found: String,
+    },
+    /// A component, which no engine here runs yet.
+    #[error(
+        "this is a component, and only core modules with WASI preview 1 can be run; build it for the target wasm32-wasip1"
+    )]
+    Component,
+    /// Broken, or of a proposal that no engine has.
+    #[error("not a valid WebAssembly module: {reason} (at offset {offset:#x})")]
+    Invalid {
+        /// The validator's words.
+        reason: String,
+        /// Where in the file.
+        offset: usize,
+    },
+    /// Larger than the bounds that are set for modules.
+    #[error("the module is refused before compiling: {what} is {found}, and the limit is {limit}")]
+    TooLarge {
+        /// What was counted.
+        what: String,
+        /// What the module has.
+        found: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// It imports what the host does not have.
+    #[error(
+        "the module imports {module:?} {name:?}{expected}, which the host does not provide; it provides the functions of \
+         wasi_snapshot_preview1"
+    )]
+    UnknownImport {
+        /// The import's module.
+        module: String,
+        /// The import's name.
+        name: String,
+        /// What kind of thing, when it is not a function, or of which type.
+        expected: String,
+    },
+}
+
+/// Why a module cannot be entered where a caller wants to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// There is no `_start`.
+    #[error("the module has no `_start`: it is no WASI command; call one of its exports instead: {}", list(exports))]
+    NoStart {
+        /// What could be called.
+        exports: Vec<String>,
+    },
+    /// There is no such export.
+    #[error("the module exports no function named {name:?}; it exports {}", list(exports))]
+    NoSuchExport {
+        /// As it was asked for.
+        name: String,
+        /// What could be called.
+        exports: Vec<String>,
+    },
+    /// Another number of arguments.
+    #[error("{name} takes {expected} arguments, and {given} are given")]
+    Arity {
+        /// The export.
+        name: String,
+        /// Its parameters.
+        expected: usize,
+        /// The arguments.
+        given: usize,
+    },
+    /// An argument of another type.
+    #[error("argument {position} of {name} has the wrong type")]
+    ArgumentType {
+        /// The export.
+        name: String,
+        /// From 1.
+        position: usize,
+    },
+    /// A type that a caller outside cannot handle.
+    #[error("{name} has a parameter or result that is no number, and can only be called from within WebAssembly")]
+    NotCallable {
+        /// The export.
+        name: String,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+impl Module {
+    /// Validates a module, holds it against `limits`, and finds out what it needs.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not a module that can be run here; the error says why.
+    pub fn parse(bytes: impl Into<Bytes>, limits: &ModuleLimits) -> Result<Self, ModuleError> {
+        let module = Self::parse_with_any_imports(bytes.into(), limits)?;
+        module.check_imports()?;
+        Ok(module)
+    }
+
+    /// As [`Module::parse`], but of a module for another host.
+    pub(crate) fn parse_with_any_imports(bytes: Bytes, limits: &ModuleLimits) -> Result<Self, ModuleError> {
+        within("its size in bytes", bytes.len() as u64, limits.module_bytes_max)?;
+        check_preamble(&bytes)?;
+        let scan = Scan::run(&bytes, limits)?;
+        let needs = needs(&bytes, scan.bodies);
+        Ok(Self {
+            digest: ModuleDigest::of(&bytes),
+            needs,
+            stats: scan.stats,
+            imports: scan.imports,
+            functions: scan.functions,
+            exports_memory: scan.exports_memory,
+            has_start: scan.has_start,
+            bytes,
+        })
+    }
+
+    /// The binary format.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The SHA-256 of [`Module::bytes`].
+    #[must_use]
+    pub fn digest(&self) -> ModuleDigest {
+        self.digest
+    }
+
+    /// The proposals without which an engine cannot run this module.
+    #[must_use]
+    pub fn needs(&self) -> Proposals {
+        self.needs
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn stats(&self) -> ModuleStats {
+        self.stats
+    }
+
+    /// Whether it has a start function, which runs while it is instantiated.
+    #[must_use]
+    pub fn has_start(&self) -> bool {
+        self.has_start
+    }
+
+    /// Whether it exports a memory named `memory`, without which it cannot use WASI.
+    #[must_use]
+    pub fn exports_memory(&self) -> bool {
+        self.exports_memory
+    }
+
+    /// Whether it is a WASI command: it has `_start`.
+    #[must_use]
+    pub fn is_command(&self) -> bool {
+        self.function("_start").is_some()
+    }
+
+    /// Whether it is a WASI reactor: it has `_initialize`, to be called before any other export.
+    #[must_use]
+    pub fn is_reactor(&self) -> bool {
+        self.function("_initialize").is_some()
+    }
+
+    /// The type of an exported function.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<&FunctionType> {
+        self.functions.iter().find(|(export, _)| export == name).map(|(_, ty)| ty)
+    }
+
+    /// Makes sure that `entry` can be called, so that no engine has to.
+    ///
+    /// # Errors
+    ///
+    /// It cannot; the error says what could be.
+    pub fn check_entry(&self, entry: &Entry) -> Result<(), EntryError> {
+        let exports = || self.functions.iter().map(|(name, _)| name.clone()).collect();
+        match entry {
+            Entry::Command => match self.function("_start") {
+                Some(ty) if ty.params.is_empty() && ty.results.is_empty() => Ok(()),
+                _ => Err(EntryError::NoStart { exports: exports() }),
+            },
+            Entry::Export { name, args } => {
+                let ty = self
+                    .function(name)
+                    .ok_or_else(|| EntryError::NoSuchExport { name: name.clone(), exports: exports() })?;
+                if ty.params.iter().chain(&ty.results).any(Option::is_none) {
+                    return Err(EntryError::NotCallable { name: name.clone() });
+                }
+                if ty.params.len() != args.len() {
+                    return Err(EntryError::Arity { name: name.clone(), expected: ty.params.len(), given: args.len() });
+                }
+                let wrong = ty.params.iter().zip(args).position(|(param, arg)| *param != Some(arg.ty()));
+                wrong.map_or(Ok(()), |i| Err(EntryError::ArgumentType { name: name.clone(), position: i + 1 }))
+            }
+        }
+    }
+
+    /// Makes sure that every import is a WASI function of the right type.
+    fn check_imports(&self) -> Result<(), ModuleError> {
+        for import in &self.imports {
+            let provided = wasi_function(&import.module, &import.name);
+            if provided.is_none() || provided != import.function {
+                return Err(ModuleError::UnknownImport {
+                    module: import.module.clone(),
+                    name: import.name.clone(),
+                    expected: match (&import.function, provided) {
+                        (None, _) => " as something other than a function".into(),
+                        (Some(_), Some(_)) => " with another type than WASI gives it".into(),
+                        (Some(_), None) => String::new(),
+                    },
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module").field("digest", &self.digest).field("needs", &self.needs).finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "wasi")]
+fn wasi_function(module: &str, name: &str) -> Option<FunctionType> {
+    let value_type = |ty: &remuda_wasi::Type| {
+        Some(match ty {
+            remuda_wasi::Type::I32 => ValueType::I32,
+            remuda_wasi::Type::I64 => ValueType::I64,
+        })
+    };
+    if module != remuda_wasi::MODULE {
+        return None;
+    }
+    let import = remuda_wasi::IMPORTS.iter().find(|import| import.name == name)?;
+    Some(FunctionType {
+        params: import.params.iter().map(value_type).collect(),
+        results: import.result.iter().map(value_type).collect(),
+    })
+}
+
+/// A build with no engine has no WASI either.
+#[cfg(not(feature = "wasi"))]
+fn wasi_function(_: &str, _: &str) -> Option<FunctionType> {
+    None
+}
+
+fn within(what: &str, found: u64, limit: u64) -> Result<(), ModuleError> {
+    if found > limit { Err(ModuleError::TooLarge { what: what.to_owned(), found, limit }) } else { Ok(()) }
+}
+
+/// Says plainly what is wrong with bytes that are not even the beginning of a module.
+fn check_preamble(bytes: &[u8]) -> Result<(), ModuleError> {
+    match bytes {
+        [0, b'a', b's', b'm', _, _, 0, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', _, _, 1, 0, ..] => Err(ModuleError::Component),
+        _ => Err(ModuleError::NotWasm { found: String::from_utf8_lossy(&bytes[..bytes.len().min(8)]).into_owned() }),
+    }
+}
+
+fn invalid(error: &wasmparser::Error) -> ModuleError {
+    ModuleError::Invalid { reason: error.message().to_owned(), offset: error.offset() }
+}
+
+/// All that one pass over the module finds.
+#[derive(Default)]
+struct Scan {
+    stats: ModuleStats,
+    imports: Vec<Import>,
+    functions: Vec<(String, FunctionType)>,
+    exports_memory: bool,
+    has_start: bool,
+    /// Proposals that function bodies need: of their instructions, and of the types that only they mention.
+    bodies: Proposals,
+    allocations: FuncValidatorAllocations,
+}
+
+impl Scan {
+    fn run(bytes: &[u8], limits: &ModuleLimits) -> Result<Self, ModuleError> {
+        let every: Proposals = Proposal::ALL.iter().copied().collect();
+        let mut validator = Validator::new_with_features(every.features());
+        let mut scan = Self::default();
+        for payload in Parser::new(0).parse_all(bytes) {
+            let payload = payload.map_err(|error| invalid(&error))?;
+            // Bounds first: what is out of bounds is not even validated.
+            scan.hold_against(&payload, limits)?;
+            let valid = validator.payload(&payload).map_err(|error| invalid(&error))?;
+            match valid {
+                ValidPayload::Func(function, body) => scan.function(function, &body, limits)?,
+                ValidPayload::End(types) => scan.collect_exports(bytes, &types)?,
+                _ => {}
+            }
+        }
+        Ok(scan)
+    }
+
+    fn hold_against(&mut self, payload: &Payload<'_>, limits: &ModuleLimits) -> Result<(), ModuleError> {
+        match payload {
+            Payload::TypeSection(types) => within("its number of types", types.count().into(), limits.types_max.into()),
+            Payload::ImportSection(imports) => {
+                within("its number of imports", imports.count().into(), limits.imports_and_exports_max.into())
+            }
+            Payload::FunctionSection(functions) => {
+                self.stats.functions = functions.count();
+                within("its number of functions", functions.count().into(), limits.functions_max.into())
+            }
+            Payload::TableSection(tables) => {
+                self.stats.tables = tables.count();
+                within("its number of tables", tables.count().into(), limits.memories_and_tables_max.into())
+            }
+            Payload::MemorySection(memories) => {
+                self.stats.memories = memories.count();
+                within("its number of memories", memories.count().into(), limits.memories_and_tables_max.into())
+            }
+            Payload::GlobalSection(globals) => {
+                within("its number of globals", globals.count().into(), limits.globals_max.into())
+            }
+            Payload::ExportSection(exports) => {
+                within("its number of exports", exports.count().into(), limits.imports_and_exports_max.into())
+            }
+            Payload::ElementSection(elements) => {
+                within("its number of element segments", elements.count().into(), limits.segments_max.into())
+            }
+            Payload::DataSection(data) => {
+                within("its number of data segments", data.count().into(), limits.segments_max.into())
+            }
+            Payload::StartSection { .. } => {
+                self.has_start = true;
+                Ok(())
+            }
+            Payload::CodeSectionEntry(body) => {
+                let body_bytes = body.range().len() as u64;
+                self.stats.code_bytes += body_bytes;
+                within("a function's size in bytes", body_bytes, limits.function_bytes_max)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn function(
+        &mut self,
+        function: FuncToValidate<ValidatorResources>,
+        body: &FunctionBody<'_>,
+        limits: &ModuleLimits,
+    ) -> Result<(), ModuleError> {
+        let mut validator = function.into_validator(std::mem::take(&mut self.allocations));
+        let mut reader = body.get_binary_reader();
+        validator.read_locals(&mut reader).map_err(|error| invalid(&error))?;
+        within("a function's number of locals", validator.len_locals().into(), limits.locals_max.into())?;
+        for local in body.get_locals_reader().map_err(|error| invalid(&error))? {
+            let (_, ty) = local.map_err(|error| invalid(&error))?;
+            self.bodies = self.bodies.union(proposals_of_type(ty));
+        }
+        let mut operators = body.get_operators_reader().map_err(|error| invalid(&error))?;
+        let mut nesting = 0;
+        let mut memory_grows = 0;
+        while !operators.eof() {
+            let offset = operators.original_position();
+            let operator = operators.read().map_err(|error| invalid(&error))?;
+            validator.op(offset, &operator).map_err(|error| invalid(&error))?;
+            self.bodies = self.bodies.union(proposals_of(&operator));
+            match operator {
+                Operator::Loop { .. } => self.stats.loops += 1,
+                Operator::MemoryGrow { .. } => memory_grows += 1,
+                _ => {}
+            }
+            if let Operator::Loop { .. } | Operator::Block { .. } | Operator::If { .. } | Operator::TryTable { .. } =
+                operator
+            {
+                nesting = nesting.max(validator.control_stack_height());
+            }
+        }
+        operators.finish().map_err(|error| invalid(&error))?;
+        self.stats.memory_grows_per_function = self.stats.memory_grows_per_function.max(memory_grows);
+        within("a function's nesting of blocks", nesting.into(), limits.nesting_max.into())?;
+        self.allocations = validator.into_allocations();
+        Ok(())
+    }
+
+    fn collect_exports(&mut self, bytes: &[u8], types: &wasmparser::types::Types) -> Result<(), ModuleError> {
+        let types = types.as_ref();
+        let function_type = |id: wasmparser::types::CoreTypeId| match &types[id].composite_type.inner {
+            CompositeInnerType::Func(function) => Some(FunctionType {
+                params: function.params().iter().copied().map(value_type).collect(),
+                results: function.results().iter().copied().map(value_type).collect(),
+            }),
+            _ => None,
+        };
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(|error| invalid(&error))? {
+                Payload::ImportSection(section) => {
+                    for import in section.into_imports() {
+                        let import = import.map_err(|error| invalid(&error))?;
+                        self.imports.push(Import {
+                            module: import.module.to_owned(),
+                            name: import.name.to_owned(),
+                            function: match import.ty {
+                                TypeRef::Func(index) => function_type(types.core_type_at_in_module(index)),
+                                _ => None,
+                            },
+                        });
+                    }
+                }
+                Payload::ExportSection(section) => {
+                    for export in section {
+                        let export = export.map_err(|error| invalid(&error))?;
+                        match export.kind {
+                            ExternalKind::Func => {
+                                if let Some(ty) = function_type(types.core_function_at(export.index)) {
+                                    self.functions.push((export.name.to_owned(), ty));
+                                }
+                            }
+                            ExternalKind::Memory => self.exports_memory |= export.name == "memory",
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn value_type(ty: ValType) -> Option<ValueType> {
+    match ty {
+        ValType::I32 => Some(ValueType::I32),
+        ValType::I64 => Some(ValueType::I64),
+        ValType::F32 => Some(ValueType::F32),
+        ValType::F64 => Some(ValueType::F64),
+        ValType::V128 | ValType::Ref(_) => None,
+    }
+}
+
+macro_rules! define_proposal_of {
+    ($(@$group:ident $op:ident $({ $($arg:ident: $argty:ty),* })? => $visit:ident ($($ann:tt)*))*) => {
+        /// The proposal that brought an instruction, or `None` for WebAssembly 1.0 and what nobody here runs.
+        fn proposal_of(operator: &Operator<'_>) -> Option<Proposal> {
+            match operator {
+                $(Operator::$op { .. } => define_proposal_of!(@$group),)*
+                _ => None,
+            }
+        }
+    };
+    (@sign_extension) => { Some(Proposal::SignExtension) };
+    (@saturating_float_to_int) => { Some(Proposal::SaturatingFloatToInt) };
+    (@bulk_memory) => { Some(Proposal::BulkMemory) };
+    (@reference_types) => { Some(Proposal::ReferenceTypes) };
+    (@tail_call) => { Some(Proposal::TailCall) };
+    (@threads) => { Some(Proposal::Threads) };
+    (@simd) => { Some(Proposal::Simd) };
+    (@relaxed_simd) => { Some(Proposal::RelaxedSimd) };
+    (@exceptions) => { Some(Proposal::Exceptions) };
+    (@function_references) => { Some(Proposal::FunctionReferences) };
+    (@gc) => { Some(Proposal::Gc) };
+    (@wide_arithmetic) => { Some(Proposal::WideArithmetic) };
+    (@$other:ident) => { None };
+}
+wasmparser::for_each_operator!(define_proposal_of);
+
+/// The proposals of an instruction and of the types that it mentions.
+fn proposals_of(operator: &Operator<'_>) -> Proposals {
+    let of_types = match operator {
+        Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => {
+            proposals_of_block(*blockty)
+        }
+        Operator::TryTable { try_table } => proposals_of_block(try_table.ty),
+        Operator::TypedSelect { ty } => proposals_of_type(*ty),
+        Operator::TypedSelectMulti { tys } => {
+            tys.iter().fold(Proposals::default(), |all, ty| all.union(proposals_of_type(*ty)))
+        }
+        Operator::RefNull { hty } => proposals_of_heap_type(*hty),
+        Operator::TableGrow { .. } => Proposals::of(&[Proposal::TableGrow]),
+        _ => Proposals::default(),
+    };
+    of_types.union(proposal_of(operator).into_iter().collect())
+}
+
+fn proposals_of_block(ty: BlockType) -> Proposals {
+    match ty {
+        BlockType::Type(ty) => proposals_of_type(ty),
+        // The type section has the rest.
+        BlockType::Empty | BlockType::FuncType(_) => Proposals::default(),
+    }
+}
+
+fn proposals_of_type(ty: ValType) -> Proposals {
+    match ty {
+        ValType::I32 | ValType::I64 | ValType::F32 | ValType::F64 => Proposals::default(),
+        ValType::V128 => Proposals::of(&[Proposal::Simd]),
+        ValType::Ref(ty) if ty.is_nullable() => proposals_of_heap_type(ty.heap_type()),
+        ValType::Ref(ty) => proposals_of_heap_type(ty.heap_type()).with(&[Proposal::FunctionReferences]),
+    }
+}
+
+fn proposals_of_heap_type(ty: HeapType) -> Proposals {
+    use AbstractHeapType as Heap;
+    let HeapType::Abstract { ty, .. } = ty else {
+        return Proposals::of(&[Proposal::FunctionReferences]);
+    };
+    Proposals::of(match ty {
+        Heap::Func => &[Proposal::ReferenceTypes],
+        Heap::Extern => &[Proposal::Externref],
+        Heap::Exn | Heap::NoExn => &[Proposal::Externref, Proposal::Exceptions],
+        // Continuations are of a proposal that no engine here has: the validator refuses them.
+        _ => &[Proposal::Externref, Proposal::Gc],
+    })
+}
+
+/// What a valid module needs: what its function bodies do, and without what else its sections do not validate.
+///
+/// Function bodies are not validated again: what a body can use without saying so (memory 1) shows in the sections
+/// that declare it.
+fn needs(bytes: &[u8], bodies: Proposals) -> Proposals {
+    if sections_validate(bytes, bodies.union(Proposals::BASE)) {
+        return bodies;
+    }
+    // One after the other goes, not each for itself: a typed reference is valid with function-references and with gc,
+    // so that neither alone is necessary. The richer stand later and go first.
+    let every: Proposals = Proposal::ALL.iter().copied().collect();
+    Proposal::ALL.iter().rev().fold(every, |needs, proposal| {
+        let fewer = needs.without(Proposals::of(&[*proposal]));
+        if !bodies.contains(*proposal) && sections_validate(bytes, fewer) { fewer } else { needs }
+    })
+}
+
+fn sections_validate(bytes: &[u8], proposals: Proposals) -> bool {
+    let mut validator = Validator::new_with_features(proposals.features());
+    Parser::new(0).parse_all(bytes).all(|payload| payload.is_ok_and(|payload| validator.payload(&payload).is_ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Module, ModuleError> {
+        Module::parse(wat::parse_str(text).expect("the test's text is WebAssembly"), &ModuleLimits::default())
+    }
+
+    #[test]
+    fn needs_are_read_from_instructions_and_sections() {
+        for (text, needed) in [
+            ("(module (func (nop)))", None),
+            ("(module (func (param i32) (result i32) (i32.extend8_s (local.get 0))))", Some(Proposal::SignExtension)),
+            ("(module (func (drop (v128.const i64x2 0 0))))", Some(Proposal::Simd)),
+            ("(module (memory 1) (memory 1))", Some(Proposal::MultiMemory)),
+            ("(module (memory i64 1))", Some(Proposal::Memory64)),
+            ("(module (func $f (return_call $f)))", Some(Proposal::TailCall)),
+            ("(module (memory 1 1 shared))", Some(Proposal::Threads)),
+            ("(module (tag) (func (throw 0)))", Some(Proposal::Exceptions)),
+            ("(module (global i32 (i32.add (i32.const 1) (i32.const 2))))", Some(Proposal::ExtendedConst)),
+            ("(module (type (struct (field i32))))", Some(Proposal::Gc)),
+            ("(module (func (try_table)))", Some(Proposal::Exceptions)),
+            ("(module (func (local v128)))", Some(Proposal::Simd)),
+            ("(module (func (local externref)))", Some(Proposal::Externref)),
+            ("(module (table 1 externref))", Some(Proposal::Externref)),
+            ("(module (func (drop (ref.null extern))))", Some(Proposal::Externref)),
+            ("(module (func (local eqref)))", Some(Proposal::Gc)),
+            ("(module (func (block (result (ref null 0)) (unreachable)) (drop)))", Some(Proposal::FunctionReferences)),
+            ("(module (type (func)) (table 1 (ref null 0)))", Some(Proposal::FunctionReferences)),
+            ("(module (table 1 funcref) (func (param funcref)))", None),
+        ] {
+            let module = parse(text).unwrap();
+            match needed {
+                None => assert!(module.needs().is_empty(), "{text}: {}", module.needs()),
+                Some(proposal) => assert!(module.needs().contains(proposal), "{text}: {}", module.needs()),
+            }
+            // What it needs is enough, which the sections alone would not tell.
+            let features = module.needs().union(Proposals::BASE).features();
+            Validator::new_with_features(features).validate_all(module.bytes()).unwrap();
+            assert!(!module.needs().contains(Proposal::WideArithmetic), "{text}: {}", module.needs());
+        }
+    }
+
+    #[test]
+    fn bounds_are_checked_before_anything_is_compiled() {
+        let limits = ModuleLimits {
+            functions_max: 2,
+            locals_max: 3,
+            nesting_max: 4,
+            types_max: 3,
+            function_bytes_max: 64,
+            ..ModuleLimits::default()
+        };
+        for (text, what) in [
+            ("(module (func) (func) (func))", "functions"),
+            ("(module (func (local i32 i32 i32 i32)))", "locals"),
+            ("(module (func (block (block (block (block))))))", "nesting"),
+            (
+                "(module (type (func)) (type (func (param i32))) (type (func (param i64))) (type (func (param f32))))",
+                "types",
+            ),
+        ] {
+            let error = Module::parse(wat::parse_str(text).unwrap(), &limits).unwrap_err();
+            assert!(matches!(&error, ModuleError::TooLarge { .. }), "{text}: {error}");
+            assert!(error.to_string().contains(what), "{text}: {error}");
+        }
+        let long = format!("(module (func {}))", "(nop)".repeat(100));
+        let error = Module::parse(wat::parse_str(long).unwrap(), &limits).unwrap_err();
+        assert!(error.to_string().contains("a function's size"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_module_is_named() {
+        let limits = ModuleLimits::default();
+        assert!(matches!(Module::parse(&b""[..], &limits), Err(ModuleError::NotWasm { .. })));
+        assert!(matches!(Module::parse(&b"#!/bin/sh"[..], &limits), Err(ModuleError::NotWasm { .. })));
+        assert_eq!(Module::parse(&b"\0asm\x0d\0\x01\0"[..], &limits).unwrap_err(), ModuleError::Component);
+        let truncated = wat::parse_str("(module (func (drop (i32.const 1))))").unwrap();
+        for end in 8..truncated.len() {
+            match Module::parse(truncated[..end].to_vec(), &limits) {
+                Err(ModuleError::Invalid { .. }) => {}
+                // A cut between two sections leaves a smaller module, which may be valid.
+                Ok(module) => assert_eq!(module.stats().code_bytes, 0),
+                Err(other) => panic!("cut at {end}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn imports_that_nobody_provides_are_refused_by_name() {
+        let error = parse(r#"(module (import "env" "puts" (func (param i32))))"#).unwrap_err();
+        assert!(error.to_string().contains("\"env\" \"puts\""), "{error}");
+        let error = parse(r#"(module (import "wasi_snapshot_preview1" "fd_close" (memory 1)))"#).unwrap_err();
+        assert!(error.to_string().contains("something other than a function"), "{error}");
+    }
+
+    #[test]
+    fn entries_are_checked_with_a_way_out() {
+        let module = parse(r#"(module (func (export "add") (param i32 i32) (result i32) (i32.const 0)))"#).unwrap();
+        assert!(matches!(module.check_entry(&Entry::Command), Err(EntryError::NoStart { .. })));
+        let call = |name: &str, args| Entry::Export { name: name.into(), args };
+        let one = remuda_model::Value::I32(1);
+        assert_eq!(module.check_entry(&call("add", vec![one, one])), Ok(()));
+        assert!(matches!(module.check_entry(&call("add", vec![one])), Err(EntryError::Arity { .. })));
+        assert!(matches!(module.check_entry(&call("sub", vec![])), Err(EntryError::NoSuchExport { .. })));
+        let wrong = vec![one, remuda_model::Value::F64(1.0)];
+        assert!(matches!(module.check_entry(&call("add", wrong)), Err(EntryError::ArgumentType { position: 2, .. })));
+    }
+}

@@ -1,0 +1,146 @@
+use std::sync::{Arc, OnceLock};
+
+use remuda_model::EngineId;
+
+use crate::adapter;
+use crate::{Capabilities, Engine, EngineError, Module};
+
+/// An engine that Remuda knows of, built or not.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Its one name; the cargo feature that builds it has the same.
+    pub id: EngineId,
+    /// In a few words, for lists.
+    pub summary: &'static str,
+    /// The runtime's version.
+    pub version: &'static str,
+    /// What it can do.
+    pub capabilities: &'static Capabilities,
+    /// Whether it is chosen without being asked for by name.
+    pub automatic: bool,
+    /// How to start it, if it was built.
+    pub(crate) open: Option<fn() -> Result<Arc<dyn Engine>, EngineError>>,
+}
+
+impl Known {
+    /// Whether this build contains the engine.
+    #[must_use]
+    pub fn is_built(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// What decides, beside the module, whether an artifact fits: the engine, its version, how this build configures
+    /// it, and the CPU that it compiles for.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        format!("{} {} config-{} {}", self.id, self.version, adapter::CONFIG_REVISION, adapter::cpu_features())
+    }
+}
+
+/// Whether an engine can be used here and now.
+#[derive(Clone, Debug)]
+pub enum Availability {
+    /// Built, and it starts.
+    Available,
+    /// Built, but it does not start on this machine.
+    Broken(String),
+    /// Not part of this build.
+    NotBuilt,
+}
+
+/// All known engines, each started when it is first needed.
+pub struct Registry {
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    known: &'static Known,
+    engine: OnceLock<Result<Arc<dyn Engine>, EngineError>>,
+}
+
+/// A name that no engine has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no engine named {name:?}; known engines are {}", known.join(", "))]
+pub struct UnknownEngine {
+    /// As it was given.
+    pub name: String,
+    /// The names that there are.
+    pub known: Vec<&'static str>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { slots: adapter::KNOWN.iter().map(|known| Slot { known, engine: OnceLock::new() }).collect() }
+    }
+}
+
+impl Registry {
+    /// Every engine that Remuda knows of, in the order in which an unknown module would try them.
+    pub fn known(&self) -> impl Iterator<Item = &'static Known> {
+        self.slots.iter().map(|slot| slot.known)
+    }
+
+    /// The engine of that name.
+    ///
+    /// # Errors
+    ///
+    /// No engine has it.
+    pub fn find(&self, name: &str) -> Result<&'static Known, UnknownEngine> {
+        self.known().find(|known| known.id.as_str() == name).ok_or_else(|| UnknownEngine {
+            name: name.to_owned(),
+            known: self.known().map(|known| known.id.as_str()).collect(),
+        })
+    }
+
+    /// The engine, started.
+    ///
+    /// # Errors
+    ///
+    /// It was not built, or it does not start on this machine.
+    pub fn open(&self, id: EngineId) -> Result<&Arc<dyn Engine>, EngineError> {
+        let unavailable = |reason: String| EngineError::Unavailable { engine: id, reason };
+        let slot =
+            self.slots.iter().find(|slot| slot.known.id == id).ok_or_else(|| unavailable("no such engine".into()))?;
+        let open = slot
+            .known
+            .open
+            .ok_or_else(|| unavailable(format!("this build does not contain it; build with `--features {id}`")))?;
+        slot.engine.get_or_init(open).as_ref().map_err(Clone::clone)
+    }
+
+    /// Whether the engine can be used, which starts it.
+    #[must_use]
+    pub fn availability(&self, id: EngineId) -> Availability {
+        match self.open(id) {
+            Ok(_) => Availability::Available,
+            Err(_) if !self.known().any(|known| known.id == id && known.is_built()) => Availability::NotBuilt,
+            Err(error) => Availability::Broken(error.to_string()),
+        }
+    }
+
+    /// The engines of this build that can run `module`, in order of preference for an unknown module.
+    pub fn able(&self, module: &Module) -> impl Iterator<Item = &'static Known> {
+        let needs = module.needs();
+        self.known().filter(move |known| known.is_built() && needs.without(known.capabilities.proposals).is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_are_answered_with_the_known_ones() {
+        let error = Registry::default().find("v8").unwrap_err();
+        assert!(error.to_string().contains("wasmtime.cranelift"), "{error}");
+    }
+
+    #[test]
+    fn engines_that_were_not_built_say_how_to_get_them() {
+        let registry = Registry::default();
+        for known in registry.known().filter(|known| !known.is_built()) {
+            let error = registry.open(known.id).err().expect("not built");
+            assert!(error.to_string().contains(&format!("--features {}", known.id)), "{error}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the specification's test suite needs to treat a module exactly as the adapters do, with imports and linking
+//! that the contract does not have. Not for hosts.
+
+use bytes::Bytes;
+use remuda_model::ModuleLimits;
+
+use crate::{Module, ModuleError};
+
+/// All that [`Module::parse`] checks but the imports.
+///
+/// # Errors
+///
+/// As [`Module::parse`].
+pub fn parse(bytes: Vec<u8>) -> Result<Module, ModuleError> {
+    Module::parse_with_any_imports(Bytes::from(bytes), &ModuleLimits::default())
+}
+
+/// See the functions of the same names in the adapter for Wasmtime.
+#[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift"))]
+pub mod wasmtime {
+    use remuda_model::{EngineId, TrapKind};
+
+    use crate::Module;
+    use crate::adapter::wasmtime as adapter;
+
+    /// Wasmtime as the adapter `id` configures it, with instances from a pool or on demand.
+    ///
+    /// # Errors
+    ///
+    /// Wasmtime refuses the configuration on this machine.
+    pub fn configured(id: EngineId, pooled: bool) -> Result<::wasmtime::Engine, ::wasmtime::Error> {
+        adapter::configured(id, pooled)
+    }
+
+    /// Whether the adapter takes instances of `module` from the pool.
+    #[must_use]
+    pub fn fits_pool(module: &Module) -> bool {
+        adapter::fits_pool(module)
+    }
+
+    /// How the adapter reports a trap; `None` if the error is none.
+    #[must_use]
+    pub fn trap_kind(error: &::wasmtime::Error) -> Option<TrapKind> {
+        adapter::trap_kind(error)
+    }
+}
+
+/// See the functions of the same names in the adapter for Wasmi.
+#[cfg(feature = "wasmi.lazy")]
+pub mod wasmi {
+    use remuda_model::TrapKind;
+
+    use crate::adapter::wasmi as adapter;
+    use crate::{Module, start};
+
+    /// Wasmi as the adapter configures it.
+    #[must_use]
+    pub fn configured() -> ::wasmi::Engine {
+        adapter::configured()
+    }
+
+    /// The export by which the adapter calls a module's start function.
+    pub const START: &str = start::EXPORT;
+
+    /// The module with its start function, if it has one, as an export.
+    ///
+    /// # Panics
+    ///
+    /// The module cannot be written anew.
+    #[must_use]
+    pub fn start_as_export(module: &Module) -> Vec<u8> {
+        start::start_as_export(module).expect("a valid module can be written anew").into_owned()
+    }
+
+    /// How the adapter reports a trap; `None` if the error is none.
+    #[must_use]
+    pub fn trap_kind(error: &::wasmi::Error) -> Option<TrapKind> {
+        adapter::trap_kind(error)
+    }
+}
+
+/// See the functions of the same names in the adapter for Wasmer.
+#[cfg(feature = "wasmer.singlepass")]
+pub mod wasmer {
+    use remuda_model::TrapKind;
+
+    use crate::adapter::wasmer as adapter;
+    use crate::{Module, start};
+
+    /// The export by which the adapter calls a module's start function.
+    pub const START: &str = start::EXPORT;
+
+    /// A store as the adapter makes it, but without limits.
+    ///
+    /// # Panics
+    ///
+    /// It cannot be made on this machine.
+    #[must_use]
+    pub fn unlimited_store() -> ::wasmer::Store {
+        adapter::unlimited_store().expect("a store without limits can be made")
+    }
+
+    /// The module as the adapter compiles it, for a store that other modules share.
+    ///
+    /// # Errors
+    ///
+    /// Wasmer refuses it.
+    pub fn compile_into(store: &::wasmer::Store, module: &Module) -> Result<::wasmer::Module, String> {
+        adapter::compile_into(store, module)
+    }
+
+    /// Lets the tables of the instance that was made last grow as they will.
+    pub fn lift_table_limit(store: &mut ::wasmer::Store) {
+        adapter::lift_table_limit(store);
+    }
+
+    /// How the adapter reports a trap; `None` if the error is none.
+    #[must_use]
+    pub fn trap_kind(error: &::wasmer::RuntimeError) -> Option<TrapKind> {
+        adapter::trap_kind(error)
+    }
+
+    /// How the adapter reports a trap while an instance is made; `None` if the error is none.
+    #[must_use]
+    pub fn trap_kind_of_instantiation(error: &::wasmer::InstantiationError) -> Option<TrapKind> {
+        adapter::trap_kind_of_instantiation(error)
+    }
+}

@@ -1,0 +1,329 @@
+//! What a guest may use of the host: memories, tables and stack, each instance for itself.
+
+use std::sync::Arc;
+
+use remuda_model::{Limit, TrapKind, Value};
+
+use crate::support::{End, Setup, able, compile, export, live, open, parse};
+
+const PAGE: u64 = 1 << 16;
+
+struct Case {
+    what: &'static str,
+    /// Exports `run`.
+    text: &'static str,
+    /// What it may have: bytes of memory, elements of tables.
+    caps: (u64, u64),
+    expected: Expected,
+    /// Whether it was refused growth by its limits; what a module's own maximum refuses does not count.
+    refused: bool,
+}
+
+enum Expected {
+    Returns(&'static [i32]),
+    Ends(End),
+    /// Ends so while it is instantiated.
+    Fails(End),
+}
+
+use Expected::{Ends, Fails, Returns};
+
+const MEMORY: End = End::Exceeded(Limit::Memory);
+const TABLE: End = End::Exceeded(Limit::Table);
+
+const CASES: &[Case] = &[
+    Case {
+        what: "memory.grow up to the cap, and not past it",
+        text: r#"(module (memory 1) (func (export "run") (result i32 i32 i32 i32)
+            (memory.grow (i32.const 2)) (memory.grow (i32.const 1)) (memory.grow (i32.const 0)) (memory.size)))"#,
+        caps: (3 * PAGE, 0),
+        expected: Returns(&[1, -1, 3, 3]),
+        refused: true,
+    },
+    Case {
+        what: "a cap that is no multiple of a page",
+        text: r#"(module (memory 1) (func (export "run") (result i32 i32)
+            (memory.grow (i32.const 1)) (memory.grow (i32.const 1))))"#,
+        caps: (3 * PAGE - 1, 0),
+        expected: Returns(&[1, -1]),
+        refused: true,
+    },
+    Case {
+        what: "memory that was refused is not there, and what was granted is",
+        text: r#"(module (memory 1) (func (export "run") (result i32)
+            (drop (memory.grow (i32.const 1)))
+            (drop (memory.grow (i32.const 1)))
+            (i32.store (i32.const 131068) (i32.const 7))
+            (i32.load (i32.const 131068))))"#,
+        caps: (2 * PAGE, 0),
+        expected: Returns(&[7]),
+        refused: true,
+    },
+    Case {
+        what: "memory beyond a refused growth cannot be touched",
+        text: r#"(module (memory 1) (func (export "run") (result i32)
+            (drop (memory.grow (i32.const 1))) (i32.load (i32.const 65536))))"#,
+        caps: (PAGE, 0),
+        expected: Ends(MEMORY),
+        refused: true,
+    },
+    Case {
+        what: "initial memory at the cap",
+        text: r#"(module (memory 4) (func (export "run") (result i32) (memory.size)))"#,
+        caps: (4 * PAGE, 0),
+        expected: Returns(&[4]),
+        refused: false,
+    },
+    Case {
+        what: "initial memory beyond the cap",
+        text: r#"(module (memory 4) (func (export "run")))"#,
+        caps: (4 * PAGE - 1, 0),
+        expected: Fails(MEMORY),
+        refused: true,
+    },
+    Case {
+        what: "a memory of 4 GiB",
+        text: r#"(module (memory 65536) (func (export "run")))"#,
+        caps: (256 << 20, 0),
+        expected: Fails(MEMORY),
+        refused: true,
+    },
+    Case {
+        what: "several memories count together when they grow",
+        text: r#"(module (memory $a 1) (memory $b 1) (func (export "run") (result i32 i32 i32 i32)
+            (memory.grow $a (i32.const 1)) (memory.grow $b (i32.const 1)) (memory.size $a) (memory.size $b)))"#,
+        caps: (3 * PAGE, 0),
+        expected: Returns(&[1, -1, 2, 1]),
+        refused: true,
+    },
+    Case {
+        what: "several memories count together from the start",
+        text: r#"(module (memory 2) (memory 2) (func (export "run")))"#,
+        caps: (3 * PAGE, 0),
+        expected: Fails(MEMORY),
+        refused: true,
+    },
+    Case {
+        what: "64-bit memories",
+        text: r#"(module (memory i64 1) (func (export "run") (result i32 i32 i32)
+            (i32.wrap_i64 (memory.grow (i64.const 1))) (i32.wrap_i64 (memory.grow (i64.const 1)))
+            (i32.wrap_i64 (memory.grow (i64.const 0x1000000000000)))))"#,
+        caps: (2 * PAGE, 0),
+        expected: Returns(&[1, -1, -1]),
+        refused: true,
+    },
+    Case {
+        what: "pages of one byte",
+        text: r#"(module (memory 10 (pagesize 1)) (func (export "run") (result i32 i32 i32)
+            (memory.grow (i32.const 90)) (memory.grow (i32.const 1)) (memory.size)))"#,
+        caps: (100, 0),
+        expected: Returns(&[10, -1, 100]),
+        refused: true,
+    },
+    Case {
+        what: "what the module's own maximum refuses costs nothing",
+        text: r#"(module (memory 1 3) (func (export "run") (result i32 i32 i32 i32 i32)
+            (memory.grow (i32.const 3)) (memory.grow (i32.const 3)) (memory.grow (i32.const 60000))
+            (memory.grow (i32.const 2)) (memory.grow (i32.const 1))))"#,
+        caps: (4 * PAGE, 0),
+        expected: Returns(&[-1, -1, -1, 1, -1]),
+        refused: false,
+    },
+    Case {
+        what: "a guest that its own maximum refused traps for itself",
+        text: r#"(module (memory 1 3) (func (export "run")
+            (if (i32.eq (memory.grow (i32.const 60000)) (i32.const -1)) (then (unreachable)))))"#,
+        caps: (4 * PAGE, 0),
+        expected: Ends(End::Trapped(TrapKind::Unreachable)),
+        refused: false,
+    },
+    Case {
+        what: "most of the cap in one growth",
+        text: r#"(module (memory 1) (func (export "run") (result i32 i32 i32)
+            (memory.grow (i32.const 1023)) (memory.grow (i32.const 1)) (memory.size)))"#,
+        caps: (1024 * PAGE, 0),
+        expected: Returns(&[1, -1, 1024]),
+        refused: true,
+    },
+    Case {
+        what: "table.grow up to the cap, and not past it",
+        text: r#"(module (table 4 funcref) (func (export "run") (result i32 i32 i32)
+            (table.grow (ref.null func) (i32.const 6)) (table.grow (ref.null func) (i32.const 1)) (table.size)))"#,
+        caps: (0, 10),
+        expected: Returns(&[4, -1, 10]),
+        refused: true,
+    },
+    Case {
+        what: "tables of host references",
+        text: r#"(module (table 1 externref) (func (export "run") (result i32 i32)
+            (table.grow (ref.null extern) (i32.const 1)) (table.grow (ref.null extern) (i32.const 1))))"#,
+        caps: (0, 2),
+        expected: Returns(&[1, -1]),
+        refused: true,
+    },
+    Case {
+        what: "several tables count together when they grow",
+        text: r#"(module (table $a 1 funcref) (table $b 1 funcref) (func (export "run") (result i32 i32)
+            (table.grow $a (ref.null func) (i32.const 2)) (table.grow $b (ref.null func) (i32.const 1))))"#,
+        caps: (0, 4),
+        expected: Returns(&[1, -1]),
+        refused: true,
+    },
+    Case {
+        what: "more tables than a pool holds",
+        text: r#"(module
+            (table $a 1 funcref) (table 1 funcref) (table 1 funcref) (table 1 funcref) (table 1 funcref) (table $f 1 funcref)
+            (func (export "run") (result i32 i32)
+            (table.grow $a (ref.null func) (i32.const 2)) (table.grow $f (ref.null func) (i32.const 1))))"#,
+        caps: (0, 8),
+        expected: Returns(&[1, -1]),
+        refused: true,
+    },
+    Case {
+        what: "initial table beyond the cap",
+        text: r#"(module (table 11 funcref) (func (export "run")))"#,
+        caps: (0, 10),
+        expected: Fails(TABLE),
+        refused: true,
+    },
+    Case {
+        what: "a table of ten million elements",
+        text: r#"(module (table 10000000 funcref) (func (export "run")))"#,
+        caps: (0, 1 << 20),
+        expected: Fails(TABLE),
+        refused: true,
+    },
+    Case {
+        what: "what the table's own maximum refuses costs nothing",
+        text: r#"(module (table 1 3 funcref) (func (export "run") (result i32 i32 i32)
+            (table.grow (ref.null func) (i32.const 3)) (table.grow (ref.null func) (i32.const 3))
+            (table.grow (ref.null func) (i32.const 2))))"#,
+        caps: (0, 4),
+        expected: Returns(&[-1, -1, 1]),
+        refused: false,
+    },
+    Case {
+        what: "most of the table's cap in one growth",
+        text: r#"(module (table 1 funcref) (func (export "run") (result i32 i32 i32)
+            (table.grow (ref.null func) (i32.const 1048575)) (table.grow (ref.null func) (i32.const 1)) (table.size)))"#,
+        caps: (0, 1 << 20),
+        expected: Returns(&[1, -1, 1 << 20]),
+        refused: true,
+    },
+    Case {
+        what: "a managed heap counts as memory",
+        text: r#"(module (type $a (array (mut i64))) (type $cell (struct (field (ref $a)) (field (ref null $cell))))
+            (func (export "run") (local $list (ref null $cell))
+            (loop $again
+              (local.set $list (struct.new $cell (array.new_default $a (i32.const 4096)) (local.get $list)))
+              (br $again))))"#,
+        caps: (8 << 20, 0),
+        expected: Ends(MEMORY),
+        refused: true,
+    },
+    Case {
+        what: "one array that is larger than the cap",
+        text: r#"(module (type $a (array (mut i64)))
+            (func (export "run") (drop (array.len (array.new_default $a (i32.const 4000000))))))"#,
+        caps: (8 << 20, 0),
+        expected: Ends(MEMORY),
+        refused: true,
+    },
+    Case {
+        what: "calls nested 3000 deep",
+        text: r#"(module (func $f (param i32) (result i32)
+            (if (i32.eqz (local.get 0)) (then (return (i32.const 0))))
+            (i32.add (i32.const 1) (call $f (i32.sub (local.get 0) (i32.const 1)))))
+            (func (export "run") (result i32) (call $f (i32.const 3000))))"#,
+        caps: (0, 0),
+        expected: Returns(&[3000]),
+        refused: false,
+    },
+    Case {
+        what: "calls nested without end",
+        text: r#"(module (func $f (param i32) (result i32) (i32.add (i32.const 1) (call $f (local.get 0))))
+            (func (export "run") (result i32) (call $f (i32.const 1))))"#,
+        caps: (0, 0),
+        expected: Ends(End::Trapped(TrapKind::StackExhausted)),
+        refused: false,
+    },
+];
+
+#[test]
+fn limits_hold() {
+    let mut failures = Vec::new();
+    for case in CASES {
+        let module = parse(case.text);
+        for known in able(&module) {
+            if let Err(failure) = check(&compile(known, &module), case) {
+                failures.push(format!("{} on {}: {failure}", case.what, known.id));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn check(artifact: &Arc<dyn remuda_engine::Artifact>, case: &Case) -> Result<(), String> {
+    let setup = Setup::limited(case.caps.0, case.caps.1);
+    // Twice: a limit is an instance's own, and one that was exceeded is no memory of it.
+    for _ in 0..2 {
+        let ended = live(artifact, &export("run", &[]), &setup).map_err(|error| error.to_string())?;
+        let right = match case.expected {
+            Returns(numbers) => {
+                let values: Vec<Value> = numbers.iter().copied().map(Value::I32).collect();
+                ended.end() == End::Returned && ended.called.values == values
+            }
+            Ends(end) => ended.end() == end && !ended.at_start,
+            Fails(end) => ended.end() == end && ended.at_start,
+        };
+        if !right || (!ended.at_start && ended.called.refused_growth != case.refused) {
+            return Err(format!("{ended:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Instances that live at the same time each have the whole of their limits.
+#[test]
+fn limits_are_each_instance_s_own() {
+    let module = parse(
+        r#"(module (memory 1) (table 1 funcref) (func (export "run") (result i32 i32)
+            (memory.grow (i32.const 3)) (table.grow (ref.null func) (i32.const 9))))"#,
+    );
+    let Setup { context, limits, interrupt } = Setup::limited(4 * PAGE, 10);
+    for known in able(&module) {
+        let artifact = compile(known, &module);
+        let mut instances: Vec<_> =
+            (0..20).map(|_| Arc::clone(&artifact).instantiate(&context, &limits, &interrupt).unwrap()).collect();
+        for instance in &mut instances {
+            let called = instance.call(&export("run", &[])).unwrap();
+            assert_eq!(called.values, [Value::I32(1), Value::I32(1)], "{}", known.id);
+            let called = instance.call(&export("run", &[])).unwrap();
+            assert_eq!(called.values, [Value::I32(-1), Value::I32(-1)], "{}", known.id);
+        }
+    }
+}
+
+/// A straight line of instructions that each take the host's stack, where an engine does so, does not take all of it.
+#[test]
+fn a_long_line_of_growth_is_survived() {
+    for grow in ["(memory.grow (local.get 0))", "(table.grow (ref.null func) (local.get 0))"] {
+        for times in [1_000, 20_000] {
+            let line = format!("(drop {grow})").repeat(times);
+            let text = format!(
+                r#"(module (memory 1) (table 1 funcref) (func (export "run") (param i32) (result i32) {line} (memory.size)))"#
+            );
+            let module = parse(&text);
+            for known in able(&module) {
+                // An engine may refuse such a module, but not fall over it.
+                let Ok(artifact) = open(known).compile(&module) else {
+                    assert!(times > 1_000, "{} refuses {times} times {grow}", known.id);
+                    continue;
+                };
+                let setup = Setup::limited(4 * PAGE, 10);
+                let ended = live(&artifact, &export("run", &[Value::I32(0)]), &setup).unwrap();
+                assert_eq!(ended.called.values, [Value::I32(1)], "{} {times} times {grow}", known.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Running a subject on engines, and holding what they did against each other.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use remuda_engine::{Engine, InstantiateError, Known, Module, Proposals, Registry};
+use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, Outcome, Sink, Stdin, TrapKind, Value};
+
+use super::generate::Subject;
+
+/// Ends the line of a call after which growth has been refused.
+const REFUSED: &str = ", growth was refused";
+
+/// Engines, and the proposals that all of them have.
+pub(crate) struct Group {
+    pub(crate) engines: Vec<Arc<dyn Engine>>,
+    pub(crate) proposals: Proposals,
+}
+
+impl Group {
+    /// Those of this build's engines for which `belongs` holds.
+    pub(crate) fn of(belongs: impl Fn(&Known) -> bool) -> Self {
+        let registry = Registry::default();
+        let known: Vec<_> =
+            registry.known().filter(|known| known.automatic && known.is_built() && belongs(known)).collect();
+        let every: Proposals = remuda_engine::Proposal::ALL.iter().copied().collect();
+        let lacking = |known: &&Known| every.without(known.capabilities.proposals);
+        let proposals = known.iter().fold(every, |common, known| common.without(lacking(known)));
+        let open = |known: &&Known| {
+            Arc::clone(registry.open(known.id).unwrap_or_else(|error| panic!("every engine starts here: {error}")))
+        };
+        Self { engines: known.iter().map(open).collect(), proposals }
+    }
+
+    /// The engines' names, for messages.
+    pub(crate) fn names(&self) -> String {
+        self.engines.iter().map(|engine| engine.id().to_string()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Runs a subject on every engine.
+    ///
+    /// # Errors
+    ///
+    /// The engines disagree, or one refuses a module that it is able to run; the message says what each of them did.
+    pub(crate) fn compare(&self, subject: &Subject) -> Result<Agreement, String> {
+        let mut runs = Vec::new();
+        for engine in &self.engines {
+            runs.push(
+                run(&**engine, &subject.module, &subject.calls).map_err(|error| format!("{}: {error}", engine.id()))?,
+            );
+        }
+        self.agreement(&runs)
+    }
+
+    fn agreement(&self, runs: &[Run]) -> Result<Agreement, String> {
+        // Where one engine runs out of stack, another may have more: from there on nothing can be compared.
+        let stack = runs.iter().filter(|run| run.out_of_stack).map(|run| run.lines.len()).min();
+        // Growth beyond all bounds is refused by the memory's type on one engine and by the limit on another.
+        let refused = |run: &Run, i: usize| run.lines.get(i).is_some_and(|line| line.ends_with(REFUSED));
+        let lines = runs.iter().map(|run| run.lines.len()).min().unwrap_or(0);
+        let limit = (0..lines).find(|i| runs.iter().any(|run| refused(run, *i) != refused(&runs[0], *i)));
+        let cut = stack.into_iter().chain(limit).min();
+        let shown = |run: &Run| match cut {
+            Some(cut) => run.lines[..run.lines.len().min(cut)].to_vec(),
+            None => run.lines.clone(),
+        };
+        let first = shown(&runs[0]);
+        if runs.iter().all(|run| shown(run) == first) {
+            return Ok(Agreement { whole: cut.is_none(), calls: runs[0].calls, returned: runs[0].returned });
+        }
+        let mut message = String::from("the engines disagree\n");
+        for (engine, run) in self.engines.iter().zip(runs) {
+            let _ = writeln!(message, "{}{}", engine.id(), if run.out_of_stack { " (out of stack)" } else { "" });
+            for (i, line) in run.lines.iter().enumerate() {
+                let differs = runs.iter().any(|other| other.lines.get(i) != Some(line));
+                let _ = writeln!(message, "  {} {line}", if differs { ">" } else { " " });
+            }
+        }
+        Err(message)
+    }
+}
+
+/// How far engines could be compared that agree.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Agreement {
+    /// Whether no engine ran out of stack, and all of them met the same limits.
+    pub(crate) whole: bool,
+    /// Calls of the module's functions.
+    pub(crate) calls: usize,
+    /// Those of them that returned.
+    pub(crate) returned: usize,
+}
+
+/// What one engine did, a line for each step.
+pub(crate) struct Run {
+    pub(crate) lines: Vec<String>,
+    out_of_stack: bool,
+    calls: usize,
+    returned: usize,
+}
+
+/// Runs all calls on one instance of `module`.
+///
+/// # Errors
+///
+/// The engine failed; what the guest did is no error.
+pub(crate) fn run(engine: &dyn Engine, module: &Module, calls: &[Entry]) -> Result<Run, String> {
+    let artifact = engine.compile(module).map_err(|error| error.to_string())?;
+    let mut run = Run { lines: Vec::new(), out_of_stack: false, calls: 0, returned: 0 };
+    let mut instance = match artifact.instantiate(&context(), &limits(), &Interrupt::new()) {
+        Ok(instance) => instance,
+        Err(InstantiateError::Guest { outcome, output }) => {
+            run.out_of_stack = is_out_of_stack(&outcome);
+            if !run.out_of_stack {
+                run.lines.push(format!("instantiate -> {}", without_detail(&outcome)));
+                run.lines.push(format!("output {:?} {:?}", output.stdout, output.stderr));
+            }
+            return Ok(run);
+        }
+        Err(InstantiateError::Engine(error)) => return Err(error.to_string()),
+    };
+    for entry in calls {
+        let called = instance.call(entry).map_err(|error| format!("{}: {error}", line_start(entry)))?;
+        if is_out_of_stack(&called.outcome) {
+            run.out_of_stack = true;
+            return Ok(run);
+        }
+        if !is_look(entry) {
+            run.calls += 1;
+            run.returned += usize::from(called.outcome == Outcome::Returned);
+        }
+        let refused = if called.refused_growth { REFUSED } else { "" };
+        let outcome = without_detail(&called.outcome);
+        run.lines.push(format!("{} -> {outcome}{}{refused}", line_start(entry), values(&called.values)));
+        if matches!(called.outcome, Outcome::Exited { .. }) {
+            break;
+        }
+    }
+    let output = instance.into_output();
+    run.lines.push(format!("output {:?} {:?}", output.stdout, output.stderr));
+    Ok(run)
+}
+
+fn is_look(entry: &Entry) -> bool {
+    matches!(entry, Entry::Export { name, .. } if name == super::appended::STATE)
+}
+
+fn is_out_of_stack(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Trapped { kind: TrapKind::StackExhausted, .. })
+}
+
+/// Where a guest trapped is told by some engines only.
+fn without_detail(outcome: &Outcome) -> Outcome {
+    match outcome {
+        Outcome::Trapped { kind, .. } => Outcome::Trapped { kind: *kind, detail: String::new() },
+        other => other.clone(),
+    }
+}
+
+fn line_start(entry: &Entry) -> String {
+    match entry {
+        Entry::Command => "_start".into(),
+        Entry::Export { name, args } => format!("{name}({})", values(args).trim_start()),
+    }
+}
+
+/// Values with all their bits: two NaNs need not be the same.
+fn values(values: &[Value]) -> String {
+    values.iter().fold(String::new(), |mut text, value| {
+        let _ = match value {
+            Value::I32(n) => write!(text, " i32:{n:#x}"),
+            Value::I64(n) => write!(text, " i64:{n:#x}"),
+            Value::F32(n) => write!(text, " f32:{:#x}", n.to_bits()),
+            Value::F64(n) => write!(text, " f64:{:#x}", n.to_bits()),
+        };
+        text
+    })
+}
+
+fn context() -> GuestContext {
+    let sink = Sink::Capture { bytes_max: 64 << 10 };
+    GuestContext {
+        args: vec!["program".into(), "argument".into()],
+        env: vec![("NAME".into(), "value".into())],
+        stdin: Stdin::Bytes((&b"some input"[..]).into()),
+        stdout: sink,
+        stderr: sink,
+        preopens: Vec::new(),
+    }
+}
+
+/// Small enough that growth is refused now and then, and at the same place everywhere.
+fn limits() -> GuestLimits {
+    GuestLimits { memory_bytes_max: 1 << 20, table_elements_max: 1000, ..GuestLimits::default() }
+}

@@ -1,0 +1,222 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use bytes::Bytes;
+
+/// The world as one guest sees it. What is not listed here does not exist for the guest.
+#[derive(Clone, Debug, Default)]
+pub struct GuestContext {
+    /// The program's arguments, its own name first.
+    pub args: Vec<String>,
+    /// The environment; nothing is inherited from the host.
+    pub env: Vec<(String, String)>,
+    /// Standard input.
+    pub stdin: Stdin,
+    /// Standard output.
+    pub stdout: Sink,
+    /// Standard error.
+    pub stderr: Sink,
+    /// Directories that the guest may open.
+    pub preopens: Vec<Preopen>,
+}
+
+/// A guest's standard input.
+#[derive(Clone, Debug, Default)]
+pub enum Stdin {
+    /// At its end from the start.
+    #[default]
+    Empty,
+    /// These bytes.
+    Bytes(Bytes),
+    /// The host process's own.
+    Inherit,
+}
+
+impl Stdin {
+    /// Its length where that is known beforehand.
+    #[must_use]
+    pub fn len(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::Inherit => None,
+        }
+    }
+
+    /// Whether it is known to hold nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+}
+
+/// Where a guest's output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// Kept in memory for the host. A guest that writes more than `bytes_max` is stopped.
+    Capture {
+        /// The most bytes that are kept.
+        bytes_max: u64,
+    },
+    /// Kept in memory up to `bytes_max`; what comes after is dropped, and the guest does not notice.
+    CaptureHead {
+        /// The most bytes that are kept.
+        bytes_max: u64,
+    },
+    /// The host process's own stream of the same name.
+    Inherit,
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        Self::Capture { bytes_max: 16 << 20 }
+    }
+}
+
+/// A host directory that the guest may open by another name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preopen {
+    /// On the host.
+    pub host: PathBuf,
+    /// What the guest calls it.
+    pub guest: String,
+    /// Whether files and directories below it may be made, changed and removed.
+    pub writable: bool,
+}
+
+/// What a guest wrote to its captured streams.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GuestOutput {
+    /// Standard output.
+    pub stdout: Bytes,
+    /// Standard error, perhaps cut at its cap.
+    pub stderr: Bytes,
+}
+
+/// Where a call enters a module.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// WASI's command entry point, `_start`.
+    Command,
+    /// An exported function with arguments of its own, as `--invoke` gives them. A reactor's `_initialize` runs
+    /// before it.
+    Export {
+        /// The export's name.
+        name: String,
+        /// One for each parameter.
+        args: Vec<Value>,
+    },
+}
+
+/// The types of values that may cross the boundary between a caller and an exported function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ValueType {
+    /// 32-bit integer.
+    I32,
+    /// 64-bit integer.
+    I64,
+    /// 32-bit float.
+    F32,
+    /// 64-bit float.
+    F64,
+}
+
+impl fmt::Display for ValueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+        })
+    }
+}
+
+/// A value that crosses that boundary.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// 32-bit integer.
+    I32(i32),
+    /// 64-bit integer.
+    I64(i64),
+    /// 32-bit float.
+    F32(f32),
+    /// 64-bit float.
+    F64(f64),
+}
+
+impl Value {
+    /// Its type.
+    #[must_use]
+    pub fn ty(&self) -> ValueType {
+        match self {
+            Self::I32(_) => ValueType::I32,
+            Self::I64(_) => ValueType::I64,
+            Self::F32(_) => ValueType::F32,
+            Self::F64(_) => ValueType::F64,
+        }
+    }
+
+    /// Reads a value as a user types it. Integers may be signed or unsigned and may be hexadecimal (`0x...`).
+    #[must_use]
+    pub fn parse(text: &str, ty: ValueType) -> Option<Self> {
+        match ty {
+            ValueType::I32 => parse_integer(text).and_then(|n| {
+                i32::try_from(n).ok().or_else(|| u32::try_from(n).ok().map(u32::cast_signed)).map(Self::I32)
+            }),
+            ValueType::I64 => parse_integer(text).and_then(|n| {
+                i64::try_from(n).ok().or_else(|| u64::try_from(n).ok().map(u64::cast_signed)).map(Self::I64)
+            }),
+            ValueType::F32 => f32::from_str(text).ok().map(Self::F32),
+            ValueType::F64 => f64::from_str(text).ok().map(Self::F64),
+        }
+    }
+}
+
+fn parse_integer(text: &str) -> Option<i128> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text),
+    };
+    // Unsigned, so that a second sign is refused.
+    let magnitude = match digits.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => digits.parse(),
+    };
+    magnitude.ok().map(|n| sign * i128::from(n))
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::I32(n) => n.fmt(f),
+            Self::I64(n) => n.fmt(f),
+            Self::F32(n) => n.fmt(f),
+            Self::F64(n) => n.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_signed_unsigned_or_hexadecimal() {
+        for (text, ty, expected) in [
+            ("-1", ValueType::I32, Some(Value::I32(-1))),
+            ("4294967295", ValueType::I32, Some(Value::I32(-1))),
+            ("0xffffffff", ValueType::I32, Some(Value::I32(-1))),
+            ("4294967296", ValueType::I32, None),
+            ("-2147483649", ValueType::I32, None),
+            ("18446744073709551615", ValueType::I64, Some(Value::I64(-1))),
+            ("1.5", ValueType::I64, None),
+            ("", ValueType::I64, None),
+            ("1e3", ValueType::F64, Some(Value::F64(1000.0))),
+            ("-inf", ValueType::F32, Some(Value::F32(f32::NEG_INFINITY))),
+        ] {
+            assert_eq!(Value::parse(text, ty), expected, "{text} as {ty}");
+        }
+    }
+}

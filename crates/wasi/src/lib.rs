@@ -1,0 +1,136 @@
+//! WASI preview 1 over a guest's memory as a slice of bytes: one implementation, the same bytes out of every engine.
+//!
+//! The functions themselves are wasmtime-wasi's generated ones, which only ask for a [`wiggle::GuestMemory`]. What this
+//! crate adds is a table of imports that is data ([`IMPORTS`]), so that an adapter links all of them in a loop and
+//! knows none by name, and three promises: a call that waits is cut short by the guest's [`Interrupt`], captured output
+//! is capped, and a hostile pointer is an errno and never a trap.
+//!
+//! This crate has never heard of an engine: it is handed memory and arguments, and hands back an errno or a [`Stop`].
+#![forbid(unsafe_code)]
+
+mod imports;
+mod stdio;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+use std::io;
+
+use remuda_model::{Cause, GuestContext, GuestOutput, Interrupt, Preopen, Stdin};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView as _};
+
+pub use imports::{IMPORTS, Import, MODULE, Type};
+
+/// The most bytes that the host copies for one call, as a bound on what a guest can make the host allocate.
+const COPY_BYTES_PER_CALL_MAX: usize = 128 << 20;
+
+/// The most files, directories and streams that one guest may hold open.
+const HANDLES_MAX: usize = 1024;
+
+/// The longest path, which is Linux's limit too. A longer one costs time to look at, and no file has it.
+const PATH_BYTES_MAX: u32 = 4096;
+
+/// How many bytes of a `random_get` are made at once.
+const RANDOM_BYTES_AT_ONCE: usize = 1 << 20;
+
+/// Why a WASI call does not go back to the guest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// The guest called `proc_exit`.
+    #[error("the guest exited with code {0}")]
+    Exit(i32),
+    /// The guest's interrupt was raised before or during the call.
+    #[error("the guest was stopped from outside")]
+    Interrupted(Cause),
+    /// The guest wrote more to a captured stream than it may.
+    #[error("the guest wrote more output than its limit")]
+    OutputLimit,
+    /// The call could not be carried out and has no errno to say so.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A guest's world could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A granted directory cannot be opened.
+    #[error("cannot open directory {host:?} granted to the guest as {guest:?}: {reason}")]
+    Preopen {
+        /// On the host.
+        host: std::path::PathBuf,
+        /// For the guest.
+        guest: String,
+        /// What the operating system or the sandbox says.
+        reason: String,
+    },
+}
+
+/// One guest's WASI state.
+pub struct Wasi {
+    ctx: WasiP1Ctx,
+    stdout: stdio::Output,
+    stderr: stdio::Output,
+    interrupt: Interrupt,
+}
+
+impl Wasi {
+    /// Sets up the world that `context` describes, and nothing more.
+    ///
+    /// # Errors
+    ///
+    /// A directory of `context.preopens` cannot be opened.
+    pub fn new(context: &GuestContext, interrupt: Interrupt) -> Result<Self, SetupError> {
+        let stdout = stdio::Output::new(context.stdout, stdio::Stream::Stdout);
+        let stderr = stdio::Output::new(context.stderr, stdio::Stream::Stderr);
+        let mut builder = WasiCtxBuilder::new();
+        builder
+            .args(&context.args)
+            .envs(&context.env)
+            .stdout(stdout.clone())
+            .stderr(stderr.clone())
+            .max_random_size(RANDOM_BYTES_AT_ONCE as u64)
+            // A guest has a thread to itself: file operations need no second one.
+            .allow_blocking_current_thread(true);
+        match &context.stdin {
+            Stdin::Empty => {}
+            Stdin::Bytes(bytes) => {
+                builder.stdin(wasmtime_wasi::p2::pipe::MemoryInputPipe::new(bytes.clone()));
+            }
+            Stdin::Inherit => {
+                builder.inherit_stdin();
+            }
+        }
+        for preopen in &context.preopens {
+            grant(&mut builder, preopen)?;
+        }
+        let mut ctx = builder.build_p1();
+        ctx.ctx().table.set_max_capacity(HANDLES_MAX);
+        Ok(Self { ctx, stdout, stderr, interrupt })
+    }
+
+    /// What the guest wrote to its captured streams; streams that were not captured are empty here.
+    #[must_use]
+    pub fn into_output(self) -> GuestOutput {
+        GuestOutput { stdout: self.stdout.take(), stderr: self.stderr.take() }
+    }
+
+    /// Whether the guest was refused for writing more than a captured stream takes.
+    #[must_use]
+    pub fn output_limit_exceeded(&self) -> bool {
+        self.stdout.exceeded() || self.stderr.exceeded()
+    }
+}
+
+fn grant(builder: &mut WasiCtxBuilder, preopen: &Preopen) -> Result<(), SetupError> {
+    let perms = if preopen.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+    builder.preopened_dir(&preopen.host, &preopen.guest, perms).map_err(|error| SetupError::Preopen {
+        host: preopen.host.clone(),
+        guest: preopen.guest.clone(),
+        reason: match error.downcast_ref::<io::Error>() {
+            Some(io) => io.to_string(),
+            None => error.to_string(),
+        },
+    })?;
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! A guest's standard output and error: kept in memory under a cap, or the host's own.
+
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use remuda_model::Sink;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+
+/// The most bytes that one write may carry; it bounds what `write_zeroes` allocates.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// One output stream of a guest. Clones are the same stream.
+#[derive(Clone)]
+pub(crate) struct Output {
+    sink: Sink,
+    stream: Stream,
+    captured: Arc<Mutex<Captured>>,
+}
+
+#[derive(Default)]
+struct Captured {
+    bytes: Vec<u8>,
+    exceeded: bool,
+}
+
+/// What a write that goes past the cap fails with; it ends the guest.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the guest wrote more output than its limit")]
+pub(crate) struct OutputLimitExceeded;
+
+impl Output {
+    pub(crate) fn new(sink: Sink, stream: Stream) -> Self {
+        Self { sink, stream, captured: Arc::default() }
+    }
+
+    pub(crate) fn take(&self) -> Bytes {
+        Bytes::from(std::mem::take(&mut self.captured().bytes))
+    }
+
+    pub(crate) fn exceeded(&self) -> bool {
+        self.captured().exceeded
+    }
+
+    fn captured(&self) -> MutexGuard<'_, Captured> {
+        self.captured.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_now(&self, bytes: &[u8]) -> StreamResult<()> {
+        match self.sink {
+            Sink::Capture { bytes_max } => {
+                let mut captured = self.captured();
+                if captured.bytes.len() as u64 + bytes.len() as u64 > bytes_max {
+                    captured.exceeded = true;
+                    return Err(StreamError::Trap(OutputLimitExceeded.into()));
+                }
+                captured.bytes.extend_from_slice(bytes);
+                Ok(())
+            }
+            Sink::CaptureHead { bytes_max } => {
+                let mut captured = self.captured();
+                let room = bytes_max.saturating_sub(captured.bytes.len() as u64);
+                let kept = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+                captured.bytes.extend_from_slice(&bytes[..kept]);
+                Ok(())
+            }
+            Sink::Inherit => self.pass_through(|stream| stream.write_all(bytes)),
+        }
+    }
+
+    fn pass_through(&self, action: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> StreamResult<()> {
+        let result = match self.stream {
+            Stream::Stdout => action(&mut io::stdout().lock()),
+            Stream::Stderr => action(&mut io::stderr().lock()),
+        };
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => StreamError::Closed,
+            _ => StreamError::LastOperationFailed(error.into()),
+        })
+    }
+}
+
+#[async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+#[async_trait]
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.write_now(&bytes)
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        match self.sink {
+            Sink::Inherit => self.pass_through(|stream| stream.flush()),
+            Sink::Capture { .. } | Sink::CaptureHead { .. } => Ok(()),
+        }
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+/// The same stream for whoever wants it asynchronous; preview 1 does not.
+impl AsyncWrite for Output {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(match self.write_now(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(StreamError::Closed) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        matches!(self.sink, Sink::Inherit)
+            && match self.stream {
+                Stream::Stdout => std::io::IsTerminal::is_terminal(&io::stdout()),
+                Stream::Stderr => std::io::IsTerminal::is_terminal(&io::stderr()),
+            }
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}

@@ -1,0 +1,165 @@
+//! Every function called straight through the table, without an engine: whatever a guest may pass, it gets an errno.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use remuda_model::{Cause, GuestContext, Interrupt, Preopen, Stdin};
+
+use crate::{IMPORTS, Import, Stop, Type, Wasi};
+
+const MEMORY_BYTES: usize = 64 << 10;
+/// The highest errno of preview 1, notcapable.
+const ERRNO_MAX: i32 = 76;
+
+fn import(name: &str) -> &'static Import {
+    IMPORTS.iter().find(|import| import.name == name).unwrap_or_else(|| panic!("{name} is missing"))
+}
+
+fn wasi(folder: &tempfile::TempDir, interrupt: &Interrupt) -> Wasi {
+    let preopen = Preopen { host: folder.path().to_owned(), guest: "/".to_owned(), writable: true };
+    let context = GuestContext {
+        args: vec!["program".to_owned(), "argument".to_owned()],
+        env: vec![("NAME".to_owned(), "value".to_owned())],
+        stdin: Stdin::Bytes(Bytes::from_static(b"input")),
+        preopens: vec![preopen],
+        ..GuestContext::default()
+    };
+    Wasi::new(&context, interrupt.clone()).unwrap()
+}
+
+#[test]
+fn there_are_46_functions_and_each_is_there_once() {
+    let mut names: Vec<_> = IMPORTS.iter().map(|import| import.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!((IMPORTS.len(), names.len()), (46, 46));
+}
+
+/// A small generator (xorshift64), so that a failure can be repeated.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn pick(&mut self, values: &[u64]) -> u64 {
+        values[usize::try_from(self.next() % values.len() as u64).unwrap()]
+    }
+}
+
+/// Descriptors, flags, lengths and addresses, good and bad. The memory has names at 1024 and zeros elsewhere: a zero
+/// is a vector of nothing, and a subscription to a clock that is due; no address in the list makes one of the names.
+const VALUES_32: &[u64] = &[
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    8,
+    16,
+    17,
+    1001,
+    1024,
+    1026,
+    1029,
+    4096,
+    MEMORY_BYTES as u64 - 1,
+    MEMORY_BYTES as u64,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xffff_fff8,
+    0xffff_ffff,
+];
+const VALUES_64: &[u64] = &[0, 1, 2, 0x42, 1 << 32, u64::MAX >> 1, 1 << 63, u64::MAX];
+
+#[test]
+fn whatever_is_passed_the_answer_is_an_errno() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let mut wasi_now = wasi(&folder, &Interrupt::new());
+    for round in 0..100_000 {
+        // The guest may have closed everything by now.
+        if round % 50 == 0 {
+            wasi_now = wasi(&folder, &Interrupt::new());
+        }
+        let import = &IMPORTS[round % IMPORTS.len()];
+        let mut memory = vec![0; MEMORY_BYTES];
+        memory[1024..1034].copy_from_slice(b"a/../b\0..\xff");
+        let args: Vec<u64> = import
+            .params
+            .iter()
+            .map(|ty| match ty {
+                Type::I32 => numbers.pick(VALUES_32),
+                Type::I64 => numbers.pick(VALUES_64),
+            })
+            .collect();
+        match (import.call)(&mut wasi_now, &mut memory, &args) {
+            Ok(errno) => assert!((0..=ERRNO_MAX).contains(&errno), "{} {args:x?}: {errno}", import.name),
+            Err(Stop::Exit(_)) if import.name == "proc_exit" => {}
+            Err(stop) => panic!("{} {args:x?}: {stop}", import.name),
+        }
+    }
+}
+
+#[test]
+fn a_guest_without_memory_gets_errnos_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for import in IMPORTS.iter().filter(|import| import.name != "proc_exit") {
+        let mut wasi = wasi(&folder, &Interrupt::new());
+        let errno = (import.call)(&mut wasi, &mut [], &vec![0; import.params.len()]);
+        assert!(errno.as_ref().is_ok_and(|errno| (0..=ERRNO_MAX).contains(errno)), "{}: {errno:?}", import.name);
+    }
+}
+
+#[test]
+fn a_guest_that_has_to_stop_begins_no_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let interrupt = Interrupt::new();
+    let mut wasi = wasi(&folder, &interrupt);
+    interrupt.raise(Cause::Deadline);
+    for import in IMPORTS.iter().filter(|import| import.name != "proc_exit") {
+        // A length of one, wherever there is a length, so that there is something to do.
+        let result = (import.call)(&mut wasi, &mut vec![0; MEMORY_BYTES], &vec![1; import.params.len()]);
+        assert_eq!(result, Err(Stop::Interrupted(Cause::Deadline)), "{}", import.name);
+    }
+}
+
+#[test]
+fn every_exit_code_is_what_the_guest_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wasi = wasi(&folder, &Interrupt::new());
+    for code in (0..=255).chain([256, 65_536, i32::MAX, -1]) {
+        let result = (import("proc_exit").call)(&mut wasi, &mut [], &[u64::from(code.cast_unsigned())]);
+        assert_eq!(result, Err(Stop::Exit(code)));
+    }
+}
+
+#[test]
+fn arguments_too_few_or_too_many_are_the_adapter_s_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wasi = wasi(&folder, &Interrupt::new());
+    for import in IMPORTS {
+        let args = vec![0; import.params.len() + 1];
+        let result = (import.call)(&mut wasi, &mut [0; 64], &args);
+        assert!(matches!(result, Err(Stop::Failed(_))), "{}: {result:?}", import.name);
+    }
+}
+
+#[test]
+fn a_sleep_lasts_as_long_as_it_says_unless_it_is_ended() {
+    let interrupt = Interrupt::new();
+    let begin = Instant::now();
+    assert_eq!(crate::wait::sleep(&interrupt, 3_000_000), Ok(()));
+    assert!(begin.elapsed() >= Duration::from_millis(3));
+    std::thread::scope(|scope| {
+        let sleeper = scope.spawn(|| crate::wait::sleep(&interrupt, u64::MAX));
+        interrupt.raise(Cause::Cancelled);
+        assert_eq!(sleeper.join().unwrap(), Err(Stop::Interrupted(Cause::Cancelled)));
+    });
+    assert_eq!(crate::wait::sleep(&interrupt, 0), Err(Stop::Interrupted(Cause::Cancelled)));
+}
