@@ -1,0 +1,46 @@
+//! The `remuda` command: one file for each subcommand. This crate alone decides exit codes and which engines are built.
+#![forbid(unsafe_code)]
+#![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
+
+mod engines;
+mod options;
+mod run;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs WebAssembly functions, each on the engine that will answer soonest.
+#[derive(Parser)]
+#[command(version, max_term_width = 100, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a module: a WASI command, or one of its exports with --invoke
+    Run(run::Run),
+    /// Serve functions over HTTP as a manifest describes them
+    Serve(serve::Serve),
+    /// List the engines: built or not, available or not and why, version, capabilities
+    Engines(engines::Engines),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(run) => run.execute(),
+        Command::Serve(serve) => serve.execute(),
+        Command::Engines(engines) => engines.execute(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(EXIT_FAILURE)
+    })
+}
+
+/// What could not be done at all, as opposed to a guest that failed.
+const EXIT_FAILURE: u8 = 1;

@@ -1,0 +1,65 @@
+//! What several subcommands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use remuda_engine::{Known, Registry};
+use remuda_scheduler::Policy;
+use tracing_subscriber::EnvFilter;
+
+/// Where the host keeps what it learns and compiles.
+#[derive(Args)]
+pub(crate) struct DataDir {
+    /// Where profiles and artifacts are kept [default: $XDG_DATA_HOME/remuda or ~/.local/share/remuda]
+    #[arg(long, value_name = "DIR", env = "REMUDA_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Keep nothing: neither read nor write profiles and artifacts
+    #[arg(long, conflicts_with = "data_dir")]
+    no_data: bool,
+}
+
+impl DataDir {
+    /// The directory, or `None` for nothing that outlives the process.
+    pub(crate) fn resolve(&self) -> Option<PathBuf> {
+        if self.no_data {
+            return None;
+        }
+        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        self.data_dir
+            .clone()
+            .or_else(|| absolute("XDG_DATA_HOME").map(|home| home.join("remuda")))
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/share/remuda")))
+    }
+}
+
+/// Which engine runs a request.
+#[derive(Args)]
+pub(crate) struct EngineChoice {
+    /// The engine, or "auto" for the one that is expected to answer soonest (see `remuda engines`)
+    #[arg(long, value_name = "ID", default_value = "auto")]
+    pub(crate) engine: String,
+}
+
+impl EngineChoice {
+    /// The policy that carries it out.
+    pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
+        if self.engine == "auto" {
+            return Ok(Policy::Profile);
+        }
+        let known: &Known = Registry::default().find(&self.engine)?;
+        Ok(Policy::Single(known.id))
+    }
+}
+
+/// Sends the log to standard error; `REMUDA_LOG` chooses what is in it, as `RUST_LOG` does elsewhere.
+pub(crate) fn start_log(default: &str, json: bool) {
+    let filter =
+        EnvFilter::builder().with_env_var("REMUDA_LOG").try_from_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        log.json().init();
+    } else {
+        log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init();
+    }
+}

@@ -1,0 +1,114 @@
+//! `remuda serve`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use remuda_host::{Deployment, Host, HostConfig};
+use remuda_model::{Entry, ModuleLimits};
+use remuda_server::Server;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::options::{DataDir, EngineChoice, start_log};
+
+/// The exit code for a server that was told twice to stop: 128 and SIGINT's number.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Serve functions over HTTP as a manifest describes them
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// A remuda.toml, or a folder that has one
+    #[arg(value_name = "DIR|remuda.toml", default_value = ".")]
+    manifest: PathBuf,
+
+    /// Listen here instead of where the manifest says; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    engine: EngineChoice,
+
+    #[command(flatten)]
+    data_dir: DataDir,
+
+    /// Write the log as JSON, a line for each event
+    #[arg(long)]
+    log_json: bool,
+}
+
+impl Serve {
+    pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
+        start_log("info", self.log_json);
+        raise_open_files_limit();
+        let Deployment { mut server, functions } = Deployment::read(&self.manifest)?;
+        server.listen = self.listen.unwrap_or(server.listen);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let host = Host::open(&HostConfig {
+            data_dir: self.data_dir.resolve(),
+            policy: self.engine.policy()?,
+            workers: server.workers.unwrap_or(cores),
+            queue_max: server.queue_max,
+            module_limits: ModuleLimits::default(),
+        })?;
+        let functions = functions
+            .into_iter()
+            .map(|spec| host.deploy(spec, Some(&Entry::Command)))
+            .collect::<Result<Vec<_>, _>>()?;
+
+        // The network needs few threads: guests run on the host's own.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores.min(4))
+            .thread_name("remuda-net")
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let server = Server::bind(host, functions, &server).await?;
+            let stop = stop_signals()?;
+            println!("listening on http://{}", server.local_addr());
+            for function in server.functions() {
+                let spec = function.spec();
+                println!("  {:<24} {} ({})", spec.route, spec.name, spec.module.display());
+            }
+            server.run(stop).await;
+            anyhow::Ok(())
+        })?;
+        tracing::info!("every request was answered");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Resolves at the first SIGTERM or Ctrl-C; the second one ends the process at once.
+fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        next().await;
+        tracing::info!("shutting down: answering every request that has come; once more to stop at once");
+        let _ = stop.send(());
+        next().await;
+        std::process::exit(EXIT_INTERRUPTED);
+    });
+    Ok(async {
+        // The sender is only dropped after it has sent.
+        let _ = stopped.await;
+    })
+}
+
+/// Takes as many file descriptors as the system gives: connections and guests share them, and a guest may hold a
+/// thousand.
+fn raise_open_files_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "cannot raise the limit on open files; raise it with `ulimit -n` if guests open many");
+    }
+}

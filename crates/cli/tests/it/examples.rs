@@ -1,0 +1,42 @@
+//! Every folder below `examples/` is served and asked.
+
+use std::path::Path;
+
+use crate::http::{Response, post};
+use crate::support::{Server, guest};
+
+/// An example, a path, the file to send, and the file that must come back.
+const EXCHANGES: &[(&str, &str, &str, &str)] = &[
+    ("edge", "/canny", "canny/input/camera-palette.png", "canny/expected/camera-palette.png"),
+    ("edge", "/plate", "plate/input/scene-240.ppm", "plate/expected/scene-240.json"),
+    ("edge", "/attitude", "attitude/input/small.csv", "attitude/expected/small.csv"),
+    ("edge", "/lenet", "lenet/input/digit.pgm", "lenet/expected/digit.jsonl"),
+    ("edge", "/unzip", "unzip/input/licence.zip", "unzip/expected/licence.txt"),
+];
+
+#[test]
+fn every_example_answers() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    for entry in std::fs::read_dir(&examples).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let server = Server::start_folder(&examples.join(&name));
+        let mut asked = 0;
+        // As often as there are engines, so that each is tried.
+        for _ in 0..4 {
+            for (_, path, input, expected) in EXCHANGES.iter().filter(|(example, ..)| *example == name) {
+                let response = post(&server.address, path, &std::fs::read(guest(input)).unwrap());
+                assert_eq!(response.status, 200, "{name}{path}: {}", response.text());
+                assert!(response.body == std::fs::read(guest(expected)).unwrap(), "{name}{path} answers otherwise");
+                asked += 1;
+            }
+        }
+        if name == "cgi" {
+            let Response { status, body, .. } = post(&server.address, "/any/path", b"hello");
+            let body = String::from_utf8(body).unwrap();
+            assert_eq!(status, 200, "{body}");
+            assert!(body.contains("PATH_INFO=/any/path") && body.contains("REQUEST_METHOD=POST"), "{body}");
+            asked += 1;
+        }
+        assert!(asked > 0, "no test asks examples/{name}");
+    }
+}

@@ -1,0 +1,167 @@
+//! Every guest of the suite on every engine: the same bytes, exit codes and traps.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Deserialize;
+
+use crate::support::{ENGINES, guest, output, remuda, text};
+
+/// What a `guest.toml` says, as far as a test needs it.
+#[derive(Deserialize)]
+struct Guest {
+    name: String,
+    suite: String,
+    #[serde(default)]
+    variant: Vec<Variant>,
+    #[serde(default)]
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Variant {
+    name: String,
+}
+
+#[derive(Clone, Deserialize)]
+struct Case {
+    name: String,
+    tier: String,
+    #[serde(default)]
+    args: Vec<String>,
+    stdin: Option<PathBuf>,
+    stdout: Option<PathBuf>,
+    exit_code: Option<i32>,
+    trap: Option<String>,
+}
+
+struct Task {
+    label: String,
+    engine: &'static str,
+    module: PathBuf,
+    folder: PathBuf,
+    case: Case,
+}
+
+#[test]
+fn every_guest_on_every_engine_gives_the_expected_bytes() {
+    let tasks = tasks();
+    let modules: std::collections::BTreeSet<_> = tasks.iter().map(|task| &task.module).collect();
+    let built = find(&guest("."), "wasm");
+    let left_out: Vec<_> = built.iter().filter(|module| !modules.contains(module) && !has_no_case(module)).collect();
+    assert!(left_out.is_empty(), "no test case runs {left_out:?}");
+
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(failure) = check(task) {
+                        failures.lock().unwrap().push(format!("{} on {}: {failure}", task.label, task.engine));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), tasks.len(), failures.join("\n"));
+}
+
+/// A reactor is not run by itself: `run.rs` calls its exports. The suite "wasi" needs folders: `wasi.rs` runs it.
+fn has_no_case(module: &Path) -> bool {
+    module.ends_with("reactor/reactor.wasm") || module.starts_with(guest("wasi"))
+}
+
+/// Every case of tier `test`, for every variant, on every engine.
+fn tasks() -> Vec<Task> {
+    let mut tasks = Vec::new();
+    for manifest in find(&guest("."), "toml") {
+        let folder = manifest.parent().unwrap().to_owned();
+        let parsed: Guest = toml::from_str(&std::fs::read_to_string(&manifest).unwrap())
+            .unwrap_or_else(|error| panic!("{}: {error}", manifest.display()));
+        if parsed.suite == "wasi" {
+            continue;
+        }
+        let plain = format!("{}.wasm", parsed.name);
+        let variants = parsed.variant.iter().map(|variant| format!("{}.{}.wasm", parsed.name, variant.name));
+        for file in std::iter::once(plain).chain(variants) {
+            let module = folder.join(&file);
+            if !module.exists() {
+                // A trap may consist of variants only.
+                continue;
+            }
+            for case in parsed.case.iter().filter(|case| case.tier == "test") {
+                for engine in ENGINES.into_iter().filter(|engine| can_run(engine, &file)) {
+                    tasks.push(Task {
+                        label: format!("{file} {}", case.name),
+                        engine,
+                        module: module.clone(),
+                        folder: folder.clone(),
+                        case: case.clone(),
+                    });
+                }
+            }
+        }
+    }
+    assert!(tasks.len() > 300, "only {} cases were found", tasks.len());
+    tasks
+}
+
+/// Singlepass has no SIMD, and `remuda engines` says so.
+fn can_run(engine: &str, file: &str) -> bool {
+    engine != "wasmer.singlepass" || !file.ends_with(".simd.wasm")
+}
+
+fn check(task: &Task) -> Result<(), String> {
+    let Case { args, stdin, stdout, exit_code, trap, .. } = &task.case;
+    let read =
+        |path: &PathBuf| std::fs::read(task.folder.join(path)).map_err(|error| format!("{}: {error}", path.display()));
+    let input = stdin.as_ref().map(read).transpose()?.unwrap_or_default();
+    let runs_away = trap.as_deref() == Some("interrupted");
+    let mut command = remuda();
+    command.args(["run", "--no-data", "--engine", task.engine]);
+    if runs_away {
+        command.args(["--timeout", "50ms"]);
+    }
+    let out = output(command.arg(&task.module).args(args), &input);
+
+    let stderr = text(&out.stderr);
+    let expected_code = match trap.as_deref() {
+        None => exit_code.unwrap_or(0),
+        Some("interrupted") => 124,
+        Some(_) => 134,
+    };
+    if out.status.code() != Some(expected_code) {
+        return Err(format!("it ends with {}, not with {expected_code}; it says {stderr:?}", out.status));
+    }
+    if let Some(kind) = trap.as_deref().filter(|_| !runs_away)
+        && !stderr.contains(&format!("trapped: {kind}"))
+    {
+        return Err(format!("it does not trap as {kind}: {stderr:?}"));
+    }
+    let expected = stdout.as_ref().map(read).transpose()?.unwrap_or_default();
+    if trap.is_none() && out.stdout != expected {
+        return Err(format!("{} bytes of output are not the {} expected", out.stdout.len(), expected.len()));
+    }
+    Ok(())
+}
+
+/// All files below `folder` with that extension.
+fn find(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}

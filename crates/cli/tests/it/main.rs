@@ -1,0 +1,10 @@
+//! The real binary, driven from outside: its command line, and its server over HTTP.
+
+mod engines;
+mod examples;
+mod guests;
+mod http;
+mod run;
+mod serve;
+mod support;
+mod wasi;

@@ -1,0 +1,115 @@
+//! The binary, a folder to run it in, and the guests of the suite.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// The engines that a default build has and that run WebAssembly.
+pub(crate) const ENGINES: [&str; 4] = ["wasmi.lazy", "wasmtime.winch", "wasmer.singlepass", "wasmtime.cranelift"];
+
+/// The binary under test.
+pub(crate) fn remuda() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_remuda"));
+    command.env_remove("REMUDA_DATA_DIR").env_remove("REMUDA_LOG").env("NO_COLOR", "1");
+    command
+}
+
+/// A file of the suite.
+pub(crate) fn guest(path: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests").join(path);
+    assert!(path.exists(), "{} is missing; see guests/README.md", path.display());
+    path.canonicalize().expect("it exists")
+}
+
+/// Runs a command to its end with `stdin` as its input.
+pub(crate) fn output(command: &mut Command, stdin: &[u8]) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut pipe = child.stdin.take().expect("it was piped");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // A guest may end without having read everything.
+            let _ = pipe.write_all(stdin);
+        });
+        child.wait_with_output().expect("it ends")
+    })
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A server in a folder of its own, stopped when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: String,
+    _dir: TempDir,
+}
+
+impl Server {
+    /// Serves a manifest. `@guests` in it stands for the suite's folder. Extra arguments go to `remuda serve`.
+    pub(crate) fn start(manifest: &str, args: &[&str]) -> Self {
+        let dir = folder(manifest);
+        let path = dir.path().to_owned();
+        Self::spawn(&path, args, dir)
+    }
+
+    /// Serves a folder of the project.
+    pub(crate) fn start_folder(folder: &Path) -> Self {
+        Self::spawn(folder, &[], tempfile::tempdir().expect("there is a temporary folder"))
+    }
+
+    fn spawn(folder: &Path, args: &[&str], dir: TempDir) -> Self {
+        let mut child = remuda()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(dir.path().join("data"))
+            .args(args)
+            .arg(folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it was piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("it prints text");
+        let address = line.trim().strip_prefix("listening on http://").map(str::to_owned);
+        // What else it prints is not ours to keep, but it must be able to print it.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        let address = address.unwrap_or_else(|| panic!("instead of an address: {line:?}"));
+        Self { child, address, _dir: dir }
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it still runs");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("it ends")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder with a manifest in it.
+pub(crate) fn folder(manifest: &str) -> TempDir {
+    let dir = tempfile::tempdir().expect("there is a temporary folder");
+    let guests = guest(".").display().to_string();
+    std::fs::write(dir.path().join("remuda.toml"), manifest.replace("@guests", &guests)).expect("it can be written");
+    dir
+}
+
+/// Reads a stream to its end.
+pub(crate) fn drain(mut stream: impl std::io::Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("it can be read");
+    bytes
+}

@@ -1,0 +1,152 @@
+//! One clock for all deadlines: a thread that sleeps until the next one and raises the interrupt of whoever is late.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use remuda_model::{Cause, Interrupt};
+
+/// The deadlines of all requests that have been admitted and not yet answered.
+pub(crate) struct Deadlines {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Holes are kept for the next deadline, so that a token stays an index.
+    armed: Vec<Option<(Instant, Interrupt)>>,
+    free: Vec<usize>,
+    /// When the thread will wake by itself; `None`: not at all.
+    wakes_at: Option<Instant>,
+    closed: bool,
+}
+
+/// An armed deadline; dropping it disarms it.
+pub(crate) struct Armed {
+    shared: Arc<Shared>,
+    token: usize,
+}
+
+impl Deadlines {
+    /// Starts the clock.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let theirs = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("remuda-deadline".into()).spawn(move || theirs.run())?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Raises `interrupt` when `timeout` has passed since `begin`, unless the guard is dropped before.
+    pub(crate) fn arm(&self, begin: Instant, timeout: Duration, interrupt: Interrupt) -> Armed {
+        // A timeout beyond the clock's range is none.
+        let deadline = begin.checked_add(timeout).unwrap_or(begin + FAR_AWAY);
+        let mut state = self.shared.lock();
+        let token = state.free.pop().unwrap_or_else(|| {
+            state.armed.push(None);
+            state.armed.len() - 1
+        });
+        state.armed[token] = Some((deadline, interrupt));
+        let must_wake = state.wakes_at.is_none_or(|wakes_at| deadline < wakes_at);
+        drop(state);
+        if must_wake {
+            self.shared.changed.notify_one();
+        }
+        Armed { shared: Arc::clone(&self.shared), token }
+    }
+}
+
+impl Drop for Deadlines {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // The thread only ends early if it panicked, and then the panic has been reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.armed[self.token] = None;
+        state.free.push(self.token);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut state = self.lock();
+        while !state.closed {
+            let now = Instant::now();
+            let late: Vec<Interrupt> = state
+                .armed
+                .iter_mut()
+                .filter(|entry| entry.as_ref().is_some_and(|(deadline, _)| *deadline <= now))
+                .filter_map(Option::as_mut)
+                .map(|(deadline, interrupt)| {
+                    // Fired once; the guard still owns the place.
+                    *deadline = now + FAR_AWAY;
+                    interrupt.clone()
+                })
+                .collect();
+            if !late.is_empty() {
+                // Listeners run outside the lock.
+                drop(state);
+                for interrupt in &late {
+                    interrupt.raise(Cause::Deadline);
+                }
+                state = self.lock();
+                continue;
+            }
+            let next = state.armed.iter().flatten().map(|(deadline, _)| *deadline).min();
+            state.wakes_at = next;
+            state = match next {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(next) => {
+                    let wait = next.saturating_duration_since(now);
+                    self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+}
+
+/// Further than any process lives.
+const FAR_AWAY: Duration = Duration::from_hours(100 * 365 * 24);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn late_requests_are_interrupted_and_disarmed_ones_are_not() {
+        let deadlines = Deadlines::start().unwrap();
+        let now = Instant::now();
+        let patient = Interrupt::new();
+        let _patient = deadlines.arm(now, Duration::MAX, patient.clone());
+        let disarmed = Interrupt::new();
+        drop(deadlines.arm(now, Duration::from_hours(1), disarmed.clone()));
+        let (raised, wait) = mpsc::channel();
+        let late = Interrupt::new();
+        let _listener = late.listen(move || raised.send(()).unwrap());
+        let _late = deadlines.arm(now, Duration::ZERO, late.clone());
+        wait.recv().unwrap();
+        assert_eq!(late.cause(), Some(Cause::Deadline));
+        assert_eq!((patient.cause(), disarmed.cause()), (None, None));
+        assert_eq!(deadlines.shared.lock().armed.len(), 2, "a disarmed deadline leaves its place to the next");
+    }
+}

@@ -1,0 +1,428 @@
+//! What was written in a manifest becomes what will run: resolved and validated once, before any socket opens.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytesize::ByteSize;
+use remuda_model::{GuestLimits, Preopen};
+use serde::Deserialize;
+
+/// The manifest's name in a folder that is deployed.
+const MANIFEST_NAME: &str = "remuda.toml";
+
+/// A manifest, resolved: where to listen, and the functions to serve.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// How to serve.
+    pub server: ServerSettings,
+    /// What to serve.
+    pub functions: Vec<FunctionSpec>,
+}
+
+/// How to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// The public address.
+    pub listen: SocketAddr,
+    /// Threads that run guests; `None`: one for each core.
+    pub workers: Option<usize>,
+    /// Requests that may wait for one of them.
+    pub queue_max: usize,
+    /// How a client may use its time: for sending its request, and between two of them.
+    pub client_timeout: Duration,
+}
+
+/// One function to be deployed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionSpec {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// The path that it answers: `/exact`, or `/prefix/*` for all below.
+    pub route: String,
+    /// The module's file.
+    pub module: PathBuf,
+    /// How a request reaches it.
+    pub abi: Abi,
+    /// Engines that may run it, by name; `None`: all.
+    pub engines: Option<Vec<String>>,
+    /// Arguments after the program's name.
+    pub args: Vec<String>,
+    /// Its environment.
+    pub env: Vec<(String, String)>,
+    /// Directories that it may open.
+    pub preopens: Vec<Preopen>,
+    /// What one request may use.
+    pub limits: GuestLimits,
+    /// The largest body that it takes, in bytes.
+    pub body_bytes_max: u64,
+    /// The type of what it answers, for [`Abi::Stdio`].
+    pub content_type: String,
+}
+
+/// How a request reaches a guest, and its answer comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Abi {
+    /// The body on standard input; standard output is the answer.
+    #[default]
+    Stdio,
+    /// RFC 3875: the request's variables in the environment and its body on standard input; standard output is header
+    /// fields, an empty line and the answer's body.
+    Cgi,
+}
+
+/// What is wrong with a manifest, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// There is none, or it cannot be read.
+    #[error("cannot read {path:?}: {reason}; name a {MANIFEST_NAME}, or a folder that has one")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// Not what a manifest looks like; the parser shows the place.
+    #[error("{path:?} is not a valid manifest\n{reason}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words, with line and key.
+        reason: String,
+    },
+    /// A value that makes no sense.
+    #[error("{path:?}: {key} = {value}: {problem}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key, from the top.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawManifest {
+    #[serde(default)]
+    server: RawServer,
+    #[serde(default)]
+    function: Vec<RawFunction>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawServer {
+    listen: SocketAddr,
+    workers: Option<usize>,
+    queue: usize,
+    #[serde(with = "humantime_serde")]
+    client_timeout: Duration,
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            workers: None,
+            queue: 128,
+            client_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFunction {
+    name: String,
+    route: Option<String>,
+    module: PathBuf,
+    #[serde(default)]
+    abi: Abi,
+    engines: Option<Vec<String>>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    dirs: Vec<RawDir>,
+    #[serde(default)]
+    limits: RawLimits,
+    content_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDir {
+    host: PathBuf,
+    guest: String,
+    #[serde(default)]
+    writable: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    #[serde(with = "humantime_serde")]
+    timeout: Duration,
+    memory: ByteSize,
+    table: u64,
+    body: ByteSize,
+    output: ByteSize,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        let GuestLimits { memory_bytes_max, table_elements_max, output_bytes_max, timeout } = GuestLimits::default();
+        Self {
+            timeout,
+            memory: ByteSize::b(memory_bytes_max),
+            table: table_elements_max,
+            body: ByteSize::mib(8),
+            output: ByteSize::b(output_bytes_max),
+        }
+    }
+}
+
+impl Deployment {
+    /// Reads a manifest, or the one of a folder. Its paths are relative to where it lies.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, is no manifest, or a value makes no sense.
+    pub fn read(path: &Path) -> Result<Self, ManifestError> {
+        let path = if path.is_dir() { path.join(MANIFEST_NAME) } else { path.to_owned() };
+        let text = fs::read_to_string(&path)
+            .map_err(|error| ManifestError::Unreadable { path: path.clone(), reason: error.to_string() })?;
+        Self::parse(&text, &path)
+    }
+
+    /// Resolves a manifest's text that came from `path`.
+    ///
+    /// # Errors
+    ///
+    /// It is no manifest, or a value makes no sense.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ManifestError> {
+        let raw: RawManifest = toml::from_str(text)
+            .map_err(|error| ManifestError::Syntax { path: path.to_owned(), reason: error.to_string() })?;
+        let check = Check { path };
+        if raw.function.is_empty() {
+            return Err(check.value("function", "[]", "there is nothing to serve; add a [[function]]"));
+        }
+        if raw.server.workers == Some(0) {
+            return Err(check.value("server.workers", "0", "at least one thread must run guests"));
+        }
+        let mut functions: Vec<FunctionSpec> = Vec::new();
+        for (i, raw) in raw.function.into_iter().enumerate() {
+            let function = check.function(i, raw)?;
+            if let Some(earlier) = functions.iter().find(|earlier| earlier.name == function.name) {
+                let problem = format!("it is also the name of the function at {}; names are unique", earlier.route);
+                return Err(check.value(&format!("function[{i}].name"), &quote(&function.name), &problem));
+            }
+            if let Some(earlier) = functions.iter().find(|earlier| earlier.route == function.route) {
+                let problem = format!("function {:?} has that route already", earlier.name);
+                return Err(check.value(&format!("function[{i}].route"), &quote(&function.route), &problem));
+            }
+            functions.push(function);
+        }
+        let RawServer { listen, workers, queue, client_timeout } = raw.server;
+        Ok(Self { server: ServerSettings { listen, workers, queue_max: queue, client_timeout }, functions })
+    }
+}
+
+/// Holds a manifest's values against what makes sense.
+struct Check<'a> {
+    path: &'a Path,
+}
+
+impl Check<'_> {
+    fn value(&self, key: &str, value: &str, problem: &str) -> ManifestError {
+        ManifestError::Value {
+            path: self.path.to_owned(),
+            key: key.to_owned(),
+            value: value.to_owned(),
+            problem: problem.to_owned(),
+        }
+    }
+
+    fn function(&self, i: usize, raw: RawFunction) -> Result<FunctionSpec, ManifestError> {
+        let key = |name: &str| format!("function[{i}].{name}");
+        let named = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if raw.name.is_empty() || !raw.name.chars().all(named) {
+            let problem = "a name is letters, digits, '-', '_' and '.'";
+            return Err(self.value(&key("name"), &quote(&raw.name), problem));
+        }
+        let route = raw.route.unwrap_or_else(|| format!("/{}", raw.name));
+        if !route.starts_with('/') || route.trim_end_matches("/*").contains(['*', '?', '#']) {
+            let problem = "a route is a path like \"/resize\", or \"/images/*\" for everything below";
+            return Err(self.value(&key("route"), &quote(&route), problem));
+        }
+        let home = self.path.parent().unwrap_or(Path::new("."));
+        let module = home.join(&raw.module);
+        if !module.is_file() {
+            let problem = format!("there is no file {}; paths are relative to the manifest", module.display());
+            return Err(self.value(&key("module"), &quote(&raw.module.display().to_string()), &problem));
+        }
+        if raw.engines.as_ref().is_some_and(Vec::is_empty) {
+            let problem = "no engine may run the function; name some, or leave the key out to allow all";
+            return Err(self.value(&key("engines"), "[]", problem));
+        }
+        let nul = |text: &str| text.contains('\0');
+        if let Some((name, _)) =
+            raw.env.iter().find(|(name, value)| name.is_empty() || name.contains('=') || nul(name) || nul(value))
+        {
+            let problem = "a variable's name is not empty and has no '=', and nothing in it is NUL";
+            return Err(self.value(&key("env"), &quote(name), problem));
+        }
+        if let Some(arg) = raw.args.iter().find(|arg| nul(arg)) {
+            return Err(self.value(&key("args"), &quote(arg), "an argument has no NUL in it"));
+        }
+        let preopens = raw.dirs.into_iter().map(|dir| self.dir(i, home, dir)).collect::<Result<_, _>>()?;
+        let limits = raw.limits;
+        if limits.timeout.is_zero() {
+            return Err(self.value(&key("limits.timeout"), "0s", "no request could be answered in time"));
+        }
+        Ok(FunctionSpec {
+            route,
+            module,
+            abi: raw.abi,
+            engines: raw.engines,
+            args: raw.args,
+            env: raw.env.into_iter().collect(),
+            preopens,
+            limits: GuestLimits {
+                memory_bytes_max: limits.memory.as_u64(),
+                table_elements_max: limits.table,
+                output_bytes_max: limits.output.as_u64(),
+                timeout: limits.timeout,
+            },
+            body_bytes_max: limits.body.as_u64(),
+            content_type: raw.content_type.unwrap_or_else(|| "application/octet-stream".into()),
+            name: raw.name,
+        })
+    }
+
+    fn dir(&self, i: usize, home: &Path, raw: RawDir) -> Result<Preopen, ManifestError> {
+        let host = home.join(&raw.host);
+        if !host.is_dir() {
+            let problem = format!("there is no folder {}; paths are relative to the manifest", host.display());
+            let value = quote(&raw.host.display().to_string());
+            return Err(self.value(&format!("function[{i}].dirs.host"), &value, &problem));
+        }
+        Ok(Preopen { host, guest: raw.guest, writable: raw.writable })
+    }
+}
+
+fn quote(text: &str) -> String {
+    format!("{text:?}")
+}
+
+/// Reads a module from a file, in the binary format or as text.
+///
+/// # Errors
+///
+/// The file cannot be read, or is text that is no WebAssembly.
+pub fn read_module(path: &Path) -> Result<Bytes, ReadModuleError> {
+    let at = |reason: String| ReadModuleError { path: path.to_owned(), reason };
+    let bytes = fs::read(path).map_err(|error| at(error.to_string()))?;
+    let is_text = path.extension().is_some_and(|extension| extension == "wat") || bytes.starts_with(b"(module");
+    if !is_text {
+        return Ok(bytes.into());
+    }
+    let binary = wat::parse_bytes(&bytes).map_err(|error| at(error.to_string()))?;
+    Ok(Bytes::copy_from_slice(&binary))
+}
+
+/// A module's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the module {path:?}: {reason}")]
+pub struct ReadModuleError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with a module, and the manifest's text in it.
+    fn parse(manifest: &str) -> Result<Deployment, ManifestError> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.wasm"), b"\0asm\x01\0\0\0").unwrap();
+        Deployment::parse(manifest, &dir.path().join(MANIFEST_NAME))
+    }
+
+    #[test]
+    fn everything_but_name_and_module_has_a_default() {
+        let deployment = parse("[[function]]\nname = \"a\"\nmodule = \"a.wasm\"").unwrap();
+        let function = &deployment.functions[0];
+        assert_eq!((function.route.as_str(), function.abi), ("/a", Abi::Stdio));
+        assert_eq!(function.limits, GuestLimits::default());
+        assert_eq!(deployment.server.listen.to_string(), "127.0.0.1:8080");
+    }
+
+    #[test]
+    fn sizes_and_durations_are_written_as_people_write_them() {
+        let deployment = parse(
+            "[[function]]\nname = \"a\"\nmodule = \"a.wasm\"\n\
+             limits = { timeout = \"1m 30s\", memory = \"64MiB\", body = \"1MB\", output = 10 }",
+        )
+        .unwrap();
+        let function = &deployment.functions[0];
+        assert_eq!(function.limits.timeout, Duration::from_secs(90));
+        assert_eq!(function.limits.memory_bytes_max, 64 << 20);
+        assert_eq!((function.body_bytes_max, function.limits.output_bytes_max), (1_000_000, 10));
+    }
+
+    #[test]
+    fn a_bad_manifest_is_named_with_key_value_and_remedy() {
+        let function = "[[function]]\nname = \"a\"\nmodule = \"a.wasm\"\n";
+        for (manifest, expected) in [
+            (String::new(), vec!["function", "add a [[function]]"]),
+            ("[[function]]\nname = \"a\"".into(), vec!["missing field `module`"]),
+            (format!("{function}rout = \"/a\""), vec!["unknown field `rout`", "`route`"]),
+            (format!("{function}abi = \"grpc\""), vec!["grpc", "`stdio` or `cgi`"]),
+            (format!("{function}route = \"a\""), vec!["function[0].route", "\"a\"", "/images/*"]),
+            (format!("{function}{function}"), vec!["function[1].name", "names are unique"]),
+            (
+                format!("{function}[[function]]\nname = \"b\"\nroute = \"/a\"\nmodule = \"a.wasm\""),
+                vec!["function[1].route", "has that route already"],
+            ),
+            (
+                "[[function]]\nname = \"a\"\nmodule = \"b.wasm\"".into(),
+                vec!["function[0].module", "\"b.wasm\"", "relative to the manifest"],
+            ),
+            (format!("{function}engines = []"), vec!["function[0].engines", "leave the key out"]),
+            (format!("{function}limits = {{ timeout = \"5 parsecs\" }}"), vec!["timeout", "parsecs"]),
+            (format!("{function}limits = {{ memory = \"lots\" }}"), vec!["memory", "lots"]),
+            (
+                format!("{function}dirs = [{{ host = \"no\", guest = \"/d\" }}]"),
+                vec!["function[0].dirs.host", "no folder"],
+            ),
+            (format!("[server]\nworkers = 0\n{function}"), vec!["server.workers", "at least one"]),
+            (format!("[server]\nlisten = \"here\"\n{function}"), vec!["listen", "socket address"]),
+            (format!("{function}env = {{ \"A=B\" = \"c\" }}"), vec!["function[0].env", "no '='"]),
+        ] {
+            let error = parse(&manifest).expect_err(&manifest).to_string();
+            for part in expected {
+                assert!(error.contains(part), "{part:?} is not in the message for {manifest:?}:\n{error}");
+            }
+            assert!(error.contains(MANIFEST_NAME), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_manifest_says_what_to_name() {
+        let error = Deployment::read(Path::new("/nonexistent")).unwrap_err().to_string();
+        assert!(error.contains("name a remuda.toml"), "{error}");
+    }
+}

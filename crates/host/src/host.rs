@@ -1,0 +1,316 @@
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use remuda_engine::{Artifact, EntryError, Known, Module, ModuleError, Registry, UnknownEngine};
+use remuda_model::{Entry, Interrupt, ModuleLimits, Observation, RequestId};
+use remuda_scheduler::{FunctionProfile, Policy, Scheduler};
+
+use crate::admit::{Done, Rejected, Ticket, Workers};
+use crate::deadline::Deadlines;
+use crate::deploy::ReadModuleError;
+use crate::execute::{Answer, Call, CallError, execute};
+use crate::function::{EngineSlot, Function};
+use crate::observe::{Housekeeper, ProfileError, Profiles, Task};
+use crate::prepare::{Slot, Slots};
+use crate::store::{ArtifactStore, StoreError};
+use crate::{FunctionSpec, read_module};
+
+/// How a host is set up.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Where profiles and artifacts are kept; `None`: in memory, until the process ends.
+    pub data_dir: Option<PathBuf>,
+    /// How engines are chosen.
+    pub policy: Policy,
+    /// Threads that run submitted requests; 0 for a host on which requests are only [called](Host::call).
+    pub workers: usize,
+    /// Requests that may wait for one of them.
+    pub queue_max: usize,
+    /// Bounds on modules.
+    pub module_limits: ModuleLimits,
+}
+
+/// Functions, engines, artifacts and profiles of one process.
+pub struct Host {
+    // Dropped in this order: requests end, then what they left behind is written.
+    workers: Option<Workers>,
+    shared: Arc<Shared>,
+    policy: Policy,
+    module_limits: ModuleLimits,
+    profiles: Option<Arc<Mutex<Profiles>>>,
+    slots: Slots,
+    process: u32,
+    sequence: AtomicU64,
+}
+
+/// What every request needs of its host.
+pub(crate) struct Shared {
+    pub(crate) registry: Registry,
+    pub(crate) store: Option<Arc<ArtifactStore>>,
+    pub(crate) deadlines: Deadlines,
+    housekeeper: Option<Housekeeper>,
+}
+
+/// A host could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {path:?}: {source}; name another with --data-dir")]
+    DataDir {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The artifact store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The profile cannot be used.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The operating system has no threads left.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// A function cannot be deployed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// Its file cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadModuleError),
+    /// Its file is not a module that can be run here.
+    #[error("{path:?}: {reason}")]
+    Module {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: ModuleError,
+    },
+    /// An engine is named that does not exist.
+    #[error(transparent)]
+    UnknownEngine(#[from] UnknownEngine),
+    /// The module cannot be entered.
+    #[error("{path:?}: {reason}")]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: EntryError,
+    },
+    /// The engines that may run it are not able to.
+    #[error("{reason}")]
+    NoEngine {
+        /// Engine by engine.
+        reason: String,
+    },
+}
+
+impl Host {
+    /// Sets up a host and starts its threads.
+    ///
+    /// # Errors
+    ///
+    /// The data directory cannot be used, or threads cannot be started.
+    pub fn open(config: &HostConfig) -> Result<Self, OpenError> {
+        let (store, profiles, housekeeper) = match &config.data_dir {
+            None => (None, None, None),
+            Some(path) => {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(path)
+                    .map_err(|source| OpenError::DataDir { path: path.clone(), source })?;
+                let profiles = Arc::new(Mutex::new(Profiles::open(path)?));
+                let housekeeper = Housekeeper::start(Arc::clone(&profiles)).map_err(OpenError::Thread)?;
+                (Some(Arc::new(ArtifactStore::open(path)?)), Some(profiles), Some(housekeeper))
+            }
+        };
+        let shared = Arc::new(Shared {
+            registry: Registry::default(),
+            store,
+            deadlines: Deadlines::start().map_err(OpenError::Thread)?,
+            housekeeper,
+        });
+        let workers = match config.workers {
+            0 => None,
+            threads => Some(Workers::start(&shared, threads, config.queue_max).map_err(OpenError::Thread)?),
+        };
+        Ok(Self {
+            workers,
+            shared,
+            policy: config.policy,
+            module_limits: config.module_limits,
+            profiles,
+            slots: Slots::default(),
+            process: process_id(),
+            sequence: AtomicU64::new(0),
+        })
+    }
+
+    /// The engines.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    /// Reads a function's module, checks that it can be entered at `entry`, and finds the engines for it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run; the error says why and what to do.
+    pub fn deploy(&self, spec: FunctionSpec, entry: Option<&Entry>) -> Result<Arc<Function>, DeployError> {
+        let bytes = read_module(&spec.module)?;
+        let module = Module::parse(bytes, &self.module_limits)
+            .map_err(|reason| DeployError::Module { path: spec.module.clone(), reason })?;
+        if let Some(entry) = entry {
+            module.check_entry(entry).map_err(|reason| DeployError::Entry { path: spec.module.clone(), reason })?;
+        }
+        let engines = self.engines_for(&spec, &module)?;
+        let engines = engines
+            .into_iter()
+            .map(|known| EngineSlot {
+                known,
+                slot: self.slots.get(module.digest(), known, self.shared.store.as_deref()),
+            })
+            .collect();
+        let scheduler = Scheduler::new(self.policy, self.profile(&module));
+        Ok(Arc::new(Function { spec, module: Arc::new(module), engines, scheduler: Mutex::new(scheduler) }))
+    }
+
+    /// The engines that may run the module and are able to.
+    fn engines_for(&self, spec: &FunctionSpec, module: &Module) -> Result<Vec<&'static Known>, DeployError> {
+        let registry = &self.shared.registry;
+        let named = match (self.policy, &spec.engines) {
+            (Policy::Single(engine), _) => Some(vec![registry.find(engine.as_str())?]),
+            (Policy::Profile, None) => None,
+            (Policy::Profile, Some(names)) => {
+                Some(names.iter().map(|name| registry.find(name)).collect::<Result<Vec<_>, _>>()?)
+            }
+        };
+        let allowed = match named {
+            None => registry.known().filter(|known| known.automatic && known.is_built()).collect(),
+            Some(named) => named,
+        };
+        let is_able = |known: &&Known| registry.able(module).any(|able| able.id == known.id);
+        let (able, unable): (Vec<_>, Vec<_>) = allowed.into_iter().partition(is_able);
+        if able.is_empty() {
+            return Err(DeployError::NoEngine { reason: self.why_unable(spec, module, &unable) });
+        }
+        Ok(able)
+    }
+
+    /// Names what each engine lacks, and which engines lack nothing.
+    fn why_unable(&self, spec: &FunctionSpec, module: &Module, unable: &[&'static Known]) -> String {
+        let reasons: Vec<String> = unable
+            .iter()
+            .map(|known| {
+                let missing = module.needs().without(known.capabilities.proposals);
+                if known.is_built() {
+                    format!("{} lacks {missing}, which the module needs", known.id)
+                } else {
+                    format!("{0} is not part of this build; build with `--features {0}`", known.id)
+                }
+            })
+            .collect();
+        let able: Vec<&str> =
+            self.shared.registry.able(module).filter(|known| known.automatic).map(|known| known.id.as_str()).collect();
+        let way_out = match able.as_slice() {
+            [] => "no engine of this build can run it".to_owned(),
+            able => format!("engines that can run it: {}", able.join(", ")),
+        };
+        format!("{}: {}; {way_out}", spec.module.display(), reasons.join("; "))
+    }
+
+    fn profile(&self, module: &Module) -> FunctionProfile {
+        let Some(profiles) = &self.profiles else { return FunctionProfile::default() };
+        let profiles = profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        profiles.load(module.digest(), &self.shared.registry).unwrap_or_else(|error| {
+            tracing::warn!(%error, module = %module.digest(), "cannot read the profile; measuring begins anew");
+            FunctionProfile::default()
+        })
+    }
+
+    /// A number for the next request.
+    #[must_use]
+    pub fn next_request_id(&self) -> RequestId {
+        RequestId { process: self.process, sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    /// Runs a request on the calling thread. No deadline is set: the caller holds the interrupt.
+    ///
+    /// # Errors
+    ///
+    /// No engine could run it, or one broke.
+    pub fn call(&self, function: &Function, call: &Call, interrupt: &Interrupt) -> Result<Answer, CallError> {
+        execute(&self.shared, function, call, interrupt, Duration::ZERO)
+    }
+
+    /// Raises `interrupt` when `timeout` has passed, unless the returned guard is dropped before.
+    #[must_use]
+    pub fn arm(&self, timeout: Duration, interrupt: Interrupt) -> impl Drop + use<> {
+        self.shared.deadlines.arm(Instant::now(), timeout, interrupt)
+    }
+
+    /// Admits a request; a thread of the host runs it and calls `done`. Its time runs from now.
+    ///
+    /// # Errors
+    ///
+    /// The queue is full, or the host is shutting down.
+    pub fn submit(
+        &self,
+        function: &Arc<Function>,
+        call: Call,
+        done: impl FnOnce(Result<Answer, CallError>) + Send + 'static,
+    ) -> Result<Ticket, Rejected> {
+        let workers = self.workers.as_ref().ok_or(Rejected::Draining)?;
+        let done: Done = Box::new(done);
+        workers.submit(&self.shared, function, call, done)
+    }
+}
+
+/// Four random bytes, so that request ids of different processes differ; the process's number if there are none.
+fn process_id() -> u32 {
+    let mut bytes = [0; 4];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u32::from_le_bytes(bytes),
+        Err(_) => std::process::id(),
+    }
+}
+
+impl Shared {
+    pub(crate) fn observe(&self, observation: Observation) {
+        if let Some(housekeeper) = &self.housekeeper {
+            housekeeper.hand(Task::Observed(observation));
+        }
+    }
+
+    /// Keeps a new artifact, later and on another thread.
+    pub(crate) fn keep(
+        &self,
+        function: &Function,
+        known: &'static Known,
+        slot: &Arc<Slot>,
+        artifact: &Arc<dyn Artifact>,
+    ) {
+        let (Some(housekeeper), Some(store)) = (&self.housekeeper, &self.store) else { return };
+        let (store, slot, artifact) = (Arc::clone(store), Arc::clone(slot), Arc::clone(artifact));
+        let module = function.module.digest();
+        housekeeper.hand(Task::Do(Box::new(move || {
+            let kept = match artifact.serialize() {
+                Ok(Some(bytes)) => store.save(module, known, &bytes).map_err(|error| error.to_string()),
+                Ok(None) => return,
+                Err(error) => Err(error.to_string()),
+            };
+            match kept {
+                Ok(()) => slot.is_on_disk(),
+                Err(reason) => tracing::error!(engine = %known.id, %module, reason, "cannot keep an artifact"),
+            }
+        })));
+    }
+}

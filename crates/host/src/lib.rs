@@ -1,0 +1,24 @@
+//! A request's way without HTTP. The modules are the phases of a request's life, in order:
+//! [`admit`](Host::submit) -> decide -> prepare -> instantiate and execute -> observe.
+//!
+//! The host knows functions, engines and the scheduler. It does not know who brought the request: a server, a command
+//! line, a benchmark.
+#![deny(unsafe_code)]
+
+mod admit;
+mod deadline;
+mod deploy;
+mod execute;
+mod function;
+mod host;
+mod observe;
+mod prepare;
+mod store;
+
+pub use admit::{Rejected, Ticket};
+pub use deploy::{Abi, Deployment, FunctionSpec, ManifestError, ReadModuleError, ServerSettings, read_module};
+pub use execute::{Answer, Call, CallError};
+pub use function::Function;
+pub use host::{DeployError, Host, HostConfig, OpenError};
+pub use observe::ProfileError;
+pub use store::StoreError;

@@ -1,0 +1,146 @@
+//! The listening socket, its connections, and their orderly end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use remuda_host::{Function, Host, ServerSettings};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::route::Routes;
+use crate::serve::State;
+
+/// Connections at the same time; more wait in the operating system's backlog.
+const CONNECTIONS_MAX: usize = 4096;
+/// Requests of one HTTP/2 connection at the same time.
+const STREAMS_MAX: u32 = 256;
+/// Bodies in memory beyond those that wait in the queue: requests that are being read or answered.
+const IN_FLIGHT_EXTRA: usize = 256;
+
+/// A socket that listens and a host that answers.
+pub struct Server {
+    listener: TcpListener,
+    state: Arc<State>,
+}
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}; name another address with --listen or server.listen")]
+pub struct ServerError {
+    /// Where.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl Server {
+    /// Opens the socket. From here on clients can connect; they are answered by [`Server::run`].
+    ///
+    /// # Errors
+    ///
+    /// The address is taken, or not this machine's.
+    pub async fn bind(
+        host: Host,
+        functions: impl IntoIterator<Item = Arc<Function>>,
+        settings: &ServerSettings,
+    ) -> Result<Self, ServerError> {
+        let failed = |source| ServerError { address: settings.listen, source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
+        let local = listener.local_addr().map_err(failed)?;
+        let state = Arc::new(State {
+            host,
+            routes: Routes::new(functions),
+            in_flight: Semaphore::new(settings.queue_max + IN_FLIGHT_EXTRA),
+            client_timeout: settings.client_timeout,
+            local,
+        });
+        Ok(Self { listener, state })
+    }
+
+    /// Where the server listens: the port is real also if 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.state.local
+    }
+
+    /// The functions that are served, by their routes.
+    #[must_use]
+    pub fn functions(&self) -> Vec<&Arc<Function>> {
+        self.state.routes.list()
+    }
+
+    /// Answers requests until `stop` resolves, then takes no new connection, answers every request that has come, and
+    /// returns.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let graceful = GracefulShutdown::new();
+        let protocol = protocol(self.state.client_timeout);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break,
+                accepted = accept(&self.listener, &connections) => accepted,
+            };
+            let (stream, client, permit) = accepted;
+            let state = Arc::clone(&self.state);
+            let service = service_fn(move |request| {
+                let state = Arc::clone(&state);
+                async move { Ok::<_, Infallible>(state.serve(request, client).await) }
+            });
+            let connection = protocol.serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%client, %error, "connection ended early");
+                }
+                drop(permit);
+            });
+        }
+        drop(self.listener);
+        graceful.shutdown().await;
+        let state = self.state;
+        // The threads that run guests are joined when the host is dropped, which must not block the network's.
+        let _ = tokio::task::spawn_blocking(move || drop(state)).await;
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit) {
+    loop {
+        let permit = Arc::clone(connections).acquire_owned().await.expect("nobody closes this semaphore");
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                // Answers are written whole: there is nothing to wait for.
+                let _ = stream.set_nodelay(true);
+                return (stream, client, permit);
+            }
+            Err(error) => {
+                // Usually out of file handles: give connections time to end.
+                tracing::error!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// HTTP/1.1, or HTTP/2 where a client begins with its preface.
+fn protocol(client_timeout: Duration) -> auto::Builder<TokioExecutor> {
+    let mut protocol = auto::Builder::new(TokioExecutor::new());
+    protocol.http1().timer(TokioTimer::new()).header_read_timeout(client_timeout);
+    protocol
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(client_timeout)
+        .keep_alive_timeout(client_timeout);
+    protocol
+}

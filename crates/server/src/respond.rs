@@ -1,0 +1,175 @@
+//! From an answer, or the lack of one, to a response: the client gets a short reason, the log the whole story.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use remuda_host::{Abi, Answer, CallError, Function, Rejected};
+use remuda_model::{Cause, Limit, Outcome, RequestId};
+
+use crate::cgi;
+
+const REQUEST: HeaderName = HeaderName::from_static("x-remuda-request");
+const ENGINE: HeaderName = HeaderName::from_static("x-remuda-engine");
+const REASON: HeaderName = HeaderName::from_static("x-remuda-reason");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Bytes of a guest's standard error that go to the log.
+const STDERR_LOGGED_MAX: usize = 4096;
+
+pub(crate) type Reply = Response<Full<Bytes>>;
+
+/// Why a request never reached a guest, or its answer never came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    NoRoute,
+    BodyTooLarge {
+        bytes_max: u64,
+    },
+    BodyBroken,
+    BodyTooSlow,
+    Rejected(Rejected),
+    /// The host's thread is still busy (with a compiler, say) long after the deadline.
+    TooLate,
+    /// The host has dropped the request, which it never should.
+    Lost,
+}
+
+impl Refusal {
+    pub(crate) fn reply(self, id: RequestId) -> Reply {
+        let (status, reason) = match self {
+            Self::NoRoute => (StatusCode::NOT_FOUND, "no function has this route".to_owned()),
+            Self::BodyTooLarge { bytes_max } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the request's body is larger than this function takes ({bytes_max} bytes)"),
+            ),
+            Self::BodyBroken => (StatusCode::BAD_REQUEST, "the request's body ended early".into()),
+            Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "the request's body came too slowly".into()),
+            Self::Rejected(rejected) => (StatusCode::SERVICE_UNAVAILABLE, rejected.to_string()),
+            Self::TooLate => (StatusCode::GATEWAY_TIMEOUT, "the function did not answer in time".into()),
+            Self::Lost => (StatusCode::INTERNAL_SERVER_ERROR, "the host lost the request".into()),
+        };
+        let mut reply = short(status, &reason, id);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        reply
+    }
+}
+
+/// The response to what the host answered. `explain`: the client asks for the reason of the choice.
+pub(crate) fn respond(function: &Function, id: RequestId, result: Result<Answer, CallError>, explain: bool) -> Reply {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::error!(request = %id, function = function.name(), %error, "no engine answered");
+            return short(StatusCode::INTERNAL_SERVER_ERROR, "the function could not be run", id);
+        }
+    };
+    log(function, id, &answer);
+    let mut reply = if answer.outcome.is_success() {
+        success(function, id, &answer)
+    } else {
+        let (status, reason) = failure(&answer);
+        short(status, &reason, id)
+    };
+    let headers = reply.headers_mut();
+    headers.insert(REQUEST, text(&id.to_string()));
+    headers.insert(SERVER_TIMING, text(&server_timing(&answer)));
+    if let Some(engine) = answer.engine {
+        headers.insert(ENGINE, HeaderValue::from_static(engine.as_str()));
+    }
+    if explain {
+        headers.insert(REASON, text(&answer.reason));
+    }
+    reply
+}
+
+fn success(function: &Function, id: RequestId, answer: &Answer) -> Reply {
+    let body = answer.output.stdout.clone();
+    match function.spec().abi {
+        Abi::Stdio => {
+            let mut reply = Response::new(Full::new(body));
+            reply.headers_mut().insert(CONTENT_TYPE, text(&function.spec().content_type));
+            reply
+        }
+        Abi::Cgi => match cgi::parse_response(&body) {
+            Ok(cgi::CgiResponse { status, headers, body }) => {
+                let mut reply = Response::new(Full::new(body));
+                *reply.status_mut() = status;
+                *reply.headers_mut() = headers;
+                reply
+            }
+            Err(reason) => {
+                tracing::warn!(request = %id, function = function.name(), reason, "malformed CGI response");
+                short(StatusCode::BAD_GATEWAY, &format!("the function's CGI response is malformed: {reason}"), id)
+            }
+        },
+    }
+}
+
+fn failure(answer: &Answer) -> (StatusCode, String) {
+    match &answer.outcome {
+        Outcome::Interrupted { cause: Cause::Deadline } => {
+            (StatusCode::GATEWAY_TIMEOUT, "the function did not answer in time".into())
+        }
+        Outcome::Interrupted { cause: Cause::Cancelled } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the request was cancelled".into())
+        }
+        Outcome::LimitExceeded { limit: Limit::Output } => {
+            (StatusCode::BAD_GATEWAY, "the function wrote more than its output limit".into())
+        }
+        Outcome::LimitExceeded { limit } => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the function needed more than its {limit} limit"))
+        }
+        Outcome::Trapped { kind, .. } => (StatusCode::INTERNAL_SERVER_ERROR, format!("the function trapped: {kind}")),
+        Outcome::Exited { code } if answer.refused_growth => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the function exited with code {code} after being refused more memory"),
+        ),
+        Outcome::Exited { code } => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the function exited with code {code}"))
+        }
+        Outcome::Returned => (StatusCode::OK, String::new()),
+    }
+}
+
+/// A response that is nothing but a status and a reason.
+fn short(status: StatusCode, reason: &str, id: RequestId) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(format!("{reason}\nrequest {id}\n"))));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(REQUEST, text(&id.to_string()));
+    reply
+}
+
+/// Text that we made, or that came from a manifest, as a header's value.
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("unprintable"))
+}
+
+/// The phases that took time, in milliseconds, as the Server Timing specification has them.
+fn server_timing(answer: &Answer) -> String {
+    let entries: Vec<String> = answer
+        .phases
+        .named()
+        .into_iter()
+        .filter(|(_, ns)| *ns > 0)
+        .map(|(name, ns)| format!("{name};dur={:.3}", ns as f64 / 1e6))
+        .collect();
+    entries.join(", ")
+}
+
+fn log(function: &Function, id: RequestId, answer: &Answer) {
+    let stderr = &answer.output.stderr;
+    let stderr = String::from_utf8_lossy(&stderr[..stderr.len().min(STDERR_LOGGED_MAX)]);
+    let (name, outcome, engine) = (function.name(), &answer.outcome, answer.engine.map_or("none", |id| id.as_str()));
+    let timing = server_timing(answer);
+    if answer.outcome.is_success() {
+        tracing::debug!(request = %id, function = name, engine, %outcome, timing, %stderr, "answered");
+    } else {
+        tracing::warn!(request = %id, function = name, engine, %outcome, timing, %stderr,
+            reason = answer.reason, artifact = %answer.artifact, "the function failed");
+    }
+}

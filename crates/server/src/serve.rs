@@ -1,0 +1,119 @@
+//! One request, on the network's side: route, read the body, admit, await the answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, request};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use remuda_host::{Abi, Call, FunctionSpec, Host, Rejected};
+use remuda_model::{Entry, GuestContext, RequestId, Sink, Stdin};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::cgi;
+use crate::respond::{Refusal, Reply, respond};
+use crate::route::{Routed, Routes};
+
+/// Bytes of a guest's standard error that are kept for the log.
+const STDERR_BYTES_MAX: u64 = 64 << 10;
+
+/// How long after a deadline the host's own answer is awaited before the server gives one.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// A header by which a client asks for the reason of the choice.
+const EXPLAIN: &str = "x-remuda-explain";
+
+/// What every connection shares.
+pub(crate) struct State {
+    pub(crate) host: Host,
+    pub(crate) routes: Routes,
+    /// Requests whose bodies may be in memory at the same time.
+    pub(crate) in_flight: Semaphore,
+    pub(crate) client_timeout: Duration,
+    pub(crate) local: SocketAddr,
+}
+
+impl State {
+    pub(crate) async fn serve(self: Arc<Self>, request: Request<Incoming>, client: SocketAddr) -> Reply {
+        let id = self.host.next_request_id();
+        let (head, body) = request.into_parts();
+        match self.answer(id, &head, body, client).await {
+            Ok(reply) => reply,
+            Err(refusal) => {
+                tracing::info!(request = %id, %client, method = %head.method, path = head.uri.path(), ?refusal, "refused");
+                refusal.reply(id)
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        id: RequestId,
+        head: &request::Parts,
+        body: Incoming,
+        client: SocketAddr,
+    ) -> Result<Reply, Refusal> {
+        let routed = self.routes.find(head.uri.path()).ok_or(Refusal::NoRoute)?;
+        let function = routed.function;
+        let _permit = self.in_flight.try_acquire().map_err(|_| Refusal::Rejected(Rejected::QueueFull))?;
+        let body = read_body(body, function.spec().body_bytes_max, self.client_timeout).await?;
+        let call = self.call(id, head, &routed, body, client);
+
+        let patience = call.limits.timeout.saturating_add(GRACE);
+        let (done, answered) = oneshot::channel();
+        // If the client leaves, hyper drops this future, the ticket with it, and so the request is cancelled.
+        let _ticket = self
+            .host
+            .submit(function, call, move |result| {
+                // Nobody waits any more: the client has left.
+                let _ = done.send(result);
+            })
+            .map_err(Refusal::Rejected)?;
+        let result =
+            tokio::time::timeout(patience, answered).await.map_err(|_| Refusal::TooLate)?.map_err(|_| Refusal::Lost)?;
+        Ok(respond(function, id, result, head.headers.contains_key(EXPLAIN)))
+    }
+
+    fn call(&self, id: RequestId, head: &request::Parts, routed: &Routed<'_>, body: Bytes, client: SocketAddr) -> Call {
+        let spec = routed.function.spec();
+        let mut env = spec.env.clone();
+        if spec.abi == Abi::Cgi {
+            let variables = cgi::variables(head, routed, body.len(), client, self.local);
+            // What the operator has set, no client sets otherwise.
+            env.extend(variables.into_iter().filter(|(name, _)| spec.env.iter().all(|(set, _)| set != name)));
+        }
+        Call {
+            id,
+            entry: Entry::Command,
+            context: GuestContext {
+                args: program_and_args(spec),
+                env,
+                stdin: if body.is_empty() { Stdin::Empty } else { Stdin::Bytes(body) },
+                stdout: Sink::Capture { bytes_max: spec.limits.output_bytes_max },
+                stderr: Sink::CaptureHead { bytes_max: STDERR_BYTES_MAX },
+                preopens: spec.preopens.clone(),
+            },
+            limits: spec.limits,
+        }
+    }
+}
+
+/// A program's arguments begin with its name.
+fn program_and_args(spec: &FunctionSpec) -> Vec<String> {
+    std::iter::once(&spec.name).chain(&spec.args).cloned().collect()
+}
+
+async fn read_body(body: Incoming, bytes_max: u64, timeout: Duration) -> Result<Bytes, Refusal> {
+    let too_large = Refusal::BodyTooLarge { bytes_max };
+    if body.size_hint().lower() > bytes_max {
+        return Err(too_large);
+    }
+    let limit = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    let collected = tokio::time::timeout(timeout, Limited::new(body, limit).collect())
+        .await
+        .map_err(|_| Refusal::BodyTooSlow)?
+        .map_err(|error| if error.is::<LengthLimitError>() { too_large } else { Refusal::BodyBroken })?;
+    Ok(collected.to_bytes())
+}
