@@ -1,9 +1,9 @@
 //! What every adapter for real WebAssembly keeps beside a running guest, and how it concludes.
 
-use remuda_model::{Cause, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Outcome, TrapKind};
+use remuda_model::{Cause, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Outcome, TrapKind, Value};
 use remuda_wasi::{Import, Stop, Wasi};
 
-use crate::{EngineError, InstantiateError};
+use crate::{Called, EngineError, InstantiateError};
 
 /// A guest's state on the host's side.
 pub(crate) struct Guest {
@@ -37,6 +37,13 @@ impl Guest {
     /// Why the guest has to stop, if it has to.
     pub(crate) fn stop_cause(&self) -> Option<Cause> {
         self.interrupt.cause()
+    }
+
+    /// A call that ended, with what it returned if it did.
+    pub(crate) fn conclude_call(&self, end: End, values: Vec<Value>) -> Called {
+        let outcome = self.conclude(end);
+        let values = if outcome == Outcome::Returned { values } else { Vec::new() };
+        Called { outcome, values, refused_growth: self.budget.refused.is_some() }
     }
 
     /// What a guest's end means, seen from outside.

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use remuda_model::{
-    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, Outcome, TrapKind, Value,
+    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, TrapKind, Value,
 };
 use remuda_wasi::{IMPORTS, Import, Stop, Type};
 use wasmer::sys::{CompilerConfig as _, EngineBuilder, Features, NativeEngineExt as _, Singlepass};
@@ -351,12 +351,7 @@ impl Instance for WasmerInstance {
             Ok(()) => End::Returned,
             Err(error) => end_of(&error).ok_or_else(|| internal(&error))?,
         };
-        let guest = limits::lock(&self.guest);
-        let outcome = guest.conclude(end);
-        if outcome != Outcome::Returned {
-            values.clear();
-        }
-        Ok(Called { outcome, values, refused_growth: guest.budget.refused.is_some() })
+        Ok(limits::lock(&self.guest).conclude_call(end, values))
     }
 
     fn into_output(self: Box<Self>) -> GuestOutput {
@@ -508,6 +503,8 @@ fn kind_of(end: &End) -> Option<TrapKind> {
 
 #[cfg(test)]
 mod tests {
+    use remuda_model::Outcome;
+
     use super::*;
 
     /// Artifacts come and go on several threads while guests run: the process-wide table of code stays whole.

@@ -5,9 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use remuda_model::{
-    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Outcome, TrapKind, Value,
-};
+use remuda_model::{EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, TrapKind, Value};
 use remuda_wasi::{IMPORTS, Import, Stop, Type};
 use wasmi::errors::{ErrorKind, InstantiationError, MemoryError, TableError};
 use wasmi::{
@@ -309,12 +307,7 @@ impl Instance for WasmiInstance {
             Ok(()) => End::Returned,
             Err(error) => end_of(&error).ok_or_else(|| internal(&error))?,
         };
-        let guest = &self.store.data().guest;
-        let outcome = guest.conclude(end);
-        if outcome != Outcome::Returned {
-            values.clear();
-        }
-        Ok(Called { outcome, values, refused_growth: guest.budget.refused.is_some() })
+        Ok(self.store.data().guest.conclude_call(end, values))
     }
 
     fn into_output(self: Box<Self>) -> GuestOutput {

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use remuda_model::{
-    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, ModuleLimits, Outcome,
-    TrapKind, Value,
+    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, ModuleLimits, TrapKind, Value,
 };
 use remuda_wasi::{IMPORTS, Import, Stop, Type};
 use wasmtime::{
@@ -392,12 +391,7 @@ impl Instance for WasmtimeInstance {
                 end_of(&error).ok_or_else(|| EngineError::Internal { engine: self.id, reason: format!("{error:#}") })?
             }
         };
-        let guest = &self.store.data().guest;
-        let outcome = guest.conclude(end);
-        if outcome != Outcome::Returned {
-            values.clear();
-        }
-        Ok(Called { outcome, values, refused_growth: guest.budget.refused.is_some() })
+        Ok(self.store.data().guest.conclude_call(end, values))
     }
 
     fn into_output(self: Box<Self>) -> GuestOutput {
