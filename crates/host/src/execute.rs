@@ -111,7 +111,7 @@ fn run(
             .expect("the scheduler chooses among the candidates it is given");
 
         let prepared = slot.prepare(&shared.registry, known, &function.module, shared.store.as_deref(), interrupt);
-        let Prepared { artifact, compile, load, was } = match prepared {
+        let Prepared { artifact, compile, load, was, compiled_here } = match prepared {
             Ok(prepared) => prepared,
             Err(NotPrepared::Engine(error)) => {
                 failures.push(error);
@@ -121,7 +121,7 @@ fn run(
         };
         phases.compile_ns = nanoseconds(compile);
         phases.load_ns = nanoseconds(load);
-        if was == ArtifactState::Absent && known.capabilities.artifacts {
+        if compiled_here && known.capabilities.artifacts {
             shared.keep(function, known, slot, &artifact);
         }
 

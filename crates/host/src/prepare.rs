@@ -37,6 +37,8 @@ pub(crate) struct Prepared {
     pub(crate) load: Duration,
     /// Where it was before.
     pub(crate) was: ArtifactState,
+    /// Whether this request compiled it, and did not only wait for another that did.
+    pub(crate) compiled_here: bool,
 }
 
 /// Why there is no artifact.
@@ -90,6 +92,7 @@ impl Slot {
                         compile,
                         load,
                         was: was.unwrap_or(ArtifactState::InMemory),
+                        compiled_here: false,
                     });
                 }
                 Place::Failed(error) => return Err(NotPrepared::Engine(error.clone())),
@@ -172,6 +175,7 @@ fn make(
                             compile: Duration::ZERO,
                             load: began.elapsed(),
                             was: ArtifactState::OnDisk,
+                            compiled_here: false,
                         });
                     }
                     Err(error) => {
@@ -183,7 +187,13 @@ fn make(
         }
         let began = Instant::now();
         let artifact = engine.compile(module)?;
-        Ok(Prepared { artifact, compile: began.elapsed(), load: Duration::ZERO, was: ArtifactState::Absent })
+        Ok(Prepared {
+            artifact,
+            compile: began.elapsed(),
+            load: Duration::ZERO,
+            was: ArtifactState::Absent,
+            compiled_here: true,
+        })
     };
     catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
         Err(EngineError::Internal { engine: known.id, reason: format!("it panicked: {}", panic_message(&*panic)) })

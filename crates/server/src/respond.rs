@@ -66,7 +66,8 @@ pub(crate) fn respond(function: &Function, id: RequestId, result: Result<Answer,
             return short(StatusCode::INTERNAL_SERVER_ERROR, "the function could not be run", id);
         }
     };
-    log(function, id, &answer);
+    let timing = server_timing(&answer);
+    log(function, id, &answer, &timing);
     let mut reply = if answer.outcome.is_success() {
         success(function, id, &answer)
     } else {
@@ -75,7 +76,7 @@ pub(crate) fn respond(function: &Function, id: RequestId, result: Result<Answer,
     };
     let headers = reply.headers_mut();
     headers.insert(REQUEST, text(&id.to_string()));
-    headers.insert(SERVER_TIMING, text(&server_timing(&answer)));
+    headers.insert(SERVER_TIMING, text(&timing));
     if let Some(engine) = answer.engine {
         headers.insert(ENGINE, HeaderValue::from_static(engine.as_str()));
     }
@@ -161,11 +162,10 @@ fn server_timing(answer: &Answer) -> String {
     entries.join(", ")
 }
 
-fn log(function: &Function, id: RequestId, answer: &Answer) {
+fn log(function: &Function, id: RequestId, answer: &Answer, timing: &str) {
     let stderr = &answer.output.stderr;
     let stderr = String::from_utf8_lossy(&stderr[..stderr.len().min(STDERR_LOGGED_MAX)]);
     let (name, outcome, engine) = (function.name(), &answer.outcome, answer.engine.map_or("none", |id| id.as_str()));
-    let timing = server_timing(answer);
     if answer.outcome.is_success() {
         tracing::debug!(request = %id, function = name, engine, %outcome, timing, %stderr, "answered");
     } else {
