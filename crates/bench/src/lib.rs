@@ -1,0 +1,2 @@
+//! The instrument.
+#![forbid(unsafe_code)]
