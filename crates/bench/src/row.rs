@@ -1,0 +1,208 @@
+//! What was measured, as it is written down: JSON Lines, one record a line, each written as soon as it is known.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+
+/// The layout of the records below.
+pub const SCHEMA: u32 = 1;
+
+/// One line of a results file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+pub enum Record {
+    /// How a run was set up: the first line of each run. A file that was resumed has several.
+    Run(Run),
+    /// One measured call, or what one process is as a whole.
+    Sample(Sample),
+    /// A point of the plan that could not be measured.
+    Failure(Failure),
+}
+
+/// How a run was set up, and on what machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Joins a run's samples to it.
+    pub run: String,
+    /// What the order of the measurements was drawn from.
+    pub seed: u64,
+    /// The command line, to be typed again.
+    pub command: String,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+    /// Remuda's version.
+    pub remuda: String,
+    /// The commit that it was built from, or `unknown`; with `+changes` if there were any.
+    pub commit: String,
+    /// The machine.
+    pub machine: Machine,
+}
+
+/// The machine that measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// A digest of the fields that do not change from run to run.
+    pub fingerprint: String,
+    /// As the processor calls itself, with family and model.
+    pub cpu: String,
+    /// Logical processors.
+    pub cores: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Operating system and kernel.
+    pub kernel: String,
+    /// The frequency governor, where the kernel shows one.
+    pub governor: Option<String>,
+}
+
+/// How a guest is called in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pattern {
+    /// Once, with nothing compiled and nothing known.
+    Cold,
+    /// Fifty times, one after the other, with nothing compiled and nothing known before.
+    Fifty,
+    /// Once, with the artifact and the profile of an earlier process on disk.
+    Warm,
+    /// Until the time no longer changes, and then some more.
+    Steady,
+}
+
+/// What identifies one point of the plan: everything that is measured more than once has the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Point {
+    /// The guest's name; of an external file, its stem.
+    pub guest: String,
+    /// The guest's suite: `polybench`, `edge`, `matmul`, `micro`, or `external`.
+    pub suite: String,
+    /// The module's variant, empty for the plain one.
+    pub variant: String,
+    /// The case: which input.
+    pub case: String,
+    /// The engine's id; `remuda.auto` for the choice among them, `native` for the twin made by the machine's own
+    /// compiler, `peer.NAME` for another program.
+    pub engine: String,
+    /// How it is called.
+    pub pattern: Pattern,
+}
+
+/// One measured call of a guest, or one process as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The run that it belongs to.
+    pub run: String,
+    /// What was measured.
+    #[serde(flatten)]
+    pub point: Point,
+    /// SHA-256 of the module's bytes; of a native twin, of its program.
+    pub digest: String,
+    /// The engine's version.
+    pub engine_version: String,
+    /// What else decides how the engine was set up.
+    pub flags: String,
+    /// Counts the fresh processes of a point from 0.
+    pub process: u32,
+    /// Counts the calls in a process from 0. `None`: the process as a whole.
+    pub iteration: Option<u32>,
+    /// Wall time of each phase that happened, in nanoseconds: `bootstrap`, `compile`, `load`, `instantiate`, `execute`;
+    /// and `total`, from the request to its answer (of a whole process, from its start to its end).
+    pub wall_ns: BTreeMap<String, u64>,
+    /// CPU time of all threads, in nanoseconds, for the phases for which it can be told.
+    pub cpu_ns: BTreeMap<String, u64>,
+    /// The most memory that the process had resident, in bytes. Only of a process as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_bytes: Option<u64>,
+    /// Machine code (or what the engine has instead) in memory, in bytes. Only of a process as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_bytes: Option<u64>,
+    /// The artifact on disk, in bytes. Only of a process as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_bytes: Option<u64>,
+    /// The engine that answered, where the choice was Remuda's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<String>,
+    /// The load average over the last minute when the process began.
+    pub load: f64,
+}
+
+/// A point that could not be measured. Its numbers do not count.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The run that it belongs to.
+    pub run: String,
+    /// What was to be measured.
+    #[serde(flatten)]
+    pub point: Point,
+    /// Which of its processes.
+    pub process: u32,
+    /// What went wrong: a wrong output, a refused module, a crash.
+    pub reason: String,
+}
+
+/// A results file that is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It cannot be read.
+    #[error("cannot read the results: {0}")]
+    Io(#[from] std::io::Error),
+    /// A line is not a record.
+    #[error("line {line} is not a record of results: {source}")]
+    Line {
+        /// From 1.
+        line: usize,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// It was written by another version.
+    #[error("line {line} has schema {found}, and this version reads schema {SCHEMA}")]
+    Schema {
+        /// From 1.
+        line: usize,
+        /// What it says.
+        found: u32,
+    },
+}
+
+/// Writes one record as one line.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn write(to: &mut impl Write, record: &Record) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(record)?;
+    line.push(b'\n');
+    to.write_all(&line)?;
+    to.flush()
+}
+
+/// Reads all records. A last line without its end was cut off by a crash and is left out.
+///
+/// # Errors
+///
+/// It cannot be read, or is not a results file.
+pub fn read(from: &mut impl BufRead) -> Result<Vec<Record>, ReadError> {
+    let mut records = Vec::new();
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if from.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        let record = match serde_json::from_slice(&line) {
+            Ok(record) => record,
+            Err(_) if line.last() != Some(&b'\n') => break,
+            Err(source) => return Err(ReadError::Line { line: number, source }),
+        };
+        if let Record::Run(Run { schema, .. }) = &record
+            && *schema != SCHEMA
+        {
+            return Err(ReadError::Schema { line: number, found: *schema });
+        }
+        records.push(record);
+    }
+    Ok(records)
+}

@@ -1,0 +1,145 @@
+//! What a host's calibration says of its engines: the cost of making code and of running it, before a function was ever
+//! seen.
+
+use remuda_model::EngineId;
+use serde::{Deserialize, Serialize};
+
+use crate::Tier;
+
+/// What one engine costs on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineCalibration {
+    /// Compiling the smallest module, in nanoseconds.
+    pub compile_fixed_ns: f64,
+    /// What each byte of a module's code adds to that on one core, in nanoseconds.
+    pub compile_ns_per_code_byte: f64,
+    /// How many times sooner a compile is done if it may use every core of an idle host; at least 1.
+    pub compile_parallelism: f64,
+    /// Loading the smallest artifact from disk, in nanoseconds.
+    pub load_fixed_ns: f64,
+    /// What each byte of the module's code adds to that, in nanoseconds.
+    pub load_ns_per_code_byte: f64,
+    /// Making and dropping an instance of the smallest module, in nanoseconds.
+    pub instantiate_ns: f64,
+    /// How long code of this engine runs, as a multiple of the same code on the fastest engine; geometric mean over the
+    /// calibration's kernels.
+    pub slowdown: f64,
+}
+
+impl EngineCalibration {
+    /// What an engine of this kind costs on a common server, for hosts that have not been calibrated.
+    ///
+    /// Measured by `remuda calibrate` on an AMD EPYC of family 26 with 2 cores and rounded.
+    #[must_use]
+    pub fn shipped(tier: Tier) -> Self {
+        match tier {
+            Tier::Interpreter => Self {
+                compile_fixed_ns: 20e3,
+                compile_ns_per_code_byte: 3.0,
+                compile_parallelism: 1.0,
+                load_fixed_ns: 0.0,
+                load_ns_per_code_byte: 0.0,
+                instantiate_ns: 5e3,
+                slowdown: 10.0,
+            },
+            Tier::Baseline => Self {
+                compile_fixed_ns: 0.4e6,
+                compile_ns_per_code_byte: 250.0,
+                compile_parallelism: 1.6,
+                load_fixed_ns: 0.2e6,
+                load_ns_per_code_byte: 1.0,
+                instantiate_ns: 10e3,
+                slowdown: 2.5,
+            },
+            Tier::Optimizing => Self {
+                compile_fixed_ns: 0.8e6,
+                compile_ns_per_code_byte: 800.0,
+                compile_parallelism: 1.7,
+                load_fixed_ns: 0.2e6,
+                load_ns_per_code_byte: 1.0,
+                instantiate_ns: 10e3,
+                slowdown: 1.0,
+            },
+        }
+    }
+
+    /// Compiling a module with so much code on `cores` idle cores, in nanoseconds.
+    #[must_use]
+    pub fn compile_ns(&self, code_bytes: u64, cores: usize) -> f64 {
+        let one_core = self.compile_fixed_ns + self.compile_ns_per_code_byte * code_bytes as f64;
+        if cores > 1 { one_core / self.compile_parallelism.max(1.0) } else { one_core }
+    }
+
+    /// Loading its artifact, in nanoseconds.
+    #[must_use]
+    pub fn load_ns(&self, code_bytes: u64) -> f64 {
+        self.load_fixed_ns + self.load_ns_per_code_byte * code_bytes as f64
+    }
+
+    /// Whether every figure is a finite number in the range that it can have.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        let Self {
+            compile_fixed_ns,
+            compile_ns_per_code_byte,
+            compile_parallelism,
+            load_fixed_ns,
+            load_ns_per_code_byte,
+            instantiate_ns,
+            slowdown,
+        } = *self;
+        let costs = [compile_fixed_ns, compile_ns_per_code_byte, load_fixed_ns, load_ns_per_code_byte, instantiate_ns];
+        costs.iter().all(|ns| (0.0..1e12).contains(ns))
+            && (1.0..1024.0).contains(&compile_parallelism)
+            && (0.5..1e4).contains(&slowdown)
+    }
+}
+
+/// What all engines of a host cost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Calibration {
+    engines: Vec<(EngineId, EngineCalibration)>,
+}
+
+impl Calibration {
+    /// Of these engines; others cost what is [shipped](EngineCalibration::shipped) for their tier.
+    #[must_use]
+    pub fn new(engines: Vec<(EngineId, EngineCalibration)>) -> Self {
+        Self { engines }
+    }
+
+    /// What an engine costs.
+    #[must_use]
+    pub fn engine(&self, engine: EngineId, tier: Tier) -> EngineCalibration {
+        let measured = self.engines.iter().find(|(id, _)| *id == engine).map(|(_, calibration)| *calibration);
+        measured.unwrap_or_else(|| EngineCalibration::shipped(tier))
+    }
+
+    /// The engines that were measured.
+    pub fn measured(&self) -> impl Iterator<Item = (EngineId, EngineCalibration)> {
+        self.engines.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shipped_is_plausible() {
+        for tier in [Tier::Interpreter, Tier::Baseline, Tier::Optimizing] {
+            assert!(EngineCalibration::shipped(tier).is_plausible(), "{tier:?}");
+        }
+    }
+
+    #[test]
+    fn engines_that_were_not_measured_cost_what_their_tier_does() {
+        let id = EngineId::new("a");
+        let slow = EngineCalibration { slowdown: 77.0, ..EngineCalibration::shipped(Tier::Baseline) };
+        let calibration = Calibration::new(vec![(id, slow)]);
+        assert_eq!(calibration.engine(id, Tier::Baseline), slow);
+        let other = calibration.engine(EngineId::new("b"), Tier::Optimizing);
+        assert_eq!(other, EngineCalibration::shipped(Tier::Optimizing));
+    }
+}

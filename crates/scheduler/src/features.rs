@@ -1,0 +1,34 @@
+use crate::sizes::Sized;
+
+/// What a module's bytes tell of how long compiling and running it may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Bytes of all function bodies.
+    pub code_bytes: u64,
+    /// Functions that the module defines.
+    pub functions: u32,
+    /// Loops in them.
+    pub loops: u32,
+}
+
+/// A module that nobody has run may do next to nothing or compute for minutes: a factor of twenty either way is one
+/// standard deviation.
+const SIGMA_UNKNOWN: f32 = 3.0;
+/// A short request that computes something, on the fastest engine.
+const EXECUTE_GUESS_NS: f64 = 30e3;
+/// What a byte of input adds to that: parsing it, or a few operations for each.
+const EXECUTE_GUESS_NS_PER_INPUT_BYTE: f64 = 20.0;
+/// Without loops and calls back, each operation runs once.
+const STRAIGHT_LINE_NS_PER_CODE_BYTE: f64 = 1.0;
+
+impl Features {
+    /// How long a module that was never run takes on the fastest engine, as likely to be exceeded as not.
+    pub(crate) fn execute_guess(&self, input_bytes: Option<u64>) -> Sized {
+        let straight = self.code_bytes as f64 * STRAIGHT_LINE_NS_PER_CODE_BYTE;
+        if self.loops == 0 {
+            return Sized { ns: straight.min(EXECUTE_GUESS_NS), sigma: SIGMA_UNKNOWN };
+        }
+        let input = input_bytes.unwrap_or(0) as f64 * EXECUTE_GUESS_NS_PER_INPUT_BYTE;
+        Sized { ns: EXECUTE_GUESS_NS + input, sigma: SIGMA_UNKNOWN }
+    }
+}
