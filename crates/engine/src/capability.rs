@@ -1,5 +1,6 @@
 use std::fmt;
 
+use remuda_model::Tier;
 use wasmparser::WasmFeatures;
 
 /// What an engine can do, as data: the scheduler only considers engines that can run the module.
@@ -13,27 +14,6 @@ pub struct Capabilities {
     pub artifacts: bool,
     /// How a running guest is stopped.
     pub interruption: Interruption,
-}
-
-/// How much an engine invests before it runs, and so about how fast it then is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Tier {
-    /// Ready at once, about ten times slower than native code.
-    Interpreter,
-    /// One pass, unoptimised native code.
-    Baseline,
-    /// Optimised native code.
-    Optimizing,
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Interpreter => "interpreter",
-            Self::Baseline => "baseline",
-            Self::Optimizing => "optimizing",
-        })
-    }
 }
 
 /// How a running guest is stopped.

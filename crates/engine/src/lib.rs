@@ -20,7 +20,7 @@ mod start;
 #[doc(hidden)]
 pub mod testing;
 
-pub use capability::{Capabilities, Interruption, Proposal, Proposals, Tier};
+pub use capability::{Capabilities, Interruption, Proposal, Proposals};
 pub use contract::{Artifact, Called, Engine, EngineError, Instance, InstantiateError, StoredArtifact};
 pub use instrument::{FLAG_FIELD, FLAG_MODULE, InstrumentError, Instrumented, instrument};
 pub use module::{EntryError, FunctionType, Module, ModuleError, ModuleStats};

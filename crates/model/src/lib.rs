@@ -10,6 +10,7 @@ mod interrupt;
 mod limits;
 mod observation;
 mod outcome;
+mod tier;
 
 pub use guest::{Entry, GuestContext, GuestOutput, Preopen, Sink, Stdin, Value, ValueType};
 pub use id::{EngineId, ModuleDigest, RequestId};
@@ -17,3 +18,4 @@ pub use interrupt::{Cause, Interrupt, Listener};
 pub use limits::{GuestLimits, ModuleLimits};
 pub use observation::{ArtifactState, Observation, Phases};
 pub use outcome::{Limit, Outcome, TrapKind};
+pub use tier::Tier;

@@ -72,8 +72,10 @@ pub struct Observation {
     pub phases: Phases,
     /// Where the artifact was when the request came.
     pub artifact: ArtifactState,
-    /// Bytes of the request's body, or of standard input.
-    pub input_bytes: u64,
+    /// Which arguments the guest ran with, as a hash: executions with different arguments tell nothing of each other.
+    pub workload: u64,
+    /// Bytes of the request's body, or of standard input, if they were known beforehand.
+    pub input_bytes: Option<u64>,
     /// Bytes that the guest answered.
     pub output_bytes: u64,
     /// How it ended.

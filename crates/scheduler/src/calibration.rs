@@ -1,10 +1,8 @@
 //! What a host's calibration says of its engines: the cost of making code and of running it, before a function was ever
 //! seen.
 
-use remuda_model::EngineId;
+use remuda_model::{EngineId, Tier};
 use serde::{Deserialize, Serialize};
-
-use crate::Tier;
 
 /// What one engine costs on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,15 +2,34 @@
 //!
 //! Nothing in here reads a clock, takes a lock, does I/O or has ever heard of an engine: candidates come with what the
 //! choice needs to know, observations come with their time, and what a decision is for carries it out. The same code
-//! runs in the host and in a simulator.
+//! runs in the host and in the simulator.
+//!
+//! [`Scheduler`] is one function's; it decides between requests ([`Scheduler::decide`], [`Scheduler::tier_up`]) and within
+//! one ([`Scheduler::race_step`]).
 #![forbid(unsafe_code)]
 
+mod arrivals;
+mod calibration;
+mod candidate;
 mod estimate;
+mod features;
 mod policy;
 mod profile;
+mod race;
 mod scheduler;
+mod sizes;
+mod tier_up;
+mod waste;
 
+pub use arrivals::Arrivals;
+pub use calibration::{Calibration, EngineCalibration};
+pub use candidate::{Candidate, Load, Request, World};
 pub use estimate::Estimate;
+pub use features::Features;
 pub use policy::Policy;
-pub use profile::{EngineProfile, FunctionProfile, Prediction};
-pub use scheduler::{Candidate, Cost, Decision, NoCandidate, Reason, Request, Scheduler};
+pub use profile::{Basis, EngineProfile, FunctionProfile, Known, Prediction};
+pub use race::{RaceStep, RaceView, Racer};
+pub use scheduler::{Decision, NoCandidate, Reason, Scheduler};
+pub use sizes::{SizeModel, Sized};
+pub use tier_up::{TierUp, TierUpReason};
+pub use waste::WasteBudget;

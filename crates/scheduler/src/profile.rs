@@ -146,14 +146,20 @@ impl FunctionProfile {
     /// What a request would cost on `candidate` if it had `cores` idle cores to compile on: observed where it was, else
     /// transferred from another engine, else guessed from the module.
     #[must_use]
-    pub fn predict(&self, candidate: &Candidate, input_bytes: Option<u64>, cores: usize, known: &Known<'_>) -> Prediction {
+    pub fn predict(
+        &self,
+        candidate: &Candidate,
+        input_bytes: Option<u64>,
+        cores: usize,
+        known: &Known<'_>,
+    ) -> Prediction {
         let own = self.engine(candidate.engine);
         let calibration = known.calibration.engine(candidate.engine, candidate.tier);
         let ready_ns = match candidate.artifact {
             ArtifactState::InMemory => 0.0,
-            ArtifactState::OnDisk => {
-                own.and_then(|own| own.load.ns()).map_or_else(|| calibration.load_ns(known.features.code_bytes), as_float)
-            }
+            ArtifactState::OnDisk => own
+                .and_then(|own| own.load.ns())
+                .map_or_else(|| calibration.load_ns(known.features.code_bytes), as_float),
             ArtifactState::Absent => self.compile_ns(candidate, cores, known),
         };
         let ready_ns = candidate.making_since_ns.map_or(ready_ns, |since_ns| {
@@ -223,7 +229,11 @@ fn as_float(ns: u64) -> f64 {
     ns as f64
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and durations are not negative")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and durations are not negative"
+)]
 fn as_ns(ns: f64) -> u64 {
     ns as u64
 }

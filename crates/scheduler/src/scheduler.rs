@@ -3,57 +3,37 @@ use std::fmt;
 use remuda_model::{ArtifactState, EngineId, Observation};
 
 use crate::policy::Policy;
-use crate::{FunctionProfile, Prediction};
+use crate::profile::Known;
+use crate::race::{RaceStep, RaceView};
+use crate::tier_up::{Losses, TierUp};
+use crate::{Arrivals, Candidate, Features, FunctionProfile, Prediction, Request, World};
 
 /// Everything that is known of one function, and the policy that chooses for it. The host keeps one for each function.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
-    policy: Policy,
-    profile: FunctionProfile,
+    pub(crate) policy: Policy,
+    pub(crate) features: Features,
+    pub(crate) profile: FunctionProfile,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) losses: Losses,
     /// Engines that a request is trying for the first time right now.
-    exploring: Vec<EngineId>,
-}
-
-/// A request, as far as the choice depends on it.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Bytes of input, if they are known beforehand.
-    pub input_bytes: Option<u64>,
-    /// The engines that are able and allowed to run it, in the order in which a function that nobody knows tries them.
-    pub candidates: &'a [Candidate],
-}
-
-/// An engine that could run a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// Which one.
-    pub engine: EngineId,
-    /// Where its artifact of the module is.
-    pub artifact: ArtifactState,
-    /// What its code costs by nature.
-    pub cost: Cost,
-}
-
-/// What an engine's code costs by nature, before anything is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cost {
-    /// Native code.
-    Native,
-    /// Several times what native code costs.
-    Interpreted,
+    pub(crate) exploring: Vec<EngineId>,
 }
 
 /// Which engine runs a request, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// The engine.
     pub engine: EngineId,
+    /// After how long, in nanoseconds, [`Scheduler::race_step`] wants to be asked whether another engine should race it
+    /// if the request is not answered by then; `None`: not at all.
+    pub look_again_after_ns: Option<u64>,
     /// The reason, for people.
     pub reason: Reason,
 }
 
 /// Why an engine was chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
     /// Nothing else was allowed or able.
     OnlyCandidate,
@@ -69,6 +49,13 @@ pub enum Reason {
         prediction: Prediction,
         /// The next best and its expected total in nanoseconds, where there is one.
         runner_up: Option<(EngineId, u64)>,
+    },
+    /// It can begin first, and another engine will race it if it does not end soon.
+    BeginsFirst {
+        /// Its expected cost.
+        prediction: Prediction,
+        /// What would be expected to answer first if only one engine could run, and its expected total in nanoseconds.
+        favourite: (EngineId, u64),
     },
 }
 
@@ -86,11 +73,17 @@ impl fmt::Display for Reason {
                     None => Ok(()),
                 }
             }
+            Self::BeginsFirst { prediction, favourite: (engine, ns) } => write!(
+                f,
+                "can begin in {}; {engine} races it if it runs for long (expected in {})",
+                Milliseconds(prediction.ready_ns.saturating_add(prediction.instantiate_ns)),
+                Milliseconds(*ns)
+            ),
         }
     }
 }
 
-struct Milliseconds(u64);
+pub(crate) struct Milliseconds(pub(crate) u64);
 
 impl fmt::Display for Milliseconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,8 +106,20 @@ impl std::error::Error for NoCandidate {}
 impl Scheduler {
     /// A scheduler for a function of which `profile` is known.
     #[must_use]
-    pub fn new(policy: Policy, profile: FunctionProfile) -> Self {
-        Self { policy, profile, exploring: Vec::new() }
+    pub fn new(policy: Policy, features: Features, profile: FunctionProfile) -> Self {
+        Self {
+            policy,
+            features,
+            profile,
+            arrivals: Arrivals::default(),
+            losses: Losses::default(),
+            exploring: Vec::new(),
+        }
+    }
+
+    /// Notes that a request has come.
+    pub fn arrived(&mut self, now_ns: u64) {
+        self.arrivals.observe(now_ns);
     }
 
     /// Chooses an engine. Every decision is followed by [`Scheduler::observe`] or [`Scheduler::abandon`].
@@ -122,11 +127,13 @@ impl Scheduler {
     /// # Errors
     ///
     /// There is nothing to choose from.
-    pub fn decide(&mut self, request: &Request<'_>) -> Result<Decision, NoCandidate> {
+    pub fn decide(&mut self, request: &Request<'_>, world: &World<'_>) -> Result<Decision, NoCandidate> {
         let decision = match request.candidates {
             [] => return Err(NoCandidate),
-            [only] if self.policy == Policy::Profile => Decision { engine: only.engine, reason: Reason::OnlyCandidate },
-            _ => self.policy.decide(request, &self.profile, &self.exploring).ok_or(NoCandidate)?,
+            [only] if !matches!(self.policy, Policy::Single(_)) => {
+                Decision { engine: only.engine, look_again_after_ns: None, reason: Reason::OnlyCandidate }
+            }
+            _ => self.policy.decide(self, request, world).ok_or(NoCandidate)?,
         };
         if decision.reason == Reason::Unobserved {
             self.exploring.push(decision.engine);
@@ -134,10 +141,50 @@ impl Scheduler {
         Ok(decision)
     }
 
-    /// Learns from a request that has run.
-    pub fn observe(&mut self, observation: &Observation) {
+    /// What to do next within a request that is not answered yet.
+    #[must_use]
+    pub fn race_step(&self, race: &RaceView<'_>, world: &World<'_>) -> RaceStep {
+        crate::race::step(self, race, world)
+    }
+
+    /// What a request would cost on each candidate, in their order.
+    pub fn predict<'a>(
+        &'a self,
+        request: &'a Request<'a>,
+        world: &'a World<'a>,
+    ) -> impl Iterator<Item = (&'a Candidate, Prediction)> {
+        let cores = world.load.idle_cores() + 1;
+        let known = self.known(request.candidates, world);
+        request
+            .candidates
+            .iter()
+            .map(move |candidate| (candidate, self.profile.predict(candidate, request.input_bytes, cores, &known)))
+    }
+
+    pub(crate) fn known<'a>(&'a self, candidates: &'a [Candidate], world: &World<'a>) -> Known<'a> {
+        Known { features: &self.features, calibration: world.calibration, candidates, now_ns: world.now_ns }
+    }
+
+    /// Learns from a request that has run. `candidates` are as they were when it ended.
+    pub fn observe(&mut self, observation: &Observation, candidates: &[Candidate], world: &World<'_>) {
         self.abandon(observation.engine);
         self.profile.observe(observation);
+        if observation.outcome.is_success() {
+            let mut losses = std::mem::take(&mut self.losses);
+            losses.observe(self, observation, candidates, world);
+            self.losses = losses;
+        }
+    }
+
+    /// Learns from a compile that no request waited for.
+    pub fn observe_compile(&mut self, engine: EngineId, ns: u64) {
+        self.profile.observe_compile(engine, ns);
+    }
+
+    /// Whether an engine should be made ready in the background now, and which.
+    #[must_use]
+    pub fn tier_up(&self, candidates: &[Candidate], world: &World<'_>) -> Option<TierUp> {
+        crate::tier_up::decide(self, candidates, world)
     }
 
     /// Forgets a decision that came to nothing.
@@ -152,111 +199,21 @@ impl Scheduler {
     pub fn profile(&self) -> &FunctionProfile {
         &self.profile
     }
+
+    /// When its requests come.
+    #[must_use]
+    pub fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
+    }
+
+    /// How engines are chosen.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use remuda_model::{ModuleDigest, Outcome, Phases};
-
-    use super::*;
-
-    const FAST: EngineId = EngineId::new("fast");
-    const QUICK: EngineId = EngineId::new("quick");
-    const SLOW: EngineId = EngineId::new("slow");
-
-    fn candidate(engine: EngineId, artifact: ArtifactState) -> Candidate {
-        let cost = if engine == SLOW { Cost::Interpreted } else { Cost::Native };
-        Candidate { engine, artifact, cost }
-    }
-
-    fn everywhere(artifact: ArtifactState) -> [Candidate; 3] {
-        [QUICK, FAST, SLOW].map(|engine| candidate(engine, artifact))
-    }
-
-    fn observation(engine: EngineId, compile_ms: u64, execute_ms: u64) -> Observation {
-        Observation {
-            module: ModuleDigest::from_bytes([0; 32]),
-            engine,
-            phases: Phases {
-                compile_ns: compile_ms * 1_000_000,
-                instantiate_ns: 10_000,
-                execute_ns: execute_ms * 1_000_000,
-                ..Phases::default()
-            },
-            artifact: ArtifactState::Absent,
-            input_bytes: 0,
-            output_bytes: 0,
-            outcome: Outcome::Returned,
-            unix_ms: 0,
-        }
-    }
-
-    fn decide(scheduler: &mut Scheduler, candidates: &[Candidate]) -> Decision {
-        scheduler.decide(&Request { input_bytes: None, candidates }).unwrap()
-    }
-
-    #[test]
-    fn nothing_to_choose_from_is_an_error() {
-        let mut scheduler = Scheduler::new(Policy::Profile, FunctionProfile::default());
-        assert_eq!(scheduler.decide(&Request { input_bytes: None, candidates: &[] }), Err(NoCandidate));
-    }
-
-    #[test]
-    fn single_runs_what_it_names_or_nothing() {
-        let mut scheduler = Scheduler::new(Policy::Single(FAST), FunctionProfile::default());
-        let decision = decide(&mut scheduler, &everywhere(ArtifactState::Absent));
-        assert_eq!(decision, Decision { engine: FAST, reason: Reason::Fixed });
-        let others = [candidate(QUICK, ArtifactState::Absent), candidate(SLOW, ArtifactState::Absent)];
-        assert_eq!(scheduler.decide(&Request { input_bytes: None, candidates: &others }), Err(NoCandidate));
-    }
-
-    #[test]
-    fn profile_tries_each_engine_once_and_then_takes_the_soonest() {
-        let mut scheduler = Scheduler::new(Policy::Profile, FunctionProfile::default());
-        let absent = everywhere(ArtifactState::Absent);
-        assert_eq!(decide(&mut scheduler, &absent).engine, QUICK);
-        scheduler.observe(&observation(QUICK, 10, 3));
-        assert_eq!(decide(&mut scheduler, &absent).engine, FAST);
-        scheduler.observe(&observation(FAST, 100, 1));
-        assert_eq!(decide(&mut scheduler, &absent).engine, SLOW);
-        scheduler.observe(&observation(SLOW, 1, 30));
-        // Nothing compiled: 10 + 3 against 100 + 1 against 1 + 30. Everything compiled: 3 against 1 against 30.
-        assert_eq!(decide(&mut scheduler, &absent).engine, QUICK);
-        let decision = decide(&mut scheduler, &everywhere(ArtifactState::InMemory));
-        assert_eq!(decision.engine, FAST);
-        assert!(decision.reason.to_string().contains("quick in 3.010 ms"), "{}", decision.reason);
-    }
-
-    #[test]
-    fn an_engine_is_tried_by_one_request_at_a_time() {
-        let mut scheduler = Scheduler::new(Policy::Profile, FunctionProfile::default());
-        let absent = everywhere(ArtifactState::Absent);
-        let engines: Vec<_> = (0..4).map(|_| decide(&mut scheduler, &absent)).collect();
-        assert_eq!(engines.iter().map(|d| d.engine).collect::<Vec<_>>(), [QUICK, FAST, SLOW, QUICK]);
-        assert_eq!(engines[3].reason, Reason::NothingKnownYet);
-        scheduler.abandon(FAST);
-        assert_eq!(decide(&mut scheduler, &absent).engine, FAST);
-    }
-
-    #[test]
-    fn an_interpreter_that_cannot_win_is_not_tried() {
-        let mut scheduler = Scheduler::new(Policy::Profile, FunctionProfile::default());
-        scheduler.observe(&observation(QUICK, 10, 500));
-        scheduler.observe(&observation(FAST, 100, 400));
-        // Even without any compile time, three times 400 ms is more than 510 ms.
-        assert_eq!(decide(&mut scheduler, &everywhere(ArtifactState::Absent)).engine, FAST);
-        let decision = decide(&mut scheduler, &everywhere(ArtifactState::InMemory));
-        assert_eq!(decision.engine, FAST);
-    }
-
-    #[test]
-    fn failures_say_nothing_about_how_long_a_function_runs() {
-        let mut scheduler = Scheduler::new(Policy::Profile, FunctionProfile::default());
-        let mut failed = observation(QUICK, 10, 1);
-        failed.outcome = Outcome::Exited { code: 1 };
-        scheduler.observe(&failed);
-        let profile = scheduler.profile().engine(QUICK).unwrap();
-        assert_eq!(profile.execute.ns(), None);
-        assert_eq!(profile.compile.ns(), Some(10_000_000));
-    }
+/// Whether an artifact is ready to be instantiated.
+pub(crate) fn is_ready(candidate: &Candidate) -> bool {
+    candidate.artifact == ArtifactState::InMemory
 }

@@ -85,7 +85,8 @@ impl SizeModel {
         let (low, high) = (&self.classes[above - 1], &self.classes[above]);
         let (low_ln, high_ln) = ((low.estimate.ns()?.max(1) as f64).ln(), (high.estimate.ns()?.max(1) as f64).ln());
         let slope = (high_ln - low_ln) / (high.size_ln - low.size_ln).max(f64::EPSILON);
-        let (near, near_ln) = if (x - low.size_ln).abs() <= (high.size_ln - x).abs() { (low, low_ln) } else { (high, high_ln) };
+        let (near, near_ln) =
+            if (x - low.size_ln).abs() <= (high.size_ln - x).abs() { (low, low_ln) } else { (high, high_ln) };
         let between = (low.size_ln..=high.size_ln).contains(&x);
         let slope = if between { slope } else { slope.clamp(0.0, 3.0) };
         Some(Sized {

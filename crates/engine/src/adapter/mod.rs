@@ -13,9 +13,9 @@ pub(crate) mod wasmi;
 #[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift"))]
 pub(crate) mod wasmtime;
 
-use remuda_model::EngineId;
+use remuda_model::{EngineId, Tier};
 
-use crate::{Capabilities, Interruption, Known, Proposal, Proposals, Tier};
+use crate::{Capabilities, Interruption, Known, Proposal, Proposals};
 
 /// Counts the changes to how adapters configure engines and rewrite modules; an artifact of another revision is
 /// compiled anew.

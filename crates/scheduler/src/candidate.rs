@@ -1,0 +1,70 @@
+use remuda_model::{ArtifactState, EngineId, Tier};
+
+/// An engine that could run a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which one.
+    pub engine: EngineId,
+    /// How much its compiler invests.
+    pub tier: Tier,
+    /// Where its artifact of the module is.
+    pub artifact: ArtifactState,
+    /// Since when somebody has been loading or compiling it, on the clock of [`World::now_ns`].
+    pub making_since_ns: Option<u64>,
+}
+
+/// A request, as far as the choice depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Bytes of input, if they are known beforehand.
+    pub input_bytes: Option<u64>,
+    /// The engines that are able and allowed to run it, in the order in which a function that nobody knows tries them.
+    pub candidates: &'a [Candidate],
+    /// Whether running it twice does no harm, so that two engines may race.
+    pub may_race: bool,
+}
+
+/// What a choice depends on that is no function's own.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    /// What the engines cost on this host.
+    pub calibration: &'a crate::Calibration,
+    /// How busy the host is.
+    pub load: Load,
+    /// Now, in nanoseconds on a clock that does not go back.
+    pub now_ns: u64,
+}
+
+/// How busy a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Cores that guests and compilers may use.
+    pub cores: usize,
+    /// How many of them run guests or compilers, the asking request's own included.
+    pub busy: usize,
+    /// Requests that wait for a core.
+    pub waiting: usize,
+    /// Whether there is still CPU time for what may turn out to be wasted.
+    pub may_waste: bool,
+}
+
+impl Load {
+    /// A host with nothing to do but one request.
+    #[must_use]
+    pub fn idle(cores: usize) -> Self {
+        Self { cores, busy: 1, waiting: 0, may_waste: true }
+    }
+
+    /// Cores with nothing to do.
+    #[must_use]
+    pub fn idle_cores(&self) -> usize {
+        self.cores.saturating_sub(self.busy + self.waiting)
+    }
+
+    /// How far the host is from idle (0) to as much work as it has cores (1).
+    #[must_use]
+    pub fn pressure(&self) -> f64 {
+        let others = (self.busy + self.waiting).saturating_sub(1) as f64;
+        (others / (self.cores.max(2) - 1) as f64).min(1.0)
+    }
+}

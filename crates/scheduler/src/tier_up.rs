@@ -1,0 +1,161 @@
+//! Between requests: when to make a better engine ready in the background.
+//!
+//! Ski rental: a function that runs on a slower engine loses time with each request; when it has lost as much as it costs
+//! to make the better engine ready, that is done. Whoever does so never pays more than twice what would have been best in
+//! hindsight (Karlin, Manasse, Rudolph, Sleator: Competitive Snoopy Caching, 1988). Where requests come so often that the
+//! next seconds will surely bring the loss, there is no reason to wait for it.
+
+use std::fmt;
+
+use remuda_model::{ArtifactState, EngineId, Observation};
+
+use crate::scheduler::{Milliseconds, is_ready};
+use crate::{Candidate, Scheduler, World};
+
+/// An engine to be made ready in the background.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TierUp {
+    /// Which one.
+    pub engine: EngineId,
+    /// What it is worth beyond its price, in nanoseconds: the more, the sooner it should be done.
+    pub worth_ns: f64,
+    /// Why.
+    pub reason: TierUpReason,
+}
+
+/// Why an engine is made ready in the background.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TierUpReason {
+    /// The function has lost more without it than it costs.
+    Lost {
+        /// What it has lost, in nanoseconds.
+        lost_ns: u64,
+        /// What making it ready costs, in nanoseconds.
+        price_ns: u64,
+    },
+    /// The next requests will gain more than it costs.
+    Expected {
+        /// What they are expected to gain, in nanoseconds.
+        gain_ns: u64,
+        /// What making it ready costs, in nanoseconds.
+        price_ns: u64,
+    },
+}
+
+impl fmt::Display for TierUpReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost { lost_ns, price_ns } => write!(
+                f,
+                "requests have lost {} without it, and making it ready costs {}",
+                Milliseconds(*lost_ns),
+                Milliseconds(*price_ns)
+            ),
+            Self::Expected { gain_ns, price_ns } => write!(
+                f,
+                "the next requests should gain {} by it, and making it ready costs {}",
+                Milliseconds(*gain_ns),
+                Milliseconds(*price_ns)
+            ),
+        }
+    }
+}
+
+/// How far ahead requests are counted on.
+const HORIZON_NS: u64 = 10_000_000_000;
+/// How many times its price an engine must be expected to gain within the horizon to be made ready at once.
+const EXPECTED_MARGIN: f64 = 2.0;
+
+/// What a function's requests have lost for want of an engine, engine by engine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Losses {
+    engines: Vec<(EngineId, Loss)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Loss {
+    total_ns: f64,
+    /// What the last request lost.
+    last_ns: f64,
+}
+
+impl Losses {
+    /// Takes a request into account that was answered by another engine.
+    pub(crate) fn observe(
+        &mut self,
+        scheduler: &Scheduler,
+        observation: &Observation,
+        candidates: &[Candidate],
+        world: &World<'_>,
+    ) {
+        let took_ns = (observation.phases.instantiate_ns + observation.phases.execute_ns) as f64;
+        let known = scheduler.known(candidates, world);
+        for candidate in candidates {
+            let loss = self.entry(candidate.engine);
+            if is_ready(candidate) {
+                *loss = Loss::default();
+                continue;
+            }
+            let prediction = scheduler.profile.predict(candidate, observation.input_bytes, 1, &known);
+            let would_take_ns = prediction.instantiate_ns as f64 + prediction.execute_ns as f64;
+            loss.last_ns = (took_ns - would_take_ns).max(0.0);
+            loss.total_ns += loss.last_ns;
+        }
+    }
+
+    fn entry(&mut self, engine: EngineId) -> &mut Loss {
+        let at = self.engines.iter().position(|(id, _)| *id == engine).unwrap_or_else(|| {
+            self.engines.push((engine, Loss::default()));
+            self.engines.len() - 1
+        });
+        &mut self.engines[at].1
+    }
+
+    fn of(&self, engine: EngineId) -> Loss {
+        self.engines.iter().find(|(id, _)| *id == engine).map(|(_, loss)| *loss).unwrap_or_default()
+    }
+}
+
+pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &World<'_>) -> Option<TierUp> {
+    if !scheduler.policy.tiers_up() {
+        return None;
+    }
+    let requests = scheduler.arrivals.expected(world.now_ns, HORIZON_NS);
+    candidates
+        .iter()
+        .filter(|candidate| !is_ready(candidate) && candidate.making_since_ns.is_none())
+        .filter_map(|candidate| consider(scheduler, candidate, requests, candidates, world))
+        .max_by(|a, b| a.worth_ns.total_cmp(&b.worth_ns))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and durations are not negative"
+)]
+fn consider(
+    scheduler: &Scheduler,
+    candidate: &Candidate,
+    requests: f64,
+    candidates: &[Candidate],
+    world: &World<'_>,
+) -> Option<TierUp> {
+    let known = scheduler.known(candidates, world);
+    let alone = match candidate.artifact {
+        ArtifactState::InMemory => return None,
+        ArtifactState::OnDisk => scheduler.profile.predict(candidate, None, 1, &known).ready_ns as f64,
+        ArtifactState::Absent => scheduler.profile.compile_ns(candidate, 1, &known),
+    };
+    // On a busy host it takes the time away from somebody.
+    let price_ns = alone * (1.0 + world.load.pressure());
+    let loss = scheduler.losses.of(candidate.engine);
+    let gain_ns = loss.last_ns * requests;
+    let reason = if loss.total_ns >= price_ns && loss.last_ns > 0.0 {
+        TierUpReason::Lost { lost_ns: loss.total_ns as u64, price_ns: price_ns as u64 }
+    } else if gain_ns >= EXPECTED_MARGIN * price_ns && gain_ns > 0.0 {
+        TierUpReason::Expected { gain_ns: gain_ns as u64, price_ns: price_ns as u64 }
+    } else {
+        return None;
+    };
+    Some(TierUp { engine: candidate.engine, worth_ns: gain_ns.max(loss.total_ns) - price_ns, reason })
+}
