@@ -45,7 +45,7 @@ impl EngineChoice {
     /// The policy that carries it out.
     pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
         if self.engine == "auto" {
-            return Ok(Policy::Profile);
+            return Ok(Policy::Hedged);
         }
         let known: &Known = Registry::default().find(&self.engine)?;
         Ok(Policy::Single(known.id))

@@ -6,15 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use remuda_engine::{Artifact, EntryError, Known, Module, ModuleError, Registry, UnknownEngine};
 use remuda_model::{Entry, Interrupt, ModuleLimits, Observation, RequestId};
-use remuda_scheduler::{FunctionProfile, Policy, Scheduler};
+use remuda_scheduler::{Calibration, Features, FunctionProfile, Policy, Scheduler, TierUp, World};
 
 use crate::admit::{Done, Rejected, Ticket, Workers};
+use crate::background::Background;
+use crate::brain::Brain;
 use crate::deadline::Deadlines;
 use crate::deploy::ReadModuleError;
-use crate::execute::{Answer, Call, CallError, execute};
-use crate::function::{EngineSlot, Function};
+use crate::execute::{Answer, Call, CallError, execute, nanoseconds, prepare};
+use crate::function::{EngineSlot, Function, workload};
+use crate::load::Cores;
 use crate::observe::{Housekeeper, ProfileError, Profiles, Task};
 use crate::prepare::{Slot, Slots};
 use crate::store::{ArtifactStore, StoreError};
@@ -33,6 +37,21 @@ pub struct HostConfig {
     pub queue_max: usize,
     /// Bounds on modules.
     pub module_limits: ModuleLimits,
+    /// How much CPU time races may waste, as a share of what answers requests.
+    pub waste_share: f64,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            policy: Policy::Hedged,
+            workers: 0,
+            queue_max: 0,
+            module_limits: ModuleLimits::default(),
+            waste_share: 0.5,
+        }
+    }
 }
 
 /// Functions, engines, artifacts and profiles of one process.
@@ -53,6 +72,9 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) store: Option<Arc<ArtifactStore>>,
     pub(crate) deadlines: Deadlines,
+    pub(crate) cores: Cores,
+    pub(crate) background: Background,
+    calibration: ArcSwap<Calibration>,
     housekeeper: Option<Housekeeper>,
 }
 
@@ -131,10 +153,16 @@ impl Host {
                 (Some(Arc::new(ArtifactStore::open(path)?)), Some(profiles), Some(housekeeper))
             }
         };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // Of the threads for races, some race and as many look on; they all sleep when there is no race.
+        let (racers, compilers) = if config.policy.may_race() { (2 * cores, cores.div_ceil(2)) } else { (0, 1) };
         let shared = Arc::new(Shared {
             registry: Registry::default(),
             store,
             deadlines: Deadlines::start().map_err(OpenError::Thread)?,
+            cores: Cores::new(cores, config.waste_share),
+            background: Background::start(racers, compilers).map_err(OpenError::Thread)?,
+            calibration: ArcSwap::default(),
             housekeeper,
         });
         let workers = match config.workers {
@@ -179,8 +207,16 @@ impl Host {
                 slot: self.slots.get(module.digest(), known, self.shared.store.as_deref()),
             })
             .collect();
-        let scheduler = Scheduler::new(self.policy, self.profile(&module));
-        Ok(Arc::new(Function { spec, module: Arc::new(module), engines, scheduler: Mutex::new(scheduler) }))
+        let stats = module.stats();
+        let features = Features { code_bytes: stats.code_bytes, functions: stats.functions, loops: stats.loops };
+        let scheduler = Scheduler::new(self.policy, features, self.profile(&module));
+        Ok(Arc::new(Function {
+            workload: workload(&spec.args),
+            spec,
+            module: Arc::new(module),
+            engines,
+            brain: Brain::new(scheduler),
+        }))
     }
 
     /// The engines that may run the module and are able to.
@@ -188,8 +224,8 @@ impl Host {
         let registry = &self.shared.registry;
         let named = match (self.policy, &spec.engines) {
             (Policy::Single(engine), _) => Some(vec![registry.find(engine.as_str())?]),
-            (Policy::Profile, None) => None,
-            (Policy::Profile, Some(names)) => {
+            (Policy::Profile | Policy::Adaptive | Policy::Hedged, None) => None,
+            (Policy::Profile | Policy::Adaptive | Policy::Hedged, Some(names)) => {
                 Some(names.iter().map(|name| registry.find(name)).collect::<Result<Vec<_>, _>>()?)
             }
         };
@@ -247,7 +283,7 @@ impl Host {
     /// # Errors
     ///
     /// No engine could run it, or one broke.
-    pub fn call(&self, function: &Function, call: &Call, interrupt: &Interrupt) -> Result<Answer, CallError> {
+    pub fn call(&self, function: &Arc<Function>, call: &Arc<Call>, interrupt: &Interrupt) -> Result<Answer, CallError> {
         execute(&self.shared, function, call, interrupt, Duration::ZERO)
     }
 
@@ -274,6 +310,14 @@ impl Host {
     }
 }
 
+/// Requests end first, then what was begun in the background.
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.workers = None;
+        self.shared.background.close();
+    }
+}
+
 /// Four random bytes, so that request ids of different processes differ; the process's number if there are none.
 fn process_id() -> u32 {
     let mut bytes = [0; 4];
@@ -284,6 +328,31 @@ fn process_id() -> u32 {
 }
 
 impl Shared {
+    /// What a decision depends on beside the function, as it is now.
+    pub(crate) fn with_world<T>(&self, decide: impl FnOnce(&World<'_>) -> T) -> T {
+        let calibration = self.calibration.load();
+        decide(&World { calibration: &calibration, load: self.cores.load(), now_ns: self.cores.now_ns() })
+    }
+
+    /// Makes an engine ready in the background.
+    pub(crate) fn tier_up(self: &Arc<Self>, function: &Arc<Function>, tier_up: &TierUp) {
+        let TierUp { engine, worth_ns, reason } = tier_up;
+        let (shared, theirs, engine) = (Arc::clone(self), Arc::clone(function), *engine);
+        tracing::debug!(function = function.name(), %engine, %reason, "to be made ready in the background");
+        self.background.compile((function.module.digest(), engine), *worth_ns, move || {
+            let _busy = shared.cores.work();
+            match prepare(&shared, &theirs, engine, &Interrupt::new()) {
+                Ok(prepared) if prepared.compiled_here => {
+                    let ns = nanoseconds(prepared.compile);
+                    tracing::debug!(function = theirs.name(), %engine, ns, "compiled in the background");
+                    theirs.brain.with(|scheduler| scheduler.observe_compile(engine, ns));
+                }
+                // Loaded, or made by somebody else meanwhile; or it failed, which the slot has noted.
+                Ok(_) | Err(_) => {}
+            }
+        });
+    }
+
     pub(crate) fn observe(&self, observation: Observation) {
         if let Some(housekeeper) = &self.housekeeper {
             housekeeper.hand(Task::Observed(observation));

@@ -6,13 +6,17 @@
 #![deny(unsafe_code)]
 
 mod admit;
+mod background;
+mod brain;
 mod deadline;
 mod deploy;
 mod execute;
 mod function;
 mod host;
+mod load;
 mod observe;
 mod prepare;
+mod race;
 mod store;
 
 pub use admit::{Rejected, Ticket};

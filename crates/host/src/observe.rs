@@ -134,7 +134,8 @@ impl Profiles {
                     instantiate_ns: ns(4)?,
                     execute_ns: ns(5)?,
                 },
-                input_bytes: ns(6)?,
+                workload: 0,
+                input_bytes: Some(ns(6)?),
                 output_bytes: ns(7)?,
                 outcome: Outcome::Exited { code: i32::from(!row.get::<_, bool>(8)?) },
                 unix_ms: ns(9)?,
@@ -154,7 +155,7 @@ impl Profiles {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?;
             for observation in observations {
-                let Observation { module, engine, phases, artifact, input_bytes, output_bytes, outcome, unix_ms } =
+                let Observation { module, engine, phases, artifact, input_bytes, output_bytes, outcome, unix_ms, .. } =
                     observation;
                 insert.execute(params![
                     module.as_bytes(),
@@ -165,7 +166,7 @@ impl Profiles {
                     phases.load_ns.cast_signed(),
                     phases.instantiate_ns.cast_signed(),
                     phases.execute_ns.cast_signed(),
-                    input_bytes.cast_signed(),
+                    input_bytes.unwrap_or(0).cast_signed(),
                     output_bytes.cast_signed(),
                     outcome.is_success(),
                     outcome.to_string(),
@@ -259,7 +260,8 @@ mod tests {
             engine: MOCK,
             phases: Phases { compile_ns: 5, instantiate_ns: 3, execute_ns, ..Phases::default() },
             artifact: ArtifactState::Absent,
-            input_bytes: 10,
+            workload: 0,
+            input_bytes: Some(10),
             output_bytes: 20,
             outcome,
             unix_ms: 1,
