@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
 
+mod calibrate;
 mod engines;
 mod options;
+mod profile;
 mod run;
 mod serve;
 
@@ -27,6 +29,10 @@ enum Command {
     Serve(serve::Serve),
     /// List the engines: built or not, available or not and why, version, capabilities
     Engines(engines::Engines),
+    /// Measure what each engine costs on this host, for functions that were never run
+    Calibrate(calibrate::Calibrate),
+    /// Show, export, import or forget what was measured of functions
+    Profile(profile::Profile),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +41,8 @@ fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Serve(serve) => serve.execute(),
         Command::Engines(engines) => engines.execute(),
+        Command::Calibrate(calibrate) => calibrate.execute(),
+        Command::Profile(profile) => profile.execute(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -3,13 +3,14 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytesize::ByteSize;
 use clap::Args;
 use remuda_host::{Abi, Answer, Call, Function, FunctionSpec, Host, HostConfig};
-use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Outcome, Preopen, Sink, Stdin, Value};
+use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, Outcome, Preopen, Sink, Stdin, Value};
 
 use crate::options::{DataDir, EngineChoice, start_log};
 
@@ -66,20 +67,14 @@ impl Run {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         start_log("error", false);
         let policy = self.engine.policy()?;
-        let host = Host::open(&HostConfig {
-            data_dir: self.data_dir.resolve(),
-            policy,
-            workers: 0,
-            queue_max: 0,
-            module_limits: ModuleLimits::default(),
-        })?;
+        let host = Host::open(&HostConfig { data_dir: self.data_dir.resolve(), policy, ..HostConfig::default() })?;
         let function = host.deploy(self.spec(), None)?;
-        let call = Call {
+        let call = Arc::new(Call {
             id: host.next_request_id(),
             entry: self.entry(&function)?,
             context: self.context()?,
             limits: self.limits(),
-        };
+        });
         function.module().check_entry(&call.entry).with_context(|| format!("{}", self.module.display()))?;
 
         let interrupt = Interrupt::new();
@@ -103,12 +98,14 @@ impl Run {
             module: self.module.clone(),
             abi: Abi::Stdio,
             engines: None,
-            args: Vec::new(),
+            // They tell one workload of the module from another.
+            args: self.args.clone(),
             env: Vec::new(),
             preopens: Vec::new(),
             limits: self.limits(),
             body_bytes_max: 0,
             content_type: String::new(),
+            idempotent: false,
         }
     }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use remuda_host::{Deployment, Host, HostConfig};
-use remuda_model::{Entry, ModuleLimits};
+use remuda_model::Entry;
 use remuda_server::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,7 +51,8 @@ impl Serve {
             policy: self.engine.policy()?,
             workers: server.workers.unwrap_or(cores),
             queue_max: server.queue_max,
-            module_limits: ModuleLimits::default(),
+            calibrate_in_background: true,
+            ..HostConfig::default()
         })?;
         let functions = functions
             .into_iter()

@@ -4,10 +4,11 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use remuda_host::{Abi, Call, FunctionSpec, Host, HostConfig};
-use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits};
+use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt};
 use remuda_scheduler::Policy;
 
 fn function() -> FunctionSpec {
@@ -23,6 +24,7 @@ fn function() -> FunctionSpec {
         limits: GuestLimits::default(),
         body_bytes_max: 0,
         content_type: String::new(),
+        idempotent: false,
     }
 }
 
@@ -31,21 +33,15 @@ fn warm_path(criterion: &mut Criterion) {
         remuda_engine::Registry::default().known().filter(|known| known.is_built()).map(|known| known.id).collect();
     let mut group = criterion.benchmark_group("warm no-op");
     for engine in known {
-        let host = Host::open(&HostConfig {
-            data_dir: None,
-            policy: Policy::Single(engine),
-            workers: 0,
-            queue_max: 0,
-            module_limits: ModuleLimits::default(),
-        })
-        .expect("a host without a data directory opens");
+        let host = Host::open(&HostConfig { data_dir: None, policy: Policy::Single(engine), ..HostConfig::default() })
+            .expect("a host without a data directory opens");
         let function = host.deploy(function(), Some(&Entry::Command)).expect("the no-op runs everywhere");
-        let call = Call {
+        let call = Arc::new(Call {
             id: host.next_request_id(),
             entry: Entry::Command,
             context: GuestContext { args: vec!["noop".into()], ..GuestContext::default() },
             limits: GuestLimits::default(),
-        };
+        });
         group.bench_function(engine.as_str(), |bencher| {
             bencher.iter(|| {
                 let answer = host.call(&function, black_box(&call), &Interrupt::new()).expect("it runs");

@@ -42,7 +42,7 @@ pub(crate) type Done = Box<dyn FnOnce(Result<Answer, CallError>) + Send>;
 
 struct Job {
     function: Arc<Function>,
-    call: Call,
+    call: Arc<Call>,
     interrupt: Interrupt,
     admitted: Instant,
     done: Done,
@@ -101,12 +101,13 @@ impl Workers {
         let deadline = shared.deadlines.arm(admitted, call.limits.timeout, interrupt.clone());
         state.jobs.push_back(Job {
             function: Arc::clone(function),
-            call,
+            call: Arc::new(call),
             interrupt: interrupt.clone(),
             admitted,
             done,
             _deadline: deadline,
         });
+        shared.cores.set_waiting(state.jobs.len());
         drop(state);
         self.queue.changed.notify_one();
         Ok(Ticket { interrupt })
@@ -134,18 +135,19 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, shared: &Shared) {
-        while let Some(job) = self.next() {
+    fn work(&self, shared: &Arc<Shared>) {
+        while let Some(job) = self.next(shared) {
             let queued = job.admitted.elapsed();
             let result = execute(shared, &job.function, &job.call, &job.interrupt, queued);
             (job.done)(result);
         }
     }
 
-    fn next(&self) -> Option<Job> {
+    fn next(&self, shared: &Shared) -> Option<Job> {
         let mut state = self.lock();
         loop {
             if let Some(job) = state.jobs.pop_front() {
+                shared.cores.set_waiting(state.jobs.len());
                 return Some(job);
             }
             if state.closed {

@@ -3,6 +3,7 @@
 //! Every figure is the best or the median of several tries, and the tries of all engines alternate, so that what else the
 //! host does meanwhile changes little. The whole takes a few seconds and is cut down on a slow host, never below one try.
 
+mod background;
 mod file;
 mod kernels;
 
@@ -17,6 +18,7 @@ use remuda_engine::{Artifact, Engine, Known, Module, Registry};
 use remuda_model::{EngineId, Entry, GuestContext, GuestLimits, Interrupt, Outcome, Value};
 use remuda_scheduler::{Calibration, EngineCalibration};
 
+pub(crate) use background::Calibrator;
 pub use file::{HostFingerprint, LoadCalibrationError, load, save};
 use kernels::{KERNELS, Kernel, copies, noop};
 

@@ -61,6 +61,8 @@ pub struct FunctionSpec {
     pub body_bytes_max: u64,
     /// The type of what it answers, for [`Abi::Stdio`].
     pub content_type: String,
+    /// Whether running a request twice does no harm, although it may write files.
+    pub idempotent: bool,
 }
 
 /// How a request reaches a guest, and its answer comes back.
@@ -156,6 +158,8 @@ struct RawFunction {
     #[serde(default)]
     limits: RawLimits,
     content_type: Option<String>,
+    #[serde(default)]
+    idempotent: bool,
 }
 
 #[derive(Deserialize)]
@@ -305,6 +309,7 @@ impl Check<'_> {
             },
             body_bytes_max: limits.body.as_u64(),
             content_type: raw.content_type.unwrap_or_else(|| "application/octet-stream".into()),
+            idempotent: raw.idempotent,
             name: raw.name,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use remuda_engine::{EngineError, InstantiateError};
@@ -9,11 +10,12 @@ use remuda_model::{
     ArtifactState, EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Observation, Outcome, Phases,
     RequestId, Value,
 };
-use remuda_scheduler::{Decision, Request};
+use remuda_scheduler::Decision;
 
 use crate::function::{EngineSlot, Function};
 use crate::host::Shared;
 use crate::prepare::{NotPrepared, Prepared};
+use crate::race;
 
 /// What a caller wants of a function.
 #[derive(Clone, Debug)]
@@ -26,6 +28,13 @@ pub struct Call {
     pub context: GuestContext,
     /// What it may use.
     pub limits: GuestLimits,
+}
+
+impl Call {
+    /// Bytes of input, if they are known beforehand.
+    pub(crate) fn input_bytes(&self) -> Option<u64> {
+        self.context.stdin.len()
+    }
 }
 
 /// How a request was answered.
@@ -71,97 +80,168 @@ pub enum CallError {
 
 /// Runs a request from decision to observation. `queued` is how long it has waited until now.
 pub(crate) fn execute(
-    shared: &Shared,
-    function: &Function,
-    call: &Call,
+    shared: &Arc<Shared>,
+    function: &Arc<Function>,
+    call: &Arc<Call>,
     interrupt: &Interrupt,
     queued: Duration,
 ) -> Result<Answer, CallError> {
-    let attempt = || run(shared, function, call, interrupt, queued);
-    catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
+    catching_panics(function, call, || run(shared, function, call, interrupt, queued)).unwrap_or_else(Err)
+}
+
+/// Makes a panic in `work` the end of one request and of nothing else.
+pub(crate) fn catching_panics<T>(function: &Function, call: &Call, work: impl FnOnce() -> T) -> Result<T, CallError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let message = panic_message(&*panic);
         tracing::error!(request = %call.id, function = function.name(), %message, "panic while running a guest");
-        Err(CallError::Panicked { message })
+        CallError::Panicked { message }
     })
 }
 
 fn run(
-    shared: &Shared,
-    function: &Function,
-    call: &Call,
+    shared: &Arc<Shared>,
+    function: &Arc<Function>,
+    call: &Arc<Call>,
     interrupt: &Interrupt,
     queued: Duration,
 ) -> Result<Answer, CallError> {
     let mut failures: Vec<EngineError> = Vec::new();
     loop {
-        let mut phases = Phases { queue_ns: nanoseconds(queued), ..Phases::default() };
         if let Some(cause) = interrupt.cause() {
+            let phases = Phases { queue_ns: nanoseconds(queued), ..Phases::default() };
             return Ok(cut_short(Outcome::Interrupted { cause }, None, phases));
         }
-        let candidates = function.candidates();
-        let request = Request { input_bytes: call.context.stdin.len(), candidates: &candidates };
-        let Ok(decision) = function.scheduler().decide(&request) else {
+        let busy = shared.cores.work();
+        let candidates = function.candidates(&shared.cores);
+        let request = function.request(call, &candidates);
+        let decided = shared.with_world(|world| function.brain.decide(&request, world));
+        let Ok(decision) = decided else {
             return Err(CallError::NoEngine { reasons: why_none(function, &failures) });
         };
+        tracing::debug!(request = %call.id, function = function.name(), engine = %decision.engine, reason = %decision.reason,
+            "decided");
         let undecided = Undecided { function, engine: decision.engine };
-        let EngineSlot { known, slot } = function
-            .engines
-            .iter()
-            .find(|engine| engine.known.id == decision.engine)
-            .expect("the scheduler chooses among the candidates it is given");
-
-        let prepared = slot.prepare(&shared.registry, known, &function.module, shared.store.as_deref(), interrupt);
-        let Prepared { artifact, compile, load, was, compiled_here } = match prepared {
-            Ok(prepared) => prepared,
-            Err(NotPrepared::Engine(error)) => {
-                failures.push(error);
-                continue;
-            }
-            Err(NotPrepared::Interrupted) => continue,
-        };
-        phases.compile_ns = nanoseconds(compile);
-        phases.load_ns = nanoseconds(load);
-        if compiled_here && known.capabilities.artifacts {
-            shared.keep(function, known, slot, &artifact);
-        }
-
-        let began = Instant::now();
-        let instantiated = artifact.instantiate(&call.context, &call.limits, interrupt);
-        phases.instantiate_ns = nanoseconds(began.elapsed());
-        let mut answer = Answer {
-            engine: Some(decision.engine),
-            reason: decision.reason.to_string(),
-            ..cut_short(Outcome::Returned, Some(was), phases)
-        };
-        match instantiated {
-            Ok(mut instance) => {
+        let ended = match decision.look_again_after_ns {
+            None => {
                 let began = Instant::now();
-                let called = instance.call(&call.entry);
-                answer.phases.execute_ns = nanoseconds(began.elapsed());
-                answer.output = instance.into_output();
-                let called = called?;
-                answer.outcome = called.outcome;
-                answer.values = called.values;
-                answer.refused_growth = called.refused_growth;
+                let ended = attempt(shared, function, decision.engine, call, interrupt);
+                shared.cores.earn(began.elapsed());
+                ended
             }
-            Err(InstantiateError::Guest { outcome, output }) => {
-                answer.outcome = outcome;
-                answer.output = output;
+            Some(after_ns) => {
+                // Each racer takes a core of its own.
+                drop(busy);
+                race::run(shared, function, call, interrupt, decision.engine, Duration::from_nanos(after_ns))
             }
-            Err(InstantiateError::Engine(error)) => {
-                // Nothing of the guest has run unless it has a start function: another engine may try.
-                if !error.another_engine_may_do() || function.module.has_start() {
-                    return Err(error.into());
+        };
+        match ended {
+            Attempt::Answered(mut answer) => {
+                answer.phases.queue_ns = nanoseconds(queued);
+                answer.reason = reason(&decision, &answer);
+                if answer.engine == Some(decision.engine) {
+                    std::mem::forget(undecided);
                 }
-                slot.fail(error.clone());
-                failures.push(error);
-                continue;
+                observe(shared, function, call, &answer);
+                return Ok(*answer);
+            }
+            Attempt::Failed(error) => failures.push(error),
+            Attempt::Broken(error) => return Err(error),
+            Attempt::Interrupted => {}
+        }
+    }
+}
+
+fn reason(decision: &Decision, answer: &Answer) -> String {
+    match answer.engine {
+        Some(engine) if engine != decision.engine => {
+            format!("{} began ({}), and {engine} overtook it", decision.engine, decision.reason)
+        }
+        _ => decision.reason.to_string(),
+    }
+}
+
+/// How one engine's try at a request ended.
+pub(crate) enum Attempt {
+    /// The guest ended, one way or another.
+    Answered(Box<Answer>),
+    /// The engine could not, and another may try.
+    Failed(EngineError),
+    /// Nobody can.
+    Broken(CallError),
+    /// The request's time was up before a guest ran.
+    Interrupted,
+}
+
+fn attempt(shared: &Shared, function: &Function, engine: EngineId, call: &Call, interrupt: &Interrupt) -> Attempt {
+    match prepare(shared, function, engine, interrupt) {
+        Ok(prepared) => run_prepared(function, engine, call, interrupt, prepared),
+        Err(ended) => ended,
+    }
+}
+
+/// Gets an engine ready to run a function.
+pub(crate) fn prepare(
+    shared: &Shared,
+    function: &Function,
+    engine: EngineId,
+    interrupt: &Interrupt,
+) -> Result<Prepared, Attempt> {
+    let EngineSlot { known, slot } = function.engine(engine);
+    match slot.prepare(&shared.registry, known, &function.module, shared.store.as_deref(), interrupt) {
+        Ok(prepared) => {
+            if prepared.compiled_here && known.capabilities.artifacts {
+                shared.keep(function, known, slot, &prepared.artifact);
+            }
+            Ok(prepared)
+        }
+        Err(NotPrepared::Engine(error)) => Err(Attempt::Failed(error)),
+        Err(NotPrepared::Interrupted) => Err(Attempt::Interrupted),
+    }
+}
+
+/// Instantiates and calls.
+pub(crate) fn run_prepared(
+    function: &Function,
+    engine: EngineId,
+    call: &Call,
+    interrupt: &Interrupt,
+    prepared: Prepared,
+) -> Attempt {
+    let Prepared { artifact, compile, load, was, .. } = prepared;
+    let phases = Phases { compile_ns: nanoseconds(compile), load_ns: nanoseconds(load), ..Phases::default() };
+    let mut answer = Answer { engine: Some(engine), ..cut_short(Outcome::Returned, Some(was), phases) };
+    let began = Instant::now();
+    let instantiated = artifact.instantiate(&call.context, &call.limits, interrupt);
+    answer.phases.instantiate_ns = nanoseconds(began.elapsed());
+    match instantiated {
+        Ok(mut instance) => {
+            let began = Instant::now();
+            let called = instance.call(&call.entry);
+            answer.phases.execute_ns = nanoseconds(began.elapsed());
+            answer.output = instance.into_output();
+            match called {
+                Ok(called) => {
+                    answer.outcome = called.outcome;
+                    answer.values = called.values;
+                    answer.refused_growth = called.refused_growth;
+                }
+                Err(error) => return Attempt::Broken(error.into()),
             }
         }
-        std::mem::forget(undecided);
-        observe(shared, function, call, &decision, &answer);
-        return Ok(answer);
+        Err(InstantiateError::Guest { outcome, output }) => {
+            answer.outcome = outcome;
+            answer.output = output;
+        }
+        Err(InstantiateError::Engine(error)) => {
+            // Nothing of the guest has run unless it has a start function: another engine may try.
+            if !error.another_engine_may_do() || function.module.has_start() {
+                return Attempt::Broken(error.into());
+            }
+            function.engine(engine).slot.fail(error.clone());
+            return Attempt::Failed(error);
+        }
     }
+    Attempt::Answered(Box::new(answer))
 }
 
 /// A decision that has not come to anything yet; dropping it tells the scheduler that it did not.
@@ -172,7 +252,7 @@ struct Undecided<'a> {
 
 impl Drop for Undecided<'_> {
     fn drop(&mut self) {
-        self.function.scheduler().abandon(self.engine);
+        self.function.brain.abandon(self.engine);
     }
 }
 
@@ -190,20 +270,25 @@ fn cut_short(outcome: Outcome, artifact: Option<ArtifactState>, phases: Phases) 
     }
 }
 
-fn observe(shared: &Shared, function: &Function, call: &Call, decision: &Decision, answer: &Answer) {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: &Answer) {
+    let Some(engine) = answer.engine else { return };
     let observation = Observation {
         module: function.module.digest(),
-        engine: decision.engine,
+        workload: function.workload,
+        engine,
         phases: answer.phases,
         artifact: answer.artifact,
-        input_bytes: call.context.stdin.len().unwrap_or(0),
+        input_bytes: call.input_bytes(),
         output_bytes: answer.output.stdout.len() as u64,
         outcome: answer.outcome.clone(),
-        unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        unix_ms: unix_ms(),
     };
-    function.scheduler().observe(&observation);
-    shared.observe(observation);
+    shared.observe(observation.clone());
+    let candidates = function.candidates(&shared.cores);
+    let tier_up = shared.with_world(|world| function.brain.observe(observation, &candidates, world));
+    if let Some(tier_up) = tier_up {
+        shared.tier_up(function, &tier_up);
+    }
 }
 
 /// Names what stands in each engine's way.
@@ -217,6 +302,11 @@ fn why_none(function: &Function, failures: &[EngineError]) -> String {
         reasons.push("none is both able and allowed".into());
     }
     reasons.join("; ")
+}
+
+pub(crate) fn unix_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {

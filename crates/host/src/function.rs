@@ -1,12 +1,16 @@
 //! A deployed function: its module, what it may do, what is known of it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use remuda_engine::{Known, Module};
-use remuda_model::ArtifactState;
-use remuda_scheduler::{Candidate, Cost, Scheduler};
+use remuda_model::{ArtifactState, EngineId, GuestContext, Sink, Stdin};
+use remuda_scheduler::{Candidate, Request};
 
 use crate::FunctionSpec;
+use crate::brain::Brain;
+use crate::execute::Call;
+use crate::load::Cores;
 use crate::prepare::Slot;
 
 /// A function that has been deployed to a host.
@@ -15,7 +19,9 @@ pub struct Function {
     pub(crate) module: Arc<Module>,
     /// The engines that are able and allowed to run it, in the order in which an unknown module tries them.
     pub(crate) engines: Vec<EngineSlot>,
-    pub(crate) scheduler: Mutex<Scheduler>,
+    /// Which arguments it runs with, as a hash.
+    pub(crate) workload: u64,
+    pub(crate) brain: Brain,
 }
 
 /// One of a function's engines, with the place for its artifact.
@@ -43,25 +49,45 @@ impl Function {
         &self.module
     }
 
-    pub(crate) fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
-        self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
+    /// One of its engines.
+    ///
+    /// # Panics
+    ///
+    /// It has no such engine: the scheduler chooses among the candidates that it is given.
+    pub(crate) fn engine(&self, id: EngineId) -> &EngineSlot {
+        self.engines
+            .iter()
+            .find(|engine| engine.known.id == id)
+            .expect("the engine is one of the function's candidates")
     }
 
     /// The engines that have not failed on this module.
-    pub(crate) fn candidates(&self) -> Vec<Candidate> {
-        self.engines
-            .iter()
-            .filter_map(|EngineSlot { known, slot }| {
-                slot.artifact_state().map(|artifact| Candidate {
-                    engine: known.id,
-                    artifact,
-                    cost: match known.capabilities.tier {
-                        remuda_engine::Tier::Interpreter => Cost::Interpreted,
-                        remuda_engine::Tier::Baseline | remuda_engine::Tier::Optimizing => Cost::Native,
-                    },
-                })
+    pub(crate) fn candidates(&self, cores: &Cores) -> Vec<Candidate> {
+        let candidate = |EngineSlot { known, slot }: &EngineSlot| {
+            let (artifact, making_since) = slot.state()?;
+            Some(Candidate {
+                engine: known.id,
+                tier: known.capabilities.tier,
+                artifact,
+                making_since_ns: making_since.map(|since| cores.at_ns(since)),
             })
-            .collect()
+        };
+        self.engines.iter().filter_map(candidate).collect()
+    }
+
+    /// What a decision has to know of a call.
+    pub(crate) fn request<'a>(&self, call: &Call, candidates: &'a [Candidate]) -> Request<'a> {
+        Request { input_bytes: call.input_bytes(), candidates, may_race: self.may_race(&call.context) }
+    }
+
+    /// Whether two engines may run the same request: nobody outside can tell that they did.
+    fn may_race(&self, context: &GuestContext) -> bool {
+        let is_kept = |sink: Sink| !matches!(sink, Sink::Inherit);
+        let changes_files = context.preopens.iter().any(|preopen| preopen.writable);
+        !matches!(context.stdin, Stdin::Inherit)
+            && is_kept(context.stdout)
+            && is_kept(context.stderr)
+            && (self.spec.idempotent || !changes_files)
     }
 
     /// Where each engine's artifact is; `None` for an engine that has failed on this module.
@@ -74,4 +100,16 @@ impl std::fmt::Debug for Function {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Function").field("name", &self.spec.name).finish_non_exhaustive()
     }
+}
+
+/// Tells functions apart whose executions cannot be compared: the same module with other arguments may do something else
+/// entirely. 0 without arguments.
+pub(crate) fn workload(args: &[String]) -> u64 {
+    if args.is_empty() {
+        return 0;
+    }
+    // Its keys are fixed, so that profiles outlive their process.
+    let mut hasher = DefaultHasher::new();
+    args.hash(&mut hasher);
+    hasher.finish()
 }

@@ -1,22 +1,28 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use remuda_engine::{Artifact, EntryError, Known, Module, ModuleError, Registry, UnknownEngine};
 use remuda_model::{Entry, Interrupt, ModuleLimits, Observation, RequestId};
-use remuda_scheduler::{FunctionProfile, Policy, Scheduler};
+use remuda_scheduler::{Calibration, Features, FunctionProfile, Policy, Scheduler, TierUp, World};
 
 use crate::admit::{Done, Rejected, Ticket, Workers};
+use crate::background::Background;
+use crate::brain::Brain;
+use crate::calibrate::{self, Calibrator, LoadCalibrationError};
 use crate::deadline::Deadlines;
 use crate::deploy::ReadModuleError;
-use crate::execute::{Answer, Call, CallError, execute};
-use crate::function::{EngineSlot, Function};
-use crate::observe::{Housekeeper, ProfileError, Profiles, Task};
+use crate::execute::{Answer, Call, CallError, execute, nanoseconds, prepare, unix_ms};
+use crate::function::{EngineSlot, Function, workload};
+use crate::load::Cores;
+use crate::observe::{Housekeeper, Task};
 use crate::prepare::{Slot, Slots};
+use crate::profile::{CompileObservation, ProfileError, Profiles};
 use crate::store::{ArtifactStore, StoreError};
 use crate::{FunctionSpec, read_module};
 
@@ -33,12 +39,31 @@ pub struct HostConfig {
     pub queue_max: usize,
     /// Bounds on modules.
     pub module_limits: ModuleLimits,
+    /// How much CPU time races may waste, as a share of what answers requests.
+    pub waste_share: f64,
+    /// Whether to calibrate the host while no request runs, if the data directory has no calibration of it.
+    pub calibrate_in_background: bool,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            policy: Policy::Hedged,
+            workers: 0,
+            queue_max: 0,
+            module_limits: ModuleLimits::default(),
+            waste_share: 0.5,
+            calibrate_in_background: false,
+        }
+    }
 }
 
 /// Functions, engines, artifacts and profiles of one process.
 pub struct Host {
     // Dropped in this order: requests end, then what they left behind is written.
     workers: Option<Workers>,
+    calibrator: Option<Calibrator>,
     shared: Arc<Shared>,
     policy: Policy,
     module_limits: ModuleLimits,
@@ -53,6 +78,9 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) store: Option<Arc<ArtifactStore>>,
     pub(crate) deadlines: Deadlines,
+    pub(crate) cores: Cores,
+    pub(crate) background: Background,
+    calibration: ArcSwap<Calibration>,
     housekeeper: Option<Housekeeper>,
 }
 
@@ -131,18 +159,31 @@ impl Host {
                 (Some(Arc::new(ArtifactStore::open(path)?)), Some(profiles), Some(housekeeper))
             }
         };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // Of the threads for races, some race and as many look on; they all sleep when there is no race.
+        let (racers, compilers) = if config.policy.may_race() { (2 * cores, cores.div_ceil(2)) } else { (0, 1) };
         let shared = Arc::new(Shared {
             registry: Registry::default(),
             store,
             deadlines: Deadlines::start().map_err(OpenError::Thread)?,
+            cores: Cores::new(cores, config.waste_share),
+            background: Background::start(racers, compilers).map_err(OpenError::Thread)?,
+            calibration: ArcSwap::default(),
             housekeeper,
         });
+        let is_calibrated = config.data_dir.as_deref().is_some_and(|data_dir| shared.load_calibration(data_dir));
+        let calibrator = if config.calibrate_in_background && !is_calibrated {
+            Some(Calibrator::start(&shared, config.data_dir.clone()).map_err(OpenError::Thread)?)
+        } else {
+            None
+        };
         let workers = match config.workers {
             0 => None,
             threads => Some(Workers::start(&shared, threads, config.queue_max).map_err(OpenError::Thread)?),
         };
         Ok(Self {
             workers,
+            calibrator,
             shared,
             policy: config.policy,
             module_limits: config.module_limits,
@@ -179,8 +220,11 @@ impl Host {
                 slot: self.slots.get(module.digest(), known, self.shared.store.as_deref()),
             })
             .collect();
-        let scheduler = Scheduler::new(self.policy, self.profile(&module));
-        Ok(Arc::new(Function { spec, module: Arc::new(module), engines, scheduler: Mutex::new(scheduler) }))
+        let stats = module.stats();
+        let features = Features { code_bytes: stats.code_bytes, functions: stats.functions, loops: stats.loops };
+        let workload = workload(&spec.args);
+        let scheduler = Scheduler::new(self.policy, features, self.profile(&module, workload));
+        Ok(Arc::new(Function { workload, spec, module: Arc::new(module), engines, brain: Brain::new(scheduler) }))
     }
 
     /// The engines that may run the module and are able to.
@@ -188,8 +232,8 @@ impl Host {
         let registry = &self.shared.registry;
         let named = match (self.policy, &spec.engines) {
             (Policy::Single(engine), _) => Some(vec![registry.find(engine.as_str())?]),
-            (Policy::Profile, None) => None,
-            (Policy::Profile, Some(names)) => {
+            (Policy::Profile | Policy::Adaptive | Policy::Hedged, None) => None,
+            (Policy::Profile | Policy::Adaptive | Policy::Hedged, Some(names)) => {
                 Some(names.iter().map(|name| registry.find(name)).collect::<Result<Vec<_>, _>>()?)
             }
         };
@@ -227,10 +271,10 @@ impl Host {
         format!("{}: {}; {way_out}", spec.module.display(), reasons.join("; "))
     }
 
-    fn profile(&self, module: &Module) -> FunctionProfile {
+    fn profile(&self, module: &Module, workload: u64) -> FunctionProfile {
         let Some(profiles) = &self.profiles else { return FunctionProfile::default() };
         let profiles = profiles.lock().unwrap_or_else(PoisonError::into_inner);
-        profiles.load(module.digest(), &self.shared.registry).unwrap_or_else(|error| {
+        profiles.load(module.digest(), workload, &self.shared.registry).unwrap_or_else(|error| {
             tracing::warn!(%error, module = %module.digest(), "cannot read the profile; measuring begins anew");
             FunctionProfile::default()
         })
@@ -247,7 +291,7 @@ impl Host {
     /// # Errors
     ///
     /// No engine could run it, or one broke.
-    pub fn call(&self, function: &Function, call: &Call, interrupt: &Interrupt) -> Result<Answer, CallError> {
+    pub fn call(&self, function: &Arc<Function>, call: &Arc<Call>, interrupt: &Interrupt) -> Result<Answer, CallError> {
         execute(&self.shared, function, call, interrupt, Duration::ZERO)
     }
 
@@ -274,6 +318,15 @@ impl Host {
     }
 }
 
+/// Requests end first, then what was begun in the background.
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.workers = None;
+        self.calibrator = None;
+        self.shared.background.close();
+    }
+}
+
 /// Four random bytes, so that request ids of different processes differ; the process's number if there are none.
 fn process_id() -> u32 {
     let mut bytes = [0; 4];
@@ -284,10 +337,63 @@ fn process_id() -> u32 {
 }
 
 impl Shared {
+    /// What a decision depends on beside the function, as it is now.
+    pub(crate) fn with_world<T>(&self, decide: impl FnOnce(&World<'_>) -> T) -> T {
+        let calibration = self.calibration.load();
+        decide(&World { calibration: &calibration, load: self.cores.load(), now_ns: self.cores.now_ns() })
+    }
+
+    /// Makes an engine ready in the background.
+    pub(crate) fn tier_up(self: &Arc<Self>, function: &Arc<Function>, tier_up: &TierUp) {
+        let TierUp { engine, worth_ns, reason } = tier_up;
+        let (shared, theirs, engine) = (Arc::clone(self), Arc::clone(function), *engine);
+        tracing::debug!(function = function.name(), %engine, %reason, "to be made ready in the background");
+        self.background.compile((function.module.digest(), engine), *worth_ns, move || {
+            let _busy = shared.cores.work();
+            match prepare(&shared, &theirs, engine, &Interrupt::new()) {
+                Ok(prepared) if prepared.compiled_here => {
+                    let ns = nanoseconds(prepared.compile);
+                    tracing::debug!(function = theirs.name(), %engine, ns, "compiled in the background");
+                    theirs.brain.with(|scheduler| scheduler.observe_compile(engine, ns));
+                    shared.hand(Task::Compiled(CompileObservation {
+                        module: theirs.module.digest(),
+                        engine,
+                        ns,
+                        unix_ms: unix_ms(),
+                    }));
+                }
+                // Loaded, or made by somebody else meanwhile; or it failed, which the slot has noted.
+                Ok(_) | Err(_) => {}
+            }
+        });
+    }
+
     pub(crate) fn observe(&self, observation: Observation) {
+        self.hand(Task::Observed(observation));
+    }
+
+    fn hand(&self, task: Task) {
         if let Some(housekeeper) = &self.housekeeper {
-            housekeeper.hand(Task::Observed(observation));
+            housekeeper.hand(task);
         }
+    }
+
+    /// Decides by the calibration of a data directory from now on, if that has one of this host.
+    fn load_calibration(&self, data_dir: &Path) -> bool {
+        match calibrate::load(data_dir, &self.registry) {
+            Ok(calibration) => self.install(calibration),
+            Err(LoadCalibrationError::None) => return false,
+            Err(error) => {
+                tracing::warn!(%error, "estimates begin with what is shipped; `remuda calibrate` measures anew");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Decides by this calibration from now on.
+    pub(crate) fn install(&self, calibration: Calibration) {
+        self.calibration.store(Arc::new(calibration));
     }
 
     /// Keeps a new artifact, later and on another thread.

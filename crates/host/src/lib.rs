@@ -6,13 +6,19 @@
 #![deny(unsafe_code)]
 
 mod admit;
+mod background;
+mod brain;
+pub mod calibrate;
 mod deadline;
 mod deploy;
 mod execute;
 mod function;
 mod host;
+mod load;
 mod observe;
 mod prepare;
+pub mod profile;
+mod race;
 mod store;
 
 pub use admit::{Rejected, Ticket};
@@ -20,5 +26,5 @@ pub use deploy::{Abi, Deployment, FunctionSpec, ManifestError, ReadModuleError, 
 pub use execute::{Answer, Call, CallError};
 pub use function::Function;
 pub use host::{DeployError, Host, HostConfig, OpenError};
-pub use observe::ProfileError;
+pub use profile::{ProfileError, Profiles};
 pub use store::StoreError;

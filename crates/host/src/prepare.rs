@@ -24,8 +24,8 @@ struct State {
 
 enum Place {
     Nowhere,
-    /// Somebody loads or compiles it.
-    InTheMaking,
+    /// Somebody has been loading or compiling it since then.
+    InTheMaking(Instant),
     Ready(Arc<dyn Artifact>),
     Failed(EngineError),
 }
@@ -60,9 +60,22 @@ impl Slot {
         match state.place {
             Place::Ready(_) => Some(ArtifactState::InMemory),
             Place::Failed(_) => None,
-            Place::Nowhere | Place::InTheMaking if state.on_disk => Some(ArtifactState::OnDisk),
-            Place::Nowhere | Place::InTheMaking => Some(ArtifactState::Absent),
+            Place::Nowhere | Place::InTheMaking(_) if state.on_disk => Some(ArtifactState::OnDisk),
+            Place::Nowhere | Place::InTheMaking(_) => Some(ArtifactState::Absent),
         }
+    }
+
+    /// Since when somebody has been loading or compiling it.
+    pub(crate) fn making_since(&self) -> Option<Instant> {
+        match self.lock().place {
+            Place::InTheMaking(since) => Some(since),
+            Place::Nowhere | Place::Ready(_) | Place::Failed(_) => None,
+        }
+    }
+
+    /// Both of these.
+    pub(crate) fn state(&self) -> Option<(ArtifactState, Option<Instant>)> {
+        Some((self.artifact_state()?, self.making_since()))
     }
 
     /// Gets the artifact ready. If somebody else is at it already, waits for them.
@@ -97,10 +110,10 @@ impl Slot {
                 }
                 Place::Failed(error) => return Err(NotPrepared::Engine(error.clone())),
                 Place::Nowhere => {
-                    state.place = Place::InTheMaking;
+                    state.place = Place::InTheMaking(began);
                     break state.on_disk;
                 }
-                Place::InTheMaking => {
+                Place::InTheMaking(_) => {
                     was.get_or_insert(now);
                     state = self.wait(state, interrupt).ok_or(NotPrepared::Interrupted)?;
                 }
@@ -134,7 +147,7 @@ impl Slot {
     pub(crate) fn failure(&self) -> Option<EngineError> {
         match &self.lock().place {
             Place::Failed(error) => Some(error.clone()),
-            Place::Nowhere | Place::InTheMaking | Place::Ready(_) => None,
+            Place::Nowhere | Place::InTheMaking(_) | Place::Ready(_) => None,
         }
     }
 

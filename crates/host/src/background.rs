@@ -1,0 +1,198 @@
+//! Threads beside those that run requests: some at low priority that compile between requests, some that join races.
+//!
+//! Every thread here is a rayon pool of its own, so that a compiler that works in parallel stays on the one core that
+//! the decision gave it.
+
+use std::collections::{HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use remuda_model::{EngineId, ModuleDigest};
+
+/// How far background compilers stand back behind requests.
+const NICENESS: i32 = 10;
+/// A compiler's recursion needs more than a thread's usual stack, and a racing guest needs its own.
+const STACK_BYTES: usize = 8 << 20;
+
+/// What one compile is for; there is never more than one waiting or under way for the same.
+pub(crate) type CompileKey = (ModuleDigest, EngineId);
+
+/// The threads, and the work that waits for them.
+pub(crate) struct Background {
+    queue: Arc<Queue>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    races: VecDeque<Work>,
+    compiles: Vec<Compile>,
+    keys: HashSet<CompileKey>,
+    closed: bool,
+}
+
+struct Compile {
+    key: CompileKey,
+    worth_ns: f64,
+    work: Work,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Race,
+    Compile,
+}
+
+impl Background {
+    /// Starts `racers` threads for races and `compilers` for compiles.
+    pub(crate) fn start(racers: usize, compilers: usize) -> std::io::Result<Self> {
+        let queue = Arc::<Queue>::default();
+        let spawn = |kind: Kind, name: String| {
+            let queue = Arc::clone(&queue);
+            thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || queue.run(kind))
+        };
+        let racers = (0..racers).map(|i| spawn(Kind::Race, format!("remuda-race-{i}")));
+        let compilers = (0..compilers).map(|i| spawn(Kind::Compile, format!("remuda-comp-{i}")));
+        let threads = racers.chain(compilers).collect::<Result<_, _>>()?;
+        Ok(Self { queue, threads: Mutex::new(threads) })
+    }
+
+    /// Has `work` done at once, by a thread for races.
+    pub(crate) fn race(&self, work: impl FnOnce() + Send + 'static) {
+        self.queue.lock().races.push_back(Box::new(work));
+        self.queue.changed.notify_all();
+    }
+
+    /// Has `work` done when a compiler's thread is free, the most worthwhile first; unless it waits or is under way
+    /// already.
+    pub(crate) fn compile(&self, key: CompileKey, worth_ns: f64, work: impl FnOnce() + Send + 'static) {
+        let mut state = self.queue.lock();
+        if state.closed || !state.keys.insert(key) {
+            return;
+        }
+        state.compiles.push(Compile { key, worth_ns, work: Box::new(work) });
+        drop(state);
+        self.queue.changed.notify_all();
+    }
+
+    /// Waits for what is under way, and drops what waits: nobody is answered by it any more.
+    ///
+    /// What waits may keep alive whoever holds this, so its end is not left to being dropped.
+    pub(crate) fn close(&self) {
+        let mut state = self.queue.lock();
+        state.closed = true;
+        let waiting = std::mem::take(&mut state.compiles);
+        drop(state);
+        drop(waiting);
+        self.queue.changed.notify_all();
+        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+            // What it did was caught where it was done.
+            let _ = thread.join();
+        }
+    }
+
+    /// Whether that compile waits or is under way.
+    pub(crate) fn is_compiling(&self, key: CompileKey) -> bool {
+        self.queue.lock().keys.contains(&key)
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, kind: Kind) {
+        if matches!(kind, Kind::Compile)
+            && let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS)
+        {
+            tracing::warn!(%error, "background compilers run at the priority of requests");
+        }
+        // From here on what compiles in parallel on this thread does so on this thread alone.
+        let alone = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+        if let Err(error) = &alone {
+            tracing::warn!(%error, "background compilers use every core");
+        }
+        loop {
+            let mut state = self.lock();
+            let (key, work) = loop {
+                let next = match kind {
+                    Kind::Race => state.races.pop_front().map(|work| (None, work)),
+                    Kind::Compile => state.most_worthwhile().map(|compile| (Some(compile.key), compile.work)),
+                };
+                match next {
+                    Some(next) => break next,
+                    None if state.closed => return,
+                    None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                }
+            };
+            drop(state);
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                tracing::error!("panic in the background; no request depends on it");
+            }
+            if let Some(key) = key {
+                self.lock().keys.remove(&key);
+            }
+        }
+    }
+}
+
+impl State {
+    fn most_worthwhile(&mut self) -> Option<Compile> {
+        let best = self.compiles.iter().enumerate().max_by(|(_, a), (_, b)| a.worth_ns.total_cmp(&b.worth_ns));
+        let at = best.map(|(at, _)| at)?;
+        Some(self.compiles.swap_remove(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn key(n: u8) -> CompileKey {
+        (ModuleDigest::from_bytes([n; 32]), EngineId::new("mock"))
+    }
+
+    #[test]
+    fn the_most_worthwhile_compile_comes_first_and_each_only_once() {
+        let background = Background::start(0, 1).unwrap();
+        let (done, order) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        background.compile(key(0), 0.0, move || wait.recv().unwrap());
+        for (n, worth_ns) in [(1, 5.0), (2, 50.0), (1, 500.0), (3, 20.0)] {
+            let done = done.clone();
+            background.compile(key(n), worth_ns, move || done.send(n).unwrap());
+        }
+        assert!(background.is_compiling(key(0)) && background.is_compiling(key(3)));
+        go.send(()).unwrap();
+        drop(done);
+        assert_eq!(order.iter().collect::<Vec<_>>(), [2, 3, 1]);
+        background.close();
+    }
+
+    #[test]
+    fn a_panic_takes_nobody_with_it() {
+        let background = Background::start(1, 1).unwrap();
+        let (done, wait) = mpsc::channel();
+        let again = done.clone();
+        background.compile(key(1), 0.0, || panic!("the compiler"));
+        background.compile(key(2), 0.0, move || done.send("compile").unwrap());
+        background.race(|| panic!("the racer"));
+        background.race(move || again.send("race").unwrap());
+        let mut heard = [wait.recv().unwrap(), wait.recv().unwrap()];
+        heard.sort_unstable();
+        assert_eq!(heard, ["compile", "race"]);
+        background.close();
+    }
+}

@@ -1,0 +1,288 @@
+//! Several engines at one request: the first to end answers, and the others are stopped and leave no trace.
+//!
+//! The thread that took the request runs the engine that was decided on. If the request is not answered after a while, a
+//! *looker*, on another thread, asks the scheduler what to do: it lets engines join, on its own thread, and stops those
+//! that cannot win any more. A thread whose racer was stopped becomes a looker itself. So there is always one who looks,
+//! and as many racers as the scheduler wants.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use remuda_engine::EngineError;
+use remuda_model::{Cause, EngineId, Interrupt, Outcome};
+use remuda_scheduler::{RaceStep, RaceView, Racer};
+
+use crate::execute::{Answer, Attempt, Call, catching_panics, nanoseconds, prepare, run_prepared};
+use crate::function::Function;
+use crate::host::Shared;
+use crate::prepare::Prepared;
+
+/// One request and those who race for its answer.
+struct Race {
+    shared: Arc<Shared>,
+    function: Arc<Function>,
+    call: Arc<Call>,
+    began: Instant,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    entries: Vec<Entry>,
+    /// Engines that were stopped or have failed: they do not come back.
+    left: Vec<EngineId>,
+    failures: Vec<EngineError>,
+    /// The winner's.
+    answer: Option<Attempt>,
+    /// Why the request was interrupted, if it was.
+    cause: Option<Cause>,
+    /// Nobody waits for an answer any more.
+    closed: bool,
+}
+
+struct Entry {
+    engine: EngineId,
+    interrupt: Interrupt,
+    running_since: Option<Instant>,
+}
+
+/// Runs a request on `engine`, and lets others join after `look_after` if it has not ended by then.
+pub(crate) fn run(
+    shared: &Arc<Shared>,
+    function: &Arc<Function>,
+    call: &Arc<Call>,
+    interrupt: &Interrupt,
+    engine: EngineId,
+    look_after: Duration,
+) -> Attempt {
+    let race = Arc::new(Race {
+        shared: Arc::clone(shared),
+        function: Arc::clone(function),
+        call: Arc::clone(call),
+        began: Instant::now(),
+        state: Mutex::default(),
+        changed: Condvar::new(),
+    });
+    let everybody = Arc::clone(&race);
+    let stops_with_its_request = {
+        let request = interrupt.clone();
+        interrupt.listen(move || everybody.stop_all(request.cause().unwrap_or(Cause::Cancelled)))
+    };
+    let entered = race.enter(&mut race.lock(), engine);
+
+    // Kept until the answer: after that nobody needs to look.
+    let watch = Interrupt::new();
+    let looker = Arc::clone(&race);
+    let _watched = watch.listen(move || looker.send_looker());
+    let _armed = (!look_after.is_zero()).then(|| shared.deadlines.arm(race.began, look_after, watch.clone()));
+    if look_after.is_zero() {
+        race.send_looker();
+    }
+
+    race.race(engine, &entered);
+    race.look(true);
+    drop(stops_with_its_request);
+    let mut state = race.lock();
+    state.closed = true;
+    match (state.answer.take(), state.failures.pop()) {
+        (Some(answer), _) => answer,
+        (None, Some(failure)) => Attempt::Failed(failure),
+        (None, None) => Attempt::Interrupted,
+    }
+}
+
+impl Race {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, state: &mut State, engine: EngineId) -> Interrupt {
+        let interrupt = Interrupt::new();
+        if let Some(cause) = state.cause {
+            interrupt.raise(cause);
+        }
+        state.entries.push(Entry { engine, interrupt: interrupt.clone(), running_since: None });
+        interrupt
+    }
+
+    /// The request itself is interrupted.
+    fn stop_all(&self, cause: Cause) {
+        let mut state = self.lock();
+        state.cause = Some(cause);
+        for entry in &state.entries {
+            entry.interrupt.raise(cause);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Has another thread look at the race.
+    fn send_looker(self: &Arc<Self>) {
+        let race = Arc::clone(self);
+        self.shared.background.race(move || race.look(false));
+    }
+
+    /// Makes an engine that has entered ready and runs it, to whatever end.
+    fn race(&self, engine: EngineId, interrupt: &Interrupt) {
+        let _busy = self.shared.cores.work();
+        let began = Instant::now();
+        let attempt = || {
+            let prepared = match prepare(&self.shared, &self.function, engine, interrupt) {
+                Ok(prepared) => prepared,
+                Err(ended) => return ended,
+            };
+            if !self.may_run(engine, !prepared.compile.is_zero()) {
+                self.learn_compile(engine, &prepared);
+                return Attempt::Interrupted;
+            }
+            run_prepared(&self.function, engine, &self.call, interrupt, prepared)
+        };
+        let ended = catching_panics(&self.function, &self.call, attempt).unwrap_or_else(Attempt::Broken);
+        self.end(engine, ended, began.elapsed());
+    }
+
+    /// Notes that an engine is ready, and says whether there is still something to win. What took long to get ready is
+    /// weighed anew, unless it is the only one.
+    fn may_run(&self, engine: EngineId, took_long: bool) -> bool {
+        let mut state = self.lock();
+        if state.is_over() {
+            return false;
+        }
+        let Some(at) = state.entries.iter().position(|entry| entry.engine == engine) else { return false };
+        if took_long && state.entries.len() > 1 {
+            let entry = state.entries.swap_remove(at);
+            // This thread's own core counts as free: it is what the engine would run on.
+            let still_wins = self.step(&state, 1) == RaceStep::Start(engine);
+            state.entries.push(entry);
+            if !still_wins {
+                return false;
+            }
+        }
+        if let Some(entry) = state.entries.iter_mut().find(|entry| entry.engine == engine) {
+            entry.running_since = Some(Instant::now());
+        }
+        true
+    }
+
+    /// What a compile took is worth knowing even where the artifact came too late.
+    fn learn_compile(&self, engine: EngineId, prepared: &Prepared) {
+        if prepared.compiled_here {
+            self.function.brain.with(|scheduler| scheduler.observe_compile(engine, nanoseconds(prepared.compile)));
+        }
+    }
+
+    fn end(&self, engine: EngineId, ended: Attempt, took: Duration) {
+        let mut state = self.lock();
+        state.entries.retain(|entry| entry.engine != engine);
+        let mut is_useful = false;
+        match ended {
+            Attempt::Answered(answer) if is_stopped(&answer) && state.cause.is_none() => {
+                // Stopped by the race, for one who does better.
+            }
+            Attempt::Answered(_) | Attempt::Broken(_) if state.is_over() && state.cause.is_none() => {}
+            Attempt::Answered(answer) => {
+                is_useful = state.answer.is_none();
+                state.answer.get_or_insert(Attempt::Answered(answer));
+            }
+            Attempt::Broken(error) => {
+                state.answer.get_or_insert(Attempt::Broken(error));
+            }
+            Attempt::Failed(error) => {
+                state.left.push(engine);
+                state.failures.push(error);
+            }
+            // It only got ready.
+            Attempt::Interrupted => {}
+        }
+        if state.answer.is_some() {
+            for entry in &state.entries {
+                entry.interrupt.raise(Cause::Cancelled);
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+        if is_useful {
+            self.shared.cores.earn(took);
+        } else {
+            self.shared.cores.spend(took);
+        }
+    }
+
+    /// Does what the scheduler says, until the race is over; `to_the_end` for the thread that has to bring the answer.
+    fn look(self: &Arc<Self>, to_the_end: bool) {
+        let mut state = self.lock();
+        while !state.is_over() {
+            let step = self.step(&state, 0);
+            if state.entries.is_empty() && !matches!(step, RaceStep::Start(_)) {
+                // Nobody runs and nobody should: there will be another decision.
+                return;
+            }
+            match step {
+                RaceStep::Start(engine) => {
+                    let interrupt = self.enter(&mut state, engine);
+                    drop(state);
+                    // Somebody else looks on meanwhile.
+                    self.send_looker();
+                    self.race(engine, &interrupt);
+                    state = self.lock();
+                }
+                RaceStep::Stop(engine) => {
+                    state.left.push(engine);
+                    if let Some(entry) = state.entries.iter().find(|entry| entry.engine == engine) {
+                        tracing::debug!(request = %self.call.id, %engine, "stopped: it cannot win any more");
+                        entry.interrupt.raise(Cause::Cancelled);
+                    }
+                }
+                RaceStep::Wait { ns } => {
+                    let wait = Duration::from_nanos(ns);
+                    state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+                }
+                RaceStep::Settled if !to_the_end => return,
+                RaceStep::Settled => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+        // The interrupted racers bring the answer that there is.
+        while to_the_end && state.answer.is_none() && !state.entries.is_empty() {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What the scheduler says, with `own_cores` of the busy ones to be had.
+    fn step(&self, state: &State, own_cores: usize) -> RaceStep {
+        let mut candidates = self.function.candidates(&self.shared.cores);
+        candidates.retain(|candidate| !state.left.contains(&candidate.engine));
+        let racers: Vec<Racer> = state
+            .entries
+            .iter()
+            .filter(|entry| !state.left.contains(&entry.engine))
+            .map(|entry| Racer {
+                engine: entry.engine,
+                running_since_ns: entry
+                    .running_since
+                    .map(|since| nanoseconds(since.saturating_duration_since(self.began))),
+            })
+            .collect();
+        let view = RaceView {
+            request: self.function.request(&self.call, &candidates),
+            racers: &racers,
+            elapsed_ns: nanoseconds(self.began.elapsed()),
+        };
+        self.shared.with_world(|world| {
+            let mut world = *world;
+            world.load.busy = world.load.busy.saturating_sub(own_cores);
+            self.function.brain.with(|scheduler| scheduler.race_step(&view, &world))
+        })
+    }
+}
+
+impl State {
+    /// Whether there is an answer, or will be none.
+    fn is_over(&self) -> bool {
+        self.answer.is_some() || self.cause.is_some() || self.closed
+    }
+}
+
+fn is_stopped(answer: &Answer) -> bool {
+    matches!(answer.outcome, Outcome::Interrupted { .. })
+}
