@@ -1,10 +1,10 @@
-;; What the calibration compiles and runs: kinds of work that functions are made of. Each is exported, takes how much of
-;; it to do, and returns a number that depends on all of it, so that no compiler can leave anything out.
-;;
-;; `@` stands for the number of the copy: a module with more code is made of several copies.
+;; What the calibration runs: kinds of work that functions are made of. Each is exported, takes how much of it to do, and
+;; returns a number that depends on all of it, so that no compiler can leave anything out.
+
+(memory (export "memory") 11)
 
 ;; Integer arithmetic: the finalizer of MurmurHash3 over a counter.
-(func $hash@ (export "hash@") (param $rounds i32) (result i64)
+(func $hash (export "hash") (param $rounds i32) (result i64)
     (local $state i64)
     (local $mixed i64)
     (loop $again
@@ -20,7 +20,7 @@
 
 ;; Floating point: the product of two square matrices, whose elements are small integers, at addresses 0 and 32 KiB; the
 ;; result goes to 64 KiB, and its elements are summed.
-(func $matmul@ (export "matmul@") (param $n i32) (result i64)
+(func $matmul (export "matmul") (param $n i32) (result i64)
     (local $i i32)
     (local $j i32)
     (local $k i32)
@@ -68,18 +68,18 @@
     (i64.trunc_sat_f64_s (local.get $total)))
 
 ;; Calls: Fibonacci numbers the slow way.
-(func $fibonacci@ (param $n i32) (result i32)
+(func $fibonacci (param $n i32) (result i32)
     (if (result i32) (i32.lt_u (local.get $n) (i32.const 2))
         (then (local.get $n))
         (else
             (i32.add
-                (call $fibonacci@ (i32.sub (local.get $n) (i32.const 1)))
-                (call $fibonacci@ (i32.sub (local.get $n) (i32.const 2)))))))
-(func $calls@ (export "calls@") (param $n i32) (result i64)
-    (i64.extend_i32_u (call $fibonacci@ (local.get $n))))
+                (call $fibonacci (i32.sub (local.get $n) (i32.const 1)))
+                (call $fibonacci (i32.sub (local.get $n) (i32.const 2)))))))
+(func $calls (export "calls") (param $n i32) (result i64)
+    (i64.extend_i32_u (call $fibonacci (local.get $n))))
 
 ;; Memory: bytes are written, words are read and written back, up and down half a megabyte from 128 KiB on.
-(func $memory@ (export "memory@") (param $words i32) (result i64)
+(func $traffic (export "traffic") (param $words i32) (result i64)
     (local $at i32)
     (local $end i32)
     (local $sum i64)
@@ -97,7 +97,7 @@
     (local.get $sum))
 
 ;; Branches: a machine of four states that is driven by pseudo-random numbers, as parsers and interpreters are by input.
-(func $branches@ (export "branches@") (param $steps i32) (result i64)
+(func $branches (export "branches") (param $steps i32) (result i64)
     (local $random i32)
     (local $state i32)
     (local $count i64)
