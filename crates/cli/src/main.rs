@@ -3,6 +3,7 @@
 #![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
 
 mod engines;
+mod explain;
 mod options;
 mod run;
 mod serve;
@@ -25,6 +26,8 @@ enum Command {
     Run(run::Run),
     /// Serve functions over HTTP as a manifest describes them
     Serve(serve::Serve),
+    /// Say what would run a function now, what every engine would cost, and why
+    Explain(explain::Explain),
     /// List the engines: built or not, available or not and why, version, capabilities
     Engines(engines::Engines),
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(run) => run.execute(),
         Command::Serve(serve) => serve.execute(),
+        Command::Explain(explain) => explain.execute(),
         Command::Engines(engines) => engines.execute(),
     };
     result.unwrap_or_else(|error| {

@@ -127,9 +127,7 @@ impl Queue {
             let (key, work) = loop {
                 let next = match kind {
                     Kind::Race => state.races.pop_front().map(|work| (None, work)),
-                    Kind::Compile => {
-                        state.most_worthwhile().map(|compile| (Some(compile.key), compile.work))
-                    }
+                    Kind::Compile => state.most_worthwhile().map(|compile| (Some(compile.key), compile.work)),
                 };
                 match next {
                     Some(next) => break next,

@@ -27,11 +27,7 @@ struct State {
 impl Brain {
     pub(crate) fn new(scheduler: Scheduler) -> Self {
         let (sender, lessons) = channel();
-        Self {
-            state: Mutex::new(State { scheduler, lessons }),
-            standing: ArcSwapOption::empty(),
-            lessons: sender,
-        }
+        Self { state: Mutex::new(State { scheduler, lessons }), standing: ArcSwapOption::empty(), lessons: sender }
     }
 
     /// Chooses an engine.

@@ -172,13 +172,7 @@ pub(crate) enum Attempt {
     Interrupted,
 }
 
-fn attempt(
-    shared: &Shared,
-    function: &Function,
-    engine: EngineId,
-    call: &Call,
-    interrupt: &Interrupt,
-) -> Attempt {
+fn attempt(shared: &Shared, function: &Function, engine: EngineId, call: &Call, interrupt: &Interrupt) -> Attempt {
     match prepare(shared, function, engine, interrupt) {
         Ok(prepared) => run_prepared(function, engine, call, interrupt, prepared),
         Err(ended) => ended,
@@ -214,8 +208,7 @@ pub(crate) fn run_prepared(
     prepared: Prepared,
 ) -> Attempt {
     let Prepared { artifact, compile, load, was, .. } = prepared;
-    let phases =
-        Phases { compile_ns: nanoseconds(compile), load_ns: nanoseconds(load), ..Phases::default() };
+    let phases = Phases { compile_ns: nanoseconds(compile), load_ns: nanoseconds(load), ..Phases::default() };
     let mut answer = Answer { engine: Some(engine), ..cut_short(Outcome::Returned, Some(was), phases) };
     let began = Instant::now();
     let instantiated = artifact.instantiate(&call.context, &call.limits, interrupt);

@@ -4,14 +4,14 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use remuda_engine::{Known, Module};
-use remuda_model::{ArtifactState, EngineId, GuestContext, Sink, Stdin};
+use remuda_model::{ArtifactState, EngineId, GuestContext, Preopen, Sink, Stdin};
 use remuda_scheduler::{Candidate, Request};
 
+use crate::FunctionSpec;
 use crate::brain::Brain;
 use crate::execute::Call;
 use crate::load::Cores;
 use crate::prepare::Slot;
-use crate::FunctionSpec;
 
 /// A function that has been deployed to a host.
 pub struct Function {
@@ -55,7 +55,10 @@ impl Function {
     ///
     /// It has no such engine: the scheduler chooses among the candidates that it is given.
     pub(crate) fn engine(&self, id: EngineId) -> &EngineSlot {
-        self.engines.iter().find(|engine| engine.known.id == id).expect("the engine is one of the function's candidates")
+        self.engines
+            .iter()
+            .find(|engine| engine.known.id == id)
+            .expect("the engine is one of the function's candidates")
     }
 
     /// The engines that have not failed on this module.
@@ -80,11 +83,19 @@ impl Function {
     /// Whether two engines may run the same request: nobody outside can tell that they did.
     fn may_race(&self, context: &GuestContext) -> bool {
         let is_kept = |sink: Sink| !matches!(sink, Sink::Inherit);
-        let changes_files = context.preopens.iter().any(|preopen| preopen.writable);
         !matches!(context.stdin, Stdin::Inherit)
             && is_kept(context.stdout)
             && is_kept(context.stderr)
-            && (self.spec.idempotent || !changes_files)
+            && self.is_harmless(&context.preopens)
+    }
+
+    /// As [`Function::may_race`], of a request over the network, whose streams are never the host's own.
+    pub(crate) fn may_race_when_served(&self) -> bool {
+        self.is_harmless(&self.spec.preopens)
+    }
+
+    fn is_harmless(&self, preopens: &[Preopen]) -> bool {
+        self.spec.idempotent || !preopens.iter().any(|preopen| preopen.writable)
     }
 
     /// Where each engine's artifact is; `None` for an engine that has failed on this module.

@@ -155,8 +155,9 @@ impl Profiles {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?;
             for observation in observations {
-                let Observation { module, engine, phases, artifact, input_bytes, output_bytes, outcome, unix_ms, .. } =
-                    observation;
+                let Observation {
+                    module, engine, phases, artifact, input_bytes, output_bytes, outcome, unix_ms, ..
+                } = observation;
                 insert.execute(params![
                     module.as_bytes(),
                     engine.as_str(),
