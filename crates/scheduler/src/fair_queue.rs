@@ -7,7 +7,8 @@
 //!
 //! There, the quantum is the cost of the largest item. Here, costs differ by eight orders of magnitude, and a quantum so
 //! large would let a lane of short items run for seconds in one turn. The quantum is the mean cost of what is queued
-//! instead: then as many turns as there are items pay for all of them, so that `pop` still takes constant time on average.
+//! instead, anew for each round: then as many turns as there are items pay for all of them, so that `pop` still takes
+//! constant time on average.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -27,9 +28,15 @@ pub struct FairQueue<K, T> {
     turns: VecDeque<K>,
     /// Whether the first lane got this turn's credit.
     is_credited: bool,
+    /// How many lanes, from the first on, have their turn in this round.
+    round_left: usize,
+    /// The credit of each turn in this round.
+    quantum_ns: u64,
     len: usize,
     len_max: usize,
     cost_ns: u64,
+    #[cfg(test)]
+    turns_given: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -42,7 +49,18 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
     /// An empty queue for at most `len_max` items of all keys together.
     #[must_use]
     pub fn new(len_max: usize) -> Self {
-        Self { lanes: HashMap::new(), turns: VecDeque::new(), is_credited: false, len: 0, len_max, cost_ns: 0 }
+        Self {
+            lanes: HashMap::new(),
+            turns: VecDeque::new(),
+            is_credited: false,
+            round_left: 0,
+            quantum_ns: 0,
+            len: 0,
+            len_max,
+            cost_ns: 0,
+            #[cfg(test)]
+            turns_given: 0,
+        }
     }
 
     /// Appends an item to its key's lane. `cost_ns` is the work that it is expected to be.
@@ -68,13 +86,19 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
 
     /// Takes the item whose turn it is. Constant time on average.
     pub fn pop(&mut self) -> Option<(K, T)> {
-        let quantum_ns = self.quantum_ns()?;
         loop {
+            if self.round_left == 0 {
+                self.begin_round()?;
+            }
             let key = self.turns.front()?;
             let lane = self.lanes.get_mut(key)?;
             if !self.is_credited {
-                lane.credit_ns = lane.credit_ns.saturating_add(quantum_ns);
+                lane.credit_ns = lane.credit_ns.saturating_add(self.quantum_ns);
                 self.is_credited = true;
+                #[cfg(test)]
+                {
+                    self.turns_given += 1;
+                }
             }
             if let Some((cost_ns, item)) = lane.items.pop_front_if(|(cost_ns, _)| *cost_ns <= lane.credit_ns) {
                 lane.credit_ns -= cost_ns;
@@ -86,6 +110,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             }
             self.turns.rotate_left(1);
             self.is_credited = false;
+            self.round_left -= 1;
         }
     }
 
@@ -106,6 +131,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
             }
             !lane.items.is_empty()
         });
+        self.round_left = self.turns.iter().take(self.round_left).filter(|key| self.lanes.contains_key(key)).count();
         self.turns.retain(|key| self.lanes.contains_key(key));
         self.is_credited &= self.turns.front() == first.as_ref();
         removed
@@ -129,9 +155,11 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.cost_ns
     }
 
-    /// A turn's credit; `None` if nothing waits.
-    fn quantum_ns(&self) -> Option<u64> {
-        self.cost_ns.checked_div(self.len as u64).map(|mean| mean + 1)
+    /// Gives all lanes a turn of the same credit; `None` if nothing waits.
+    fn begin_round(&mut self) -> Option<()> {
+        self.quantum_ns = self.cost_ns.checked_div(self.len as u64)? + 1;
+        self.round_left = self.turns.len();
+        Some(())
     }
 
     /// Ends the turn of a lane that has become empty, and with it its claim to credit.
@@ -139,6 +167,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         let key = self.turns.pop_front()?;
         self.lanes.remove(&key);
         self.is_credited = false;
+        self.round_left -= 1;
         Some(key)
     }
 }
@@ -245,17 +274,9 @@ mod tests {
                 queue.push(key, MS, ()).unwrap();
             }
         }
-        let items = queue.len() as u64;
-        let mut turns = 0;
-        while !queue.is_empty() {
-            let quantum = queue.quantum_ns().unwrap();
-            let credit = |queue: &FairQueue<i32, ()>| queue.lanes.values().map(|lane| lane.credit_ns).sum::<u64>();
-            let (credit_before, cost_before) = (credit(&queue), queue.cost_ns());
-            queue.pop().unwrap();
-            // What a lane that became empty gave up is not counted: at most a turn for each lane.
-            let spent = cost_before - queue.cost_ns();
-            turns += (credit(&queue) + spent).saturating_sub(credit_before) / quantum;
-        }
+        let items = queue.len();
+        while queue.pop().is_some() {}
+        let turns = queue.turns_given;
         assert!(turns <= 3 * items, "{turns} turns for {items} items");
     }
 
