@@ -4,6 +4,7 @@
 
 mod calibrate;
 mod engines;
+mod explain;
 mod options;
 mod profile;
 mod run;
@@ -27,6 +28,8 @@ enum Command {
     Run(run::Run),
     /// Serve functions over HTTP as a manifest describes them
     Serve(serve::Serve),
+    /// Say what would run a function now, what every engine would cost, and why
+    Explain(explain::Explain),
     /// List the engines: built or not, available or not and why, version, capabilities
     Engines(engines::Engines),
     /// Measure what each engine costs on this host, for functions that were never run
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(run) => run.execute(),
         Command::Serve(serve) => serve.execute(),
+        Command::Explain(explain) => explain.execute(),
         Command::Engines(engines) => engines.execute(),
         Command::Calibrate(calibrate) => calibrate.execute(),
         Command::Profile(profile) => profile.execute(),

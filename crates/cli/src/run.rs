@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use bytesize::ByteSize;
 use clap::Args;
-use remuda_host::{Abi, Answer, Call, Function, FunctionSpec, Host, HostConfig};
+use remuda_host::{Answer, Call, Function, FunctionSpec, Host, HostConfig};
 use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, Outcome, Preopen, Sink, Stdin, Value};
 
 use crate::options::{DataDir, EngineChoice, start_log};
@@ -91,21 +91,11 @@ impl Run {
     }
 
     fn spec(&self) -> FunctionSpec {
-        let name = self.module.file_stem().map_or_else(|| "module".into(), |stem| stem.to_string_lossy().into_owned());
         FunctionSpec {
-            route: format!("/{name}"),
-            name,
-            module: self.module.clone(),
-            abi: Abi::Stdio,
-            engines: None,
             // They tell one workload of the module from another.
             args: self.args.clone(),
-            env: Vec::new(),
-            preopens: Vec::new(),
             limits: self.limits(),
-            body_bytes_max: 0,
-            content_type: String::new(),
-            idempotent: false,
+            ..FunctionSpec::of_module(&self.module)
         }
     }
 

@@ -7,25 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use remuda_host::{Abi, Call, FunctionSpec, Host, HostConfig};
+use remuda_host::{Call, FunctionSpec, Host, HostConfig};
 use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt};
 use remuda_scheduler::Policy;
 
 fn function() -> FunctionSpec {
-    FunctionSpec {
-        name: "noop".into(),
-        route: "/noop".into(),
-        module: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests/noop/noop.wasm"),
-        abi: Abi::Stdio,
-        engines: None,
-        args: Vec::new(),
-        env: Vec::new(),
-        preopens: Vec::new(),
-        limits: GuestLimits::default(),
-        body_bytes_max: 0,
-        content_type: String::new(),
-        idempotent: false,
-    }
+    FunctionSpec::of_module(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests/noop/noop.wasm"))
 }
 
 fn warm_path(criterion: &mut Criterion) {

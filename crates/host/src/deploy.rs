@@ -65,6 +65,28 @@ pub struct FunctionSpec {
     pub idempotent: bool,
 }
 
+impl FunctionSpec {
+    /// A module's file as a function with nothing configured.
+    #[must_use]
+    pub fn of_module(module: &Path) -> Self {
+        let name = module.file_stem().map_or_else(|| "module".into(), |stem| stem.to_string_lossy().into_owned());
+        Self {
+            route: format!("/{name}"),
+            name,
+            module: module.to_owned(),
+            abi: Abi::Stdio,
+            engines: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            preopens: Vec::new(),
+            limits: GuestLimits::default(),
+            body_bytes_max: 0,
+            content_type: String::new(),
+            idempotent: false,
+        }
+    }
+}
+
 /// How a request reaches a guest, and its answer comes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

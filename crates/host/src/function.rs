@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use remuda_engine::{Known, Module};
-use remuda_model::{ArtifactState, EngineId, GuestContext, Sink, Stdin};
+use remuda_model::{ArtifactState, EngineId, GuestContext, Preopen, Sink, Stdin};
 use remuda_scheduler::{Candidate, Request};
 
 use crate::FunctionSpec;
@@ -83,11 +83,19 @@ impl Function {
     /// Whether two engines may run the same request: nobody outside can tell that they did.
     fn may_race(&self, context: &GuestContext) -> bool {
         let is_kept = |sink: Sink| !matches!(sink, Sink::Inherit);
-        let changes_files = context.preopens.iter().any(|preopen| preopen.writable);
         !matches!(context.stdin, Stdin::Inherit)
             && is_kept(context.stdout)
             && is_kept(context.stderr)
-            && (self.spec.idempotent || !changes_files)
+            && self.is_harmless(&context.preopens)
+    }
+
+    /// As [`Function::may_race`], of a request over the network, whose streams are never the host's own.
+    pub(crate) fn may_race_when_served(&self) -> bool {
+        self.is_harmless(&self.spec.preopens)
+    }
+
+    fn is_harmless(&self, preopens: &[Preopen]) -> bool {
+        self.spec.idempotent || !preopens.iter().any(|preopen| preopen.writable)
     }
 
     /// Where each engine's artifact is; `None` for an engine that has failed on this module.

@@ -194,6 +194,10 @@ impl Host {
         })
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The engines.
     #[must_use]
     pub fn registry(&self) -> &Registry {

@@ -80,8 +80,8 @@ pub(crate) fn run(
         race.send_looker();
     }
 
-    race.race(engine, &entered);
-    race.look(true);
+    race.race(engine, &entered, true);
+    race.wait();
     drop(stops_with_its_request);
     let mut state = race.lock();
     state.closed = true;
@@ -120,11 +120,11 @@ impl Race {
     /// Has another thread look at the race.
     fn send_looker(self: &Arc<Self>) {
         let race = Arc::clone(self);
-        self.shared.background.race(move || race.look(false));
+        self.shared.background.race(move || race.look());
     }
 
     /// Makes an engine that has entered ready and runs it, to whatever end.
-    fn race(&self, engine: EngineId, interrupt: &Interrupt) {
+    fn race(&self, engine: EngineId, interrupt: &Interrupt, began_first: bool) {
         let _busy = self.shared.cores.work();
         let began = Instant::now();
         let attempt = || {
@@ -132,7 +132,7 @@ impl Race {
                 Ok(prepared) => prepared,
                 Err(ended) => return ended,
             };
-            if !self.may_run(engine, !prepared.compile.is_zero()) {
+            if !self.may_run(engine, !began_first && !prepared.compile.is_zero()) {
                 self.learn_compile(engine, &prepared);
                 return Attempt::Interrupted;
             }
@@ -142,15 +142,15 @@ impl Race {
         self.end(engine, ended, began.elapsed());
     }
 
-    /// Notes that an engine is ready, and says whether there is still something to win. What took long to get ready is
+    /// Notes that an engine is ready, and says whether there is still something to win. One that was compiled meanwhile is
     /// weighed anew, unless it is the only one.
-    fn may_run(&self, engine: EngineId, took_long: bool) -> bool {
+    fn may_run(&self, engine: EngineId, weigh: bool) -> bool {
         let mut state = self.lock();
         if state.is_over() {
             return false;
         }
         let Some(at) = state.entries.iter().position(|entry| entry.engine == engine) else { return false };
-        if took_long && state.entries.len() > 1 {
+        if weigh && state.entries.len() > 1 {
             let entry = state.entries.swap_remove(at);
             // This thread's own core counts as free: it is what the engine would run on.
             let still_wins = self.step(&state, 1) == RaceStep::Start(engine);
@@ -209,22 +209,17 @@ impl Race {
         }
     }
 
-    /// Does what the scheduler says, until the race is over; `to_the_end` for the thread that has to bring the answer.
-    fn look(self: &Arc<Self>, to_the_end: bool) {
+    /// Does what the scheduler says, until the race is over or nothing is left to do.
+    fn look(self: &Arc<Self>) {
         let mut state = self.lock();
         while !state.is_over() {
-            let step = self.step(&state, 0);
-            if state.entries.is_empty() && !matches!(step, RaceStep::Start(_)) {
-                // Nobody runs and nobody should: there will be another decision.
-                return;
-            }
-            match step {
+            match self.step(&state, 0) {
                 RaceStep::Start(engine) => {
                     let interrupt = self.enter(&mut state, engine);
                     drop(state);
                     // Somebody else looks on meanwhile.
                     self.send_looker();
-                    self.race(engine, &interrupt);
+                    self.race(engine, &interrupt, false);
                     state = self.lock();
                 }
                 RaceStep::Stop(engine) => {
@@ -234,16 +229,26 @@ impl Race {
                         entry.interrupt.raise(Cause::Cancelled);
                     }
                 }
+                RaceStep::Settled => return,
+                RaceStep::Wait { .. } if state.entries.is_empty() => return,
                 RaceStep::Wait { ns } => {
                     let wait = Duration::from_nanos(ns);
                     state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
                 }
-                RaceStep::Settled if !to_the_end => return,
-                RaceStep::Settled => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
-        // The interrupted racers bring the answer that there is.
-        while to_the_end && state.answer.is_none() && !state.entries.is_empty() {
+    }
+
+    /// Waits for the answer, or until nobody is left to bring one. The thread that waits does not race again: it could
+    /// be in the middle of a compile when another brings the answer.
+    fn wait(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if !state.is_over() {
+            drop(state);
+            self.send_looker();
+            state = self.lock();
+        }
+        while state.answer.is_none() && !state.entries.is_empty() {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -55,6 +55,8 @@ const TAIL: f64 = 16.0;
 const TAIL_DEVIATIONS: f64 = 1.3;
 /// Not more than this multiple of what was expected.
 const TAIL_MAX: f64 = 200.0;
+/// How much more work than is usual is counted on in choosing who joins.
+const MIDDLE_MAX: f64 = 3.0;
 /// How much better an engine must be, in the usual case, to join where no core is idle.
 const DECISIVE: f64 = 2.0;
 /// How wrong the rule about two engines' speeds may be for one of them to count as beaten.
@@ -78,21 +80,20 @@ pub(crate) fn step(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>
     let racing = |x: f64| {
         entries.iter().filter(|entry| entry.is_racing).map(|entry| entry.finish_ns(x)).fold(f64::INFINITY, f64::min)
     };
+    // Whether anybody should join is a question of the tail; who, one of the middle.
+    let middle = (multiples.usual * multiples.tail).sqrt().min(multiples.usual * MIDDLE_MAX);
+    let (racing_tail, racing_usual) = (racing(multiples.tail), racing(multiples.usual));
     let challenger = entries
         .iter()
-        .filter(|entry| !entry.is_racing)
-        .min_by(|a, b| a.finish_ns(multiples.tail).total_cmp(&b.finish_ns(multiples.tail)));
+        .filter(|entry| !entry.is_racing && entry.finish_ns(multiples.tail) < racing_tail)
+        .min_by(|a, b| a.finish_ns(middle).total_cmp(&b.finish_ns(middle)));
     if let Some(challenger) = challenger {
-        let wins_in = |x: f64, by: f64| challenger.finish_ns(x) * by < racing(x);
-        let would_win = wins_in(multiples.tail, 1.0);
-        let idle = world.load.idle_cores() > 0;
-        if would_win && world.load.may_waste && (idle || wins_in(multiples.usual, DECISIVE)) {
+        let is_idle = world.load.idle_cores() > 0;
+        let is_decisive = challenger.finish_ns(multiples.usual) * DECISIVE < racing_usual;
+        if world.load.may_waste && (is_idle || is_decisive) {
             return RaceStep::Start(challenger.engine);
         }
-        if would_win
-            && !idle
-            && let Some(beaten) = beaten(&entries, &multiples)
-        {
+        if !is_idle && let Some(beaten) = beaten(&entries, &multiples) {
             return RaceStep::Stop(beaten);
         }
     }

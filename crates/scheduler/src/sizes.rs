@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn unknown_sizes_get_what_is_usual() {
         let model = linear(&[1_000]);
-        assert_eq!(model.predict(None).unwrap().ns, 11_000.0);
+        assert!((model.predict(None).unwrap().ns - 11_000.0).abs() < 0.5);
         assert_eq!(SizeModel::default().predict(Some(1)), None);
     }
 

@@ -1,2 +1,32 @@
-//! The simulator.
+//! Runs the production scheduler against measured costs, under a clock of its own.
+//!
+//! Everything that decides is the code that runs in the host: [`Scheduler`](remuda_scheduler::Scheduler),
+//! [`FairQueue`](remuda_scheduler::FairQueue), [`WasteBudget`](remuda_scheduler::WasteBudget) and
+//! [`GreedyDual`](remuda_scheduler::GreedyDual). What it decides about is modelled: cores that are shared by those who run
+//! on them, and engines that take as long as a [`CostTable`] says. A [`Workload`] brings the requests. A seed and the
+//! inputs reproduce every run, bit for bit.
+//!
+//! [`simulate`] runs one policy; [`compare`] runs several and the oracle, whose hindsight the others' regret is measured
+//! against. Every event goes to the [`Checkers`], which stand apart and know nothing of how it came about.
 #![forbid(unsafe_code)]
+
+mod checkers;
+mod cores;
+mod cost_table;
+mod oracle;
+mod report;
+mod results;
+mod setup;
+mod simulation;
+mod store;
+mod trace;
+mod workload;
+
+pub use checkers::{Bounds, Checkers, Event, Violation};
+pub use cost_table::{CostTable, Engine, Module, ModuleCost, TableError};
+pub use report::{Comparison, Report, compare};
+pub use results::{ResultsError, read_results};
+pub use setup::{Chooser, Setup};
+pub use simulation::{Totals, simulate};
+pub use trace::{TraceError, azure_2019, azure_2021};
+pub use workload::{Arrival, Function, Workload};

@@ -1,0 +1,292 @@
+//! Cores that are shared by those who run on them.
+//!
+//! Everyone who runs gets at most one core. Where there are more runners than cores, all get the same share, except that
+//! those in the background weigh less, as on an operating system with priorities (processor sharing). All runners of a
+//! class advance at the same rate, so each class has a clock of its own that goes at that rate, and who ends next is at
+//! the top of a heap.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// What a background runner weighs beside one in the foreground: niceness 10, by the weights of Linux' scheduler (110 to
+/// 1024).
+const BACKGROUND_WEIGHT: f64 = 0.107;
+
+/// Who somebody runs for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Requests, and those who race for them.
+    Foreground = 0,
+    /// Compiles between requests.
+    Background = 1,
+}
+
+/// A runner. It names the same one for ever: numbers are not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RunnerId(u64);
+
+/// The machine: cores, and who runs on them. `T` is what the owner wants to know when one ends.
+#[derive(Debug)]
+pub(crate) struct Cores<T> {
+    cores: f64,
+    now_ns: f64,
+    classes: [Clock; 2],
+    runners: std::collections::HashMap<RunnerId, Runner<T>, Hasher>,
+    next: u64,
+    used_ns: f64,
+}
+
+#[derive(Debug, Default)]
+struct Clock {
+    /// Time that each runner of this class has had on a core since the beginning.
+    now_ns: f64,
+    ends: BinaryHeap<Reverse<(Nanoseconds, RunnerId)>>,
+    running: usize,
+}
+
+#[derive(Debug)]
+struct Runner<T> {
+    class: Class,
+    began_ns: f64,
+    ends_ns: f64,
+    owner: T,
+}
+
+/// A time that is a number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Nanoseconds(f64);
+
+impl Eq for Nanoseconds {}
+
+impl Ord for Nanoseconds {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Nanoseconds {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Ids count up, and nobody chooses them: they are hash enough when multiplied.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hasher(u64);
+
+impl std::hash::BuildHasher for Hasher {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self(0)
+    }
+}
+
+impl std::hash::Hasher for Hasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+}
+
+impl<T> Cores<T> {
+    pub(crate) fn new(cores: usize) -> Self {
+        Self {
+            cores: cores as f64,
+            now_ns: 0.0,
+            classes: Default::default(),
+            runners: std::collections::HashMap::with_hasher(Hasher::default()),
+            next: 0,
+            used_ns: 0.0,
+        }
+    }
+
+    /// Lets somebody run for so long.
+    pub(crate) fn start(&mut self, class: Class, work_ns: u64, owner: T) -> RunnerId {
+        let id = RunnerId(self.next);
+        self.next += 1;
+        let clock = &mut self.classes[class as usize];
+        clock.running += 1;
+        let runner = Runner { class, began_ns: clock.now_ns, ends_ns: clock.now_ns + work_ns as f64, owner };
+        clock.ends.push(Reverse((Nanoseconds(runner.ends_ns), id)));
+        self.runners.insert(id, runner);
+        id
+    }
+
+    /// Stops somebody before the end; returns the time that it had on a core.
+    pub(crate) fn stop(&mut self, id: RunnerId) -> Option<f64> {
+        let runner = self.runners.remove(&id)?;
+        let clock = &mut self.classes[runner.class as usize];
+        clock.running -= 1;
+        Some((clock.now_ns - runner.began_ns).max(0.0))
+    }
+
+    /// Moves somebody into the foreground, because somebody waits for it now.
+    pub(crate) fn promote(&mut self, id: RunnerId) {
+        let Some(runner) = self.runners.get_mut(&id).filter(|runner| runner.class == Class::Background) else { return };
+        let [foreground, background] = &mut self.classes;
+        runner.class = Class::Foreground;
+        runner.ends_ns = foreground.now_ns + (runner.ends_ns - background.now_ns).max(0.0);
+        runner.began_ns = foreground.now_ns - (background.now_ns - runner.began_ns);
+        foreground.ends.push(Reverse((Nanoseconds(runner.ends_ns), id)));
+        foreground.running += 1;
+        background.running -= 1;
+    }
+
+    /// What somebody still has to do, in nanoseconds.
+    pub(crate) fn left_ns(&self, id: RunnerId) -> Option<f64> {
+        let runner = self.runners.get(&id)?;
+        Some((runner.ends_ns - self.classes[runner.class as usize].now_ns).max(0.0))
+    }
+
+    /// When the next one ends if nobody else comes.
+    pub(crate) fn next_end_ns(&mut self) -> Option<u64> {
+        let rates = self.rates();
+        let mut next = f64::INFINITY;
+        for (class, rate) in rates.into_iter().enumerate() {
+            if let Some((ends_ns, _)) = self.head(class) {
+                next = next.min(self.now_ns + (ends_ns - self.classes[class].now_ns).max(0.0) / rate);
+            }
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "times are small and positive")]
+        next.is_finite().then_some(next.ceil() as u64)
+    }
+
+    /// Lets time go by, until nobody later than the next end.
+    pub(crate) fn advance(&mut self, now_ns: u64) {
+        let passed = (now_ns as f64 - self.now_ns).max(0.0);
+        let rates = self.rates();
+        for (clock, rate) in self.classes.iter_mut().zip(rates) {
+            clock.now_ns += passed * rate;
+            self.used_ns += passed * rate * clock.running as f64;
+        }
+        self.now_ns = now_ns as f64;
+    }
+
+    /// Takes out one who has ended, with the time that it had on a core.
+    pub(crate) fn pop_ended(&mut self) -> Option<(T, RunnerId)> {
+        /// Rounding to whole nanoseconds, and of sums of many.
+        const TOLERANCE_NS: f64 = 0.5;
+        for class in 0..2 {
+            let Some((ends_ns, id)) = self.head(class) else { continue };
+            if ends_ns <= self.classes[class].now_ns + TOLERANCE_NS {
+                self.classes[class].ends.pop();
+                self.classes[class].running -= 1;
+                return self.runners.remove(&id).map(|runner| (runner.owner, id));
+            }
+        }
+        None
+    }
+
+    /// How many run.
+    pub(crate) fn busy(&self) -> usize {
+        self.runners.len()
+    }
+
+    /// The time that cores were used, all together, in nanoseconds.
+    pub(crate) fn used_ns(&self) -> f64 {
+        self.used_ns
+    }
+
+    /// Who of a class ends first.
+    fn head(&mut self, class: usize) -> Option<(f64, RunnerId)> {
+        loop {
+            let Reverse((ends_ns, id)) = *self.classes[class].ends.peek()?;
+            // Stopped ones and promoted ones are left in the heap until they come up.
+            match self.runners.get(&id) {
+                Some(runner) if runner.class as usize == class => return Some((ends_ns.0, id)),
+                _ => {
+                    self.classes[class].ends.pop();
+                }
+            }
+        }
+    }
+
+    /// The share of a core that each runner of a class has.
+    fn rates(&self) -> [f64; 2] {
+        let [foreground, background] = [self.classes[0].running as f64, self.classes[1].running as f64];
+        let share = self.cores / (foreground + BACKGROUND_WEIGHT * background).max(f64::MIN_POSITIVE);
+        if share >= 1.0 {
+            let left = (self.cores - foreground) / background.max(1.0);
+            [1.0, left.min(1.0)]
+        } else {
+            [share, share * BACKGROUND_WEIGHT]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets all run to the end; returns who ended when.
+    fn run(cores: &mut Cores<&'static str>) -> Vec<(&'static str, u64)> {
+        let mut ended = Vec::new();
+        while let Some(now_ns) = cores.next_end_ns() {
+            cores.advance(now_ns);
+            while let Some((name, _)) = cores.pop_ended() {
+                ended.push((name, now_ns));
+            }
+        }
+        ended
+    }
+
+    #[test]
+    fn who_has_a_core_runs_at_full_speed() {
+        let mut cores = Cores::new(2);
+        cores.start(Class::Foreground, 100, "a");
+        cores.start(Class::Background, 300, "b");
+        assert_eq!(run(&mut cores), [("a", 100), ("b", 300)]);
+        assert!((cores.used_ns() - 400.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn too_many_share() {
+        let mut cores = Cores::new(1);
+        cores.start(Class::Foreground, 100, "a");
+        cores.start(Class::Foreground, 200, "b");
+        assert_eq!(run(&mut cores), [("a", 200), ("b", 300)]);
+        assert!((cores.used_ns() - 300.0).abs() < 1.0, "a core was used twice");
+    }
+
+    #[test]
+    fn the_background_stands_back() {
+        let mut cores = Cores::new(1);
+        cores.start(Class::Foreground, 1_000, "a");
+        cores.start(Class::Background, 1_000, "b");
+        assert_eq!(run(&mut cores), [("a", 1_107), ("b", 2_000)]);
+    }
+
+    #[test]
+    fn who_is_stopped_makes_room_and_has_used_its_share() {
+        let mut cores = Cores::new(1);
+        let a = cores.start(Class::Foreground, 1_000, "a");
+        cores.start(Class::Foreground, 1_000, "b");
+        cores.advance(100);
+        assert_eq!(cores.stop(a), Some(50.0));
+        assert_eq!(cores.stop(a), None);
+        assert_eq!(run(&mut cores), [("b", 1_050)]);
+    }
+
+    #[test]
+    fn who_is_waited_for_comes_to_the_front() {
+        let mut cores = Cores::new(1);
+        cores.start(Class::Foreground, 1_000, "a");
+        let b = cores.start(Class::Background, 1_000, "b");
+        cores.advance(1_107 / 2);
+        cores.promote(b);
+        assert!((cores.left_ns(b).unwrap() - 946.5).abs() < 1.0);
+        let ended = run(&mut cores);
+        assert_eq!((ended[0].0, ended[1].0), ("a", "b"));
+        assert!(ended[1].1.abs_diff(2_000) <= 1, "{ended:?}");
+    }
+}

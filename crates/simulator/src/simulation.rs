@@ -1,0 +1,904 @@
+//! One policy, one workload, one host: events in the order of time.
+//!
+//! The model, where the real host may differ: a compile and a load take one core; compiles between requests weigh less on
+//! the cores than requests, and a compile for which a request begins to wait weighs as much; an engine that has lost
+//! a race finishes its compile, as compilers cannot be interrupted; an artifact that no budget has room for is
+//! used once and dropped. Deciding takes no time.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use remuda_model::{ArtifactState, ModuleDigest, Observation, Outcome, Phases};
+use remuda_scheduler::{
+    Calibration, Candidate, FairQueue, FunctionProfile, Load, RaceStep, RaceView, Racer, Request, Scheduler,
+    TierUpReason, WasteBudget, World,
+};
+
+use crate::checkers::{Bounds, Checkers, Event, Violation};
+use crate::cores::{Class, Cores, RunnerId};
+use crate::oracle::{Option_, Oracle, run_ns};
+use crate::store::{Evicted, Store};
+use crate::{Arrival, Chooser, CostTable, ModuleCost, Setup, Workload};
+
+/// What may be wasted before anything was earned: as [`WasteBudget`] has it.
+const WASTE_NS_FREE: u64 = 10_000_000_000;
+/// Compiles that may wait for a compiler.
+const COMPILES_WAITING_MAX: usize = 1 << 16;
+/// Steps of a race between which no time goes by.
+const STEPS_MAX: usize = 16;
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// For each request, from its arrival to its answer, in nanoseconds; `None` if it was sent away.
+    pub latencies_ns: Vec<Option<u64>>,
+    /// How long the run took on its own clock, in nanoseconds.
+    pub elapsed_ns: u64,
+    /// Time on cores, all together, in nanoseconds.
+    pub cpu_ns: f64,
+    /// Of that, racers that did not win.
+    pub wasted_ns: u64,
+    /// Of that, compiles.
+    pub compile_ns: u64,
+    /// Compiles.
+    pub compiles: u64,
+    /// Of these, between requests.
+    pub compiles_background: u64,
+    /// Artifacts that were compiled and never ran.
+    pub compiles_unused: u64,
+    /// Artifacts that came from disk.
+    pub loads: u64,
+    /// Engines that joined a race.
+    pub hedges: u64,
+    /// Of these, winners.
+    pub hedges_won: u64,
+    /// Requests that had to wait for a worker.
+    pub queued: u64,
+}
+
+/// Runs `workload` on a host, and checks what happened.
+///
+/// # Errors
+///
+/// Something happened that must not: a bug in what decides, or in the simulation.
+pub fn simulate(table: &CostTable, workload: &Workload, setup: &Setup, chooser: Chooser) -> Result<Totals, Violation> {
+    let mut simulation = Simulation::new(table, workload, setup, chooser);
+    simulation.run();
+    simulation.finish()
+}
+
+struct Simulation<'a> {
+    table: &'a CostTable,
+    workload: &'a Workload,
+    setup: &'a Setup,
+    oracle: Option<Oracle>,
+    calibration: Calibration,
+    now_ns: u64,
+    cores: Cores<Work>,
+    functions: Vec<FunctionState>,
+    requests: Vec<Option<Box<InFlight>>>,
+    /// When races are looked at again; the number is the look's.
+    looks: BinaryHeap<Reverse<(u64, u32, u32)>>,
+    /// The next request that comes by itself.
+    next_arrival: usize,
+    waiting: FairQueue<u32, Waiting>,
+    workers_idle: usize,
+    compiles: FairQueue<u32, (u32, usize)>,
+    compilers_idle: usize,
+    store: Store,
+    waste: WasteBudget,
+    checkers: Checkers,
+    totals: Totals,
+    candidates: Vec<Candidate>,
+}
+
+/// What runs on a core.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Guest { request: u32, engine: usize },
+    Make { function: u32, engine: usize },
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request: u32,
+    arrived_ns: u64,
+}
+
+struct FunctionState {
+    scheduler: Scheduler,
+    /// By the engine's number in the table.
+    slots: Vec<Slot>,
+    /// Requests that wait for the answer of the one before.
+    pending: VecDeque<u32>,
+    /// Requests that have come.
+    came: usize,
+}
+
+#[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct Slot {
+    in_memory: bool,
+    on_disk: bool,
+    making: Option<Making>,
+    /// A compile for it waits for a compiler.
+    is_queued: bool,
+    /// A guest has run on what was compiled last.
+    is_used: bool,
+}
+
+struct Making {
+    since_ns: u64,
+    work_ns: u64,
+    is_load: bool,
+    runner: RunnerId,
+    /// The request that does it; `None` for a compiler's thread.
+    owner: Option<u32>,
+    waiters: Vec<u32>,
+}
+
+/// A request that a worker has taken.
+struct InFlight {
+    arrived_ns: u64,
+    began_ns: u64,
+    first: usize,
+    racers: Vec<Racing>,
+    /// Engines that were stopped.
+    left: Vec<usize>,
+    /// The look that is due, or `None` if the race is not looked at.
+    look: Option<u32>,
+    looked: bool,
+}
+
+struct Racing {
+    engine: usize,
+    was: ArtifactState,
+    /// What it spent on loading or compiling, in nanoseconds.
+    make_ns: u64,
+    load_ns: u64,
+    running: Option<(RunnerId, u64)>,
+}
+
+impl<'a> Simulation<'a> {
+    fn new(table: &'a CostTable, workload: &'a Workload, setup: &'a Setup, chooser: Chooser) -> Self {
+        let (oracle, policy) = match chooser {
+            Chooser::Oracle => (Some(Oracle::new(table, workload)), remuda_scheduler::Policy::Adaptive),
+            Chooser::Policy(policy) => (None, policy),
+        };
+        let bounds = Bounds {
+            requests: workload.arrivals.len(),
+            cores: setup.cores,
+            memory_bytes_max: setup.memory_bytes_max,
+            disk_bytes_max: setup.disk_bytes_max,
+            waste_share_max: setup.waste_share_max,
+            waste_ns_free: WASTE_NS_FREE,
+        };
+        let functions = workload.functions.iter().map(|function| {
+            let features = table.modules[function.module as usize].features;
+            FunctionState {
+                scheduler: Scheduler::new(policy, features, FunctionProfile::default()),
+                slots: table.engines.iter().map(|_| Slot::default()).collect(),
+                pending: VecDeque::new(),
+                came: 0,
+            }
+        });
+        Self {
+            table,
+            workload,
+            setup,
+            oracle,
+            calibration: table.calibration(),
+            now_ns: 0,
+            cores: Cores::new(setup.cores),
+            functions: functions.collect(),
+            requests: workload.arrivals.iter().map(|_| None).collect(),
+            looks: BinaryHeap::new(),
+            next_arrival: 0,
+            waiting: FairQueue::new(setup.waiting_max),
+            workers_idle: setup.workers,
+            compiles: FairQueue::new(COMPILES_WAITING_MAX),
+            compilers_idle: setup.compilers,
+            store: Store::new(setup.memory_bytes_max, setup.disk_bytes_max),
+            waste: WasteBudget::new(setup.waste_share_max),
+            checkers: Checkers::new(bounds),
+            totals: Totals { latencies_ns: vec![None; workload.arrivals.len()], ..Totals::default() },
+            candidates: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) {
+        loop {
+            let end = self.cores.next_end_ns();
+            let look = self.looks.peek().map(|Reverse((at_ns, ..))| *at_ns);
+            let arrival = self.workload.arrivals.get(self.next_arrival).map(|arrival| arrival.at_ns);
+            let Some(next_ns) = [end, look, arrival].into_iter().flatten().min() else { return };
+            self.now_ns = self.now_ns.max(next_ns);
+            self.cores.advance(self.now_ns);
+            if end == Some(next_ns) {
+                while let Some((work, _)) = self.cores.pop_ended() {
+                    match work {
+                        Work::Guest { request, engine } => self.answered(request, engine),
+                        Work::Make { function, engine } => self.made(function, engine),
+                    }
+                }
+            } else if look == Some(next_ns) {
+                let Some(Reverse((_, request, number))) = self.looks.pop() else { continue };
+                let is_due = self.requests[request as usize].as_ref().is_some_and(|flight| flight.look == Some(number));
+                if is_due {
+                    self.look(request);
+                }
+            } else {
+                self.comes();
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<Totals, Violation> {
+        self.totals.elapsed_ns = self.now_ns;
+        self.totals.cpu_ns = self.cores.used_ns();
+        for slot in self.functions.iter().flat_map(|function| &function.slots) {
+            self.totals.compiles_unused += u64::from((slot.in_memory || slot.on_disk) && !slot.is_used);
+        }
+        self.checkers.finish(self.now_ns, self.totals.cpu_ns)?;
+        Ok(self.totals)
+    }
+
+    fn see(&mut self, event: Event) {
+        self.checkers.see(self.now_ns, &event);
+    }
+
+    // A request's way.
+
+    /// The next request of the workload.
+    fn comes(&mut self) {
+        let request = self.next_arrival;
+        self.next_arrival += 1;
+        let function = self.workload.arrivals[request].function as usize;
+        let request = u32::try_from(request).unwrap_or(u32::MAX);
+        if self.workload.is_closed {
+            // The answer to the one before brings it.
+            self.functions[function].pending.push_back(request);
+            if self.functions[function].pending.len() > 1 || self.functions[function].came > 0 {
+                return;
+            }
+            self.functions[function].pending.pop_front();
+        }
+        self.arrive(request);
+    }
+
+    fn arrive(&mut self, request: u32) {
+        self.see(Event::Arrived { request });
+        let function = self.arrival(request).function;
+        let state = &mut self.functions[function as usize];
+        state.scheduler.arrived(self.now_ns);
+        state.came += 1;
+        if self.workers_idle > 0 && self.waiting.is_empty() {
+            self.begin(request, self.now_ns);
+            return;
+        }
+        let cost_ns = self.expected_ns(request);
+        let waiting = Waiting { request, arrived_ns: self.now_ns };
+        if self.waiting.push(function, cost_ns, waiting).is_ok() {
+            self.totals.queued += 1;
+            self.see(Event::Queued { request, function, cost_ns });
+        } else {
+            self.see(Event::Rejected { request });
+            self.next_pending(function);
+        }
+    }
+
+    /// A worker takes a request.
+    fn begin(&mut self, request: u32, arrived_ns: u64) {
+        self.workers_idle -= 1;
+        let function = self.arrival(request).function;
+        self.find_candidates(function);
+        let (engine, look_ns) = if self.oracle.is_some() {
+            (self.ask_oracle(request), None)
+        } else {
+            let request = self.request(request, &self.candidates);
+            // The cores do not know of this one yet.
+            let world = World { calibration: &self.calibration, load: self.load(1), now_ns: self.now_ns };
+            let scheduler = &mut self.functions[function as usize].scheduler;
+            let decided = scheduler.decide(&request, &world);
+            match decided {
+                Ok(decision) => (engine_number(self.table, decision.engine), decision.look_again_after_ns),
+                // A single engine that cannot: as if nobody had come.
+                Err(_) => (usize::MAX, None),
+            }
+        };
+        if engine == usize::MAX {
+            self.see(Event::Rejected { request });
+            self.workers_idle += 1;
+            self.next_pending(function);
+            return;
+        }
+        let flight = InFlight {
+            arrived_ns,
+            began_ns: self.now_ns,
+            first: engine,
+            racers: Vec::new(),
+            left: Vec::new(),
+            look: look_ns.map(|_| 0),
+            looked: false,
+        };
+        self.requests[request as usize] = Some(Box::new(flight));
+        self.enter(request, engine);
+        match look_ns {
+            Some(0) => self.look(request),
+            Some(ns) => self.looks.push(Reverse((self.now_ns.saturating_add(ns), request, 0))),
+            None => {}
+        }
+    }
+
+    /// An engine begins to answer a request: runs, or gets ready to.
+    fn enter(&mut self, request: u32, engine: usize) {
+        let function = self.arrival(request).function;
+        let slot = &self.functions[function as usize].slots[engine];
+        let (was, is_made) = (slot.artifact(), slot.making.is_some());
+        if let Some(flight) = &mut self.requests[request as usize] {
+            flight.racers.push(Racing { engine, was, make_ns: 0, load_ns: 0, running: None });
+        }
+        if was == ArtifactState::InMemory {
+            self.start_guest(request, engine);
+        } else {
+            if !is_made {
+                self.make(function, engine, Some(request));
+            }
+            if let Some(making) = &mut self.functions[function as usize].slots[engine].making {
+                making.waiters.push(request);
+                self.cores.promote(making.runner);
+            }
+        }
+    }
+
+    fn start_guest(&mut self, request: u32, engine: usize) {
+        let arrival = *self.arrival(request);
+        let work_ns = as_ns(run_ns(self.table, self.workload, &arrival, engine).unwrap_or(0.0)).max(1);
+        self.store.pin((arrival.function, engine));
+        self.functions[arrival.function as usize].slots[engine].is_used = true;
+        let runner = self.cores.start(Class::Foreground, work_ns, Work::Guest { request, engine });
+        let now_ns = self.now_ns;
+        if let Some(racer) = self.racer(request, engine) {
+            racer.running = Some((runner, now_ns));
+        }
+    }
+
+    /// A guest has run to its end: its request is answered.
+    fn answered(&mut self, request: u32, engine: usize) {
+        let Some(flight) = self.requests[request as usize].take() else { return };
+        let arrival = *self.arrival(request);
+        self.totals.latencies_ns[request as usize] = Some(self.now_ns - flight.arrived_ns);
+        self.see(Event::Answered { request, engine: self.table.engines[engine].id });
+        self.store.unpin((arrival.function, engine));
+        let mut wasted_ns = 0;
+        for racer in &flight.racers {
+            if racer.engine == engine {
+                let useful_ns =
+                    racer.make_ns + as_ns(run_ns(self.table, self.workload, &arrival, engine).unwrap_or(0.0));
+                self.waste.earn(useful_ns);
+                self.see(Event::Earned { ns: useful_ns });
+            } else {
+                wasted_ns += self.leave(arrival.function, racer);
+            }
+        }
+        self.waste(wasted_ns);
+        self.totals.hedges_won += u64::from(engine != flight.first);
+        if self.oracle.is_none() {
+            self.observe(&flight, &arrival, engine);
+        }
+        self.workers_idle += 1;
+        self.next_pending(arrival.function);
+        self.next_waiting();
+    }
+
+    /// Stops a racer; returns the time that it has used for nothing.
+    fn leave(&mut self, function: u32, racer: &Racing) -> u64 {
+        let Some((runner, _)) = racer.running else { return racer.make_ns };
+        self.store.unpin((function, racer.engine));
+        racer.make_ns + as_ns(self.cores.stop(runner).unwrap_or(0.0))
+    }
+
+    fn waste(&mut self, ns: u64) {
+        if ns > 0 {
+            self.totals.wasted_ns += ns;
+            self.waste.spend(ns);
+            self.see(Event::Wasted { ns });
+        }
+    }
+
+    fn observe(&mut self, flight: &InFlight, arrival: &Arrival, engine: usize) {
+        let Some(racer) = flight.racers.iter().find(|racer| racer.engine == engine) else { return };
+        let ran_ns = racer.running.map_or(0, |(_, since_ns)| self.now_ns - since_ns);
+        let cost = self.cost(arrival.function, engine);
+        let work_ns = run_ns(self.table, self.workload, arrival, engine).unwrap_or(1.0).max(1.0);
+        // On a busy host both took longer, by the same factor.
+        let instantiate_ns = as_ns(ran_ns as f64 * cost.instantiate_ns as f64 / work_ns).min(ran_ns);
+        let observation = Observation {
+            module: ModuleDigest::from_bytes([0; 32]),
+            engine: self.table.engines[engine].id,
+            phases: Phases {
+                queue_ns: flight.began_ns - flight.arrived_ns,
+                // Compiles are observed when they end, whoever waits for them.
+                compile_ns: 0,
+                load_ns: racer.load_ns,
+                instantiate_ns,
+                execute_ns: ran_ns - instantiate_ns,
+            },
+            artifact: racer.was,
+            workload: u64::from(arrival.function),
+            input_bytes: self.input_bytes(arrival),
+            output_bytes: 0,
+            outcome: Outcome::Returned,
+            unix_ms: self.now_ns / 1_000_000,
+        };
+        self.find_candidates(arrival.function);
+        let world = World { calibration: &self.calibration, load: self.load(0), now_ns: self.now_ns };
+        let scheduler = &mut self.functions[arrival.function as usize].scheduler;
+        if flight.first != engine {
+            scheduler.abandon(self.table.engines[flight.first].id);
+        }
+        scheduler.observe(&observation, &self.candidates, &world);
+        if let Some(tier_up) = scheduler.tier_up(&self.candidates, &world) {
+            let (TierUpReason::Lost { price_ns, .. } | TierUpReason::Expected { price_ns, .. }) = tier_up.reason;
+            self.want(arrival.function, engine_number(self.table, tier_up.engine), price_ns);
+        }
+    }
+
+    fn next_waiting(&mut self) {
+        while self.workers_idle > 0
+            && let Some((_, Waiting { request, arrived_ns })) = self.waiting.pop()
+        {
+            self.see(Event::Dequeued { request });
+            self.begin(request, arrived_ns);
+        }
+    }
+
+    fn next_pending(&mut self, function: u32) {
+        if let Some(request) = self.functions[function as usize].pending.pop_front() {
+            self.arrive(request);
+        }
+    }
+
+    // Races.
+
+    fn look(&mut self, request: u32) {
+        for _ in 0..STEPS_MAX {
+            match self.step(request) {
+                Some(RaceStep::Start(engine)) => {
+                    self.totals.hedges += 1;
+                    self.see(Event::Joined { request });
+                    self.enter(request, engine_number(self.table, engine));
+                }
+                Some(RaceStep::Stop(engine)) => self.stop(request, engine_number(self.table, engine)),
+                Some(RaceStep::Wait { ns }) => return self.look_again(request, ns.max(1)),
+                Some(RaceStep::Settled) | None => return self.look_again(request, u64::MAX),
+            }
+        }
+        self.look_again(request, 1_000_000);
+    }
+
+    fn look_again(&mut self, request: u32, after_ns: u64) {
+        let Some(flight) = &mut self.requests[request as usize] else { return };
+        flight.looked = true;
+        let number = flight.look.unwrap_or(0).wrapping_add(1);
+        flight.look = Some(number);
+        if after_ns < u64::MAX {
+            self.looks.push(Reverse((self.now_ns.saturating_add(after_ns), request, number)));
+        }
+    }
+
+    fn step(&mut self, request: u32) -> Option<RaceStep> {
+        let function = self.arrival(request).function;
+        self.find_candidates(function);
+        let flight = self.requests[request as usize].as_ref()?;
+        let has_left =
+            |candidate: &Candidate| flight.left.iter().any(|engine| self.table.engines[*engine].id == candidate.engine);
+        let candidates: Vec<Candidate> =
+            self.candidates.iter().copied().filter(|candidate| !has_left(candidate)).collect();
+        let racers: Vec<Racer> = flight
+            .racers
+            .iter()
+            .map(|racer| Racer {
+                engine: self.table.engines[racer.engine].id,
+                running_since_ns: racer.running.map(|(_, since_ns)| since_ns - flight.began_ns),
+            })
+            .collect();
+        let view = RaceView {
+            request: self.request(request, &candidates),
+            racers: &racers,
+            elapsed_ns: self.now_ns - flight.began_ns,
+        };
+        Some(self.functions[function as usize].scheduler.race_step(&view, &self.world(0)))
+    }
+
+    fn stop(&mut self, request: u32, engine: usize) {
+        let function = self.arrival(request).function;
+        let Some(flight) = &mut self.requests[request as usize] else { return };
+        if let Some(at) = flight.racers.iter().position(|racer| racer.engine == engine)
+            && flight.racers.len() > 1
+        {
+            flight.left.push(engine);
+            let racer = flight.racers.swap_remove(at);
+            let wasted_ns = self.leave(function, &racer);
+            self.waste(wasted_ns);
+        }
+    }
+
+    // Artifacts.
+
+    /// Wants an engine made ready between requests.
+    fn want(&mut self, function: u32, engine: usize, price_ns: u64) {
+        let slot = &mut self.functions[function as usize].slots[engine];
+        if slot.in_memory || slot.is_queued || slot.making.is_some() {
+            return;
+        }
+        slot.is_queued = self.compiles.push(function, price_ns, (function, engine)).is_ok();
+        self.next_compile();
+    }
+
+    fn next_compile(&mut self) {
+        while self.compilers_idle > 0
+            && let Some((_, (function, engine))) = self.compiles.pop()
+        {
+            let slot = &mut self.functions[function as usize].slots[engine];
+            slot.is_queued = false;
+            // A request may have been there before.
+            if !slot.in_memory && slot.making.is_none() {
+                self.compilers_idle -= 1;
+                self.make(function, engine, None);
+            }
+        }
+    }
+
+    /// Begins to load or compile.
+    fn make(&mut self, function: u32, engine: usize, owner: Option<u32>) {
+        let cost = self.cost(function, engine);
+        let slot = &mut self.functions[function as usize].slots[engine];
+        let load_ns = cost.load_ns.filter(|_| slot.on_disk);
+        let class = if owner.is_some() { Class::Foreground } else { Class::Background };
+        let work_ns = load_ns.unwrap_or(cost.compile_ns).max(1);
+        let runner = self.cores.start(class, work_ns, Work::Make { function, engine });
+        let is_load = load_ns.is_some();
+        slot.making = Some(Making { since_ns: self.now_ns, work_ns, is_load, runner, owner, waiters: Vec::new() });
+    }
+
+    /// An artifact is ready.
+    fn made(&mut self, function: u32, engine: usize) {
+        let Some(making) = self.functions[function as usize].slots[engine].making.take() else { return };
+        self.keep(function, engine, making.is_load);
+        let took_ns = self.now_ns - making.since_ns;
+        if making.is_load {
+            self.totals.loads += 1;
+        } else {
+            self.totals.compiles += 1;
+            self.totals.compile_ns += making.work_ns;
+            let id = self.table.engines[engine].id;
+            self.functions[function as usize].scheduler.observe_compile(id, took_ns);
+        }
+        match making.owner {
+            None => {
+                self.totals.compiles_background += u64::from(!making.is_load);
+                self.compilers_idle += 1;
+            }
+            Some(owner) => match self.racer(owner, engine) {
+                Some(racer) => {
+                    racer.make_ns = making.work_ns;
+                    racer.load_ns = if making.is_load { took_ns } else { 0 };
+                }
+                // Too late: somebody else has answered.
+                None => self.waste(making.work_ns),
+            },
+        }
+        for request in making.waiters {
+            self.ready(request, engine, !making.is_load);
+        }
+        self.next_compile();
+    }
+
+    /// A racer has got ready. What took long is weighed anew, unless it is the only one.
+    fn ready(&mut self, request: u32, engine: usize, took_long: bool) {
+        let Some(flight) = &mut self.requests[request as usize] else { return };
+        let Some(at) = flight.racers.iter().position(|racer| racer.engine == engine && racer.running.is_none()) else {
+            return;
+        };
+        let looked = flight.looked;
+        if took_long && flight.racers.len() > 1 {
+            let racer = flight.racers.swap_remove(at);
+            let still_wins = self.step(request) == Some(RaceStep::Start(self.table.engines[engine].id));
+            if !still_wins {
+                self.waste(racer.make_ns);
+                return;
+            }
+            if let Some(flight) = &mut self.requests[request as usize] {
+                flight.racers.push(racer);
+            }
+        }
+        self.start_guest(request, engine);
+        if looked {
+            self.look(request);
+        }
+    }
+
+    /// Keeps what was made, within the budgets.
+    fn keep(&mut self, function: u32, engine: usize, is_load: bool) {
+        let cost = self.cost(function, engine);
+        let slot = &mut self.functions[function as usize].slots[engine];
+        slot.in_memory = true;
+        let key = (function, engine);
+        if is_load {
+            self.store.touch_on_disk(key);
+        } else {
+            slot.is_used = false;
+            if cost.load_ns.is_some() {
+                slot.on_disk = true;
+                let evicted = self.store.keep_on_disk(key, cost.artifact_bytes, cost.compile_ns);
+                self.evict(&evicted);
+            }
+        }
+        let again_ns = cost.load_ns.unwrap_or(cost.compile_ns);
+        let evicted = self.store.keep_in_memory(key, cost.artifact_bytes, again_ns);
+        self.evict(&evicted);
+        let (memory_bytes, disk_bytes) = (self.store.memory_bytes(), self.store.disk_bytes());
+        self.see(Event::Kept { memory_bytes, disk_bytes });
+    }
+
+    fn evict(&mut self, evicted: &Evicted) {
+        for (function, engine) in &evicted.memory {
+            self.functions[*function as usize].slots[*engine].in_memory = false;
+        }
+        for (function, engine) in &evicted.disk {
+            self.functions[*function as usize].slots[*engine].on_disk = false;
+        }
+    }
+
+    // What those who decide see.
+
+    fn arrival(&self, request: u32) -> &'a Arrival {
+        &self.workload.arrivals[request as usize]
+    }
+
+    fn cost(&self, function: u32, engine: usize) -> ModuleCost {
+        let module = self.workload.functions[function as usize].module;
+        // Only engines that can run a module are candidates.
+        self.table.modules[module as usize].engines[engine].unwrap_or(ModuleCost {
+            compile_ns: 0,
+            load_ns: None,
+            instantiate_ns: 0,
+            artifact_bytes: 0,
+        })
+    }
+
+    fn racer(&mut self, request: u32, engine: usize) -> Option<&mut Racing> {
+        self.requests[request as usize].as_mut()?.racers.iter_mut().find(|racer| racer.engine == engine)
+    }
+
+    fn input_bytes(&self, arrival: &Arrival) -> Option<u64> {
+        let module = self.workload.functions[arrival.function as usize].module;
+        self.table.modules[module as usize].cases[arrival.case as usize].input_bytes
+    }
+
+    fn request<'c>(&self, request: u32, candidates: &'c [Candidate]) -> Request<'c> {
+        let arrival = self.arrival(request);
+        let may_race = self.workload.functions[arrival.function as usize].may_race;
+        Request { input_bytes: self.input_bytes(arrival), candidates, may_race }
+    }
+
+    /// Puts what can run a function into `self.candidates`.
+    fn find_candidates(&mut self, function: u32) {
+        let module = &self.table.modules[self.workload.functions[function as usize].module as usize];
+        let slots = &self.functions[function as usize].slots;
+        let able = self.table.engines.iter().zip(&module.engines).zip(slots).filter(|((_, cost), _)| cost.is_some());
+        self.candidates.clear();
+        self.candidates.extend(able.map(|((engine, _), slot)| Candidate {
+            engine: engine.id,
+            tier: engine.tier,
+            artifact: slot.artifact(),
+            making_since_ns: slot.making.as_ref().map(|making| making.since_ns),
+        }));
+    }
+
+    fn world(&self, about_to_run: usize) -> World<'_> {
+        World { calibration: &self.calibration, load: self.load(about_to_run), now_ns: self.now_ns }
+    }
+
+    fn load(&self, about_to_run: usize) -> Load {
+        Load {
+            cores: self.setup.cores,
+            busy: self.cores.busy() + about_to_run,
+            waiting: self.waiting.len(),
+            may_waste: self.waste.may_waste(),
+        }
+    }
+
+    /// The work that a request is expected to be: what its best engine takes.
+    fn expected_ns(&mut self, request: u32) -> u64 {
+        let arrival = *self.arrival(request);
+        if self.oracle.is_some() {
+            let engines = 0..self.table.engines.len();
+            let runs = engines.filter_map(|engine| run_ns(self.table, self.workload, &arrival, engine));
+            return as_ns(runs.fold(f64::INFINITY, f64::min));
+        }
+        self.find_candidates(arrival.function);
+        let (asked, world) = (self.request(request, &self.candidates), self.world(1));
+        let scheduler = &self.functions[arrival.function as usize].scheduler;
+        scheduler.predict(&asked, &world).map(|(_, prediction)| prediction.total_ns()).min().unwrap_or(0)
+    }
+
+    /// What the oracle would do: the engine for this request. What it wants for later ones is on its way.
+    fn ask_oracle(&mut self, request: u32) -> usize {
+        let arrival = *self.arrival(request);
+        let state = &self.functions[arrival.function as usize];
+        let options: Vec<Option_> = (0..self.table.engines.len())
+            .map(|engine| {
+                let (slot, cost) = (&state.slots[engine], self.cost(arrival.function, engine));
+                let left_ns = slot.making.as_ref().and_then(|making| self.cores.left_ns(making.runner));
+                let ready_ns = match (slot.artifact(), left_ns) {
+                    (ArtifactState::InMemory, _) => 0.0,
+                    (_, Some(left_ns)) => left_ns,
+                    (ArtifactState::OnDisk, None) => cost.load_ns.unwrap_or(0) as f64,
+                    (ArtifactState::Absent, None) => cost.compile_ns as f64,
+                };
+                let is_able = run_ns(self.table, self.workload, &arrival, engine).is_some();
+                let is_coming = slot.artifact() != ArtifactState::Absent || slot.making.is_some() || slot.is_queued;
+                Option_ { ready_ns: is_able.then_some(ready_ns), is_coming: is_able && is_coming }
+            })
+            .collect();
+        let total = |(engine, option): (usize, &Option_)| {
+            Some((engine, option.ready_ns? + run_ns(self.table, self.workload, &arrival, engine)?))
+        };
+        let best = options.iter().enumerate().filter_map(total).min_by(|(_, a), (_, b)| a.total_cmp(b));
+        let chosen = best.map_or(usize::MAX, |(engine, _)| engine);
+        let is_idle = self.cores.busy() + 1 < self.setup.cores;
+        let nth = self.functions[arrival.function as usize].came - 1;
+        let wanted = self
+            .oracle
+            .as_ref()
+            .and_then(|oracle| oracle.tier_up(arrival.function, nth, chosen, &options, self.now_ns, is_idle));
+        if let Some(engine) = wanted {
+            let price_ns = self.cost(arrival.function, engine).compile_ns;
+            self.want(arrival.function, engine, price_ns);
+        }
+        chosen
+    }
+}
+
+impl Slot {
+    fn artifact(&self) -> ArtifactState {
+        match (self.in_memory, self.on_disk) {
+            (true, _) => ArtifactState::InMemory,
+            (false, true) => ArtifactState::OnDisk,
+            (false, false) => ArtifactState::Absent,
+        }
+    }
+}
+
+fn engine_number(table: &CostTable, id: remuda_model::EngineId) -> usize {
+    table.engines.iter().position(|engine| engine.id == id).unwrap_or(usize::MAX)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and durations are not negative"
+)]
+fn as_ns(ns: f64) -> u64 {
+    ns as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_scheduler::Policy;
+
+    use super::*;
+    use crate::cost_table::engine_id;
+    use crate::{azure_2021, compare};
+
+    /// A module that three engines run in 1,000, 300 and 100 ms, and compile in 0.1, 10 and 100.
+    fn table() -> CostTable {
+        CostTable::from_json(
+            br#"{"schema":1,"source":"s","engines":[{"id":"base","tier":"baseline"},{"id":"opt","tier":"optimizing"},
+            {"id":"interp","tier":"interpreter"}],"modules":[{"name":"m","code_bytes":40000,"functions":9,"loops":9,"engines":{
+            "interp":{"compile_ns":100000,"instantiate_ns":10000,"artifact_bytes":1000},
+            "base":{"compile_ns":10000000,"load_ns":500000,"instantiate_ns":10000,"artifact_bytes":1000},
+            "opt":{"compile_ns":100000000,"load_ns":500000,"instantiate_ns":10000,"artifact_bytes":1000}},
+            "cases":[{"name":"c","execute_ns":{"interp":1000000000,"base":300000000,"opt":100000000}}]}]}"#,
+        )
+        .unwrap()
+    }
+
+    fn run(table: &CostTable, workload: &Workload, setup: &Setup, chooser: Chooser) -> Totals {
+        simulate(table, workload, setup, chooser).unwrap_or_else(|violation| panic!("{chooser}: {violation}"))
+    }
+
+    fn single(engine: &str) -> Chooser {
+        Chooser::Policy(Policy::Single(engine_id(engine)))
+    }
+
+    fn ms(totals: &Totals) -> Vec<f64> {
+        totals.latencies_ns.iter().map(|ns| (ns.unwrap() as f64 / 1e5).round() / 10.0).collect()
+    }
+
+    #[test]
+    fn one_engine_takes_what_the_table_says() {
+        let setup = Setup::new(2);
+        for (engine, expected) in [("interp", [1000.1, 1000.0]), ("base", [310.0, 300.0]), ("opt", [200.0, 100.0])] {
+            let totals = run(&table(), &Workload::calls(&table(), 2), &setup, single(engine));
+            assert_eq!(ms(&totals), expected, "{engine}");
+            assert_eq!((totals.compiles, totals.hedges, totals.wasted_ns), (1, 0, 0), "{engine}");
+        }
+    }
+
+    #[test]
+    fn the_oracle_knows_what_will_pay() {
+        let setup = Setup::new(2);
+        // One call: the sum of compiling and running is least. Several: the best engine is made meanwhile.
+        assert_eq!(ms(&run(&table(), &Workload::calls(&table(), 1), &setup, Chooser::Oracle)), [200.0]);
+        let totals = run(&table(), &Workload::calls(&table(), 3), &setup, Chooser::Oracle);
+        assert_eq!(ms(&totals), [200.0, 100.0, 100.0]);
+    }
+
+    #[test]
+    fn requests_wait_for_workers_and_share_cores() {
+        let mut workload = Workload::default();
+        workload.add_function(0, true);
+        workload.arrivals = vec![Arrival { at_ns: 0, function: 0, case: 0, work: 1.0 }; 4];
+        let setup = Setup { workers: 2, ..Setup::new(1) };
+        let totals = run(&table(), &workload, &setup, single("base"));
+        // One compiles, and the other waits for it; then both run at half the speed.
+        assert_eq!(ms(&totals), [610.0, 610.0, 1210.0, 1210.0]);
+        assert_eq!((totals.queued, totals.compiles), (2, 1));
+        let full = Setup { waiting_max: 1, ..setup };
+        let totals = run(&table(), &workload, &full, single("base"));
+        assert_eq!(totals.latencies_ns.iter().filter(|latency| latency.is_none()).count(), 1);
+    }
+
+    #[test]
+    fn artifacts_leave_when_there_is_no_room() {
+        let mut workload = Workload::calls(&table(), 1);
+        workload.add_function(0, true);
+        let call = |at_s: u64, function| Arrival { at_ns: at_s * 1_000_000_000, function, case: 0, work: 1.0 };
+        workload.arrivals = vec![call(0, 0), call(10, 1), call(20, 0), call(30, 1)];
+        workload.is_closed = false;
+        let cases = [(1500, 1 << 20, [310.0, 310.0, 300.5, 300.5], 2), (1500, 1500, [310.0, 310.0, 310.0, 310.0], 4)];
+        for (memory_bytes_max, disk_bytes_max, expected, compiles) in cases {
+            let setup = Setup { memory_bytes_max, disk_bytes_max, ..Setup::new(1) };
+            let totals = run(&table(), &workload, &setup, single("base"));
+            assert_eq!((ms(&totals), totals.compiles), (expected.to_vec(), compiles), "{disk_bytes_max}");
+        }
+    }
+
+    #[test]
+    fn a_race_is_won_by_who_is_faster_and_costs_what_it_wastes() {
+        let hedged = run(&table(), &Workload::calls(&table(), 1), &Setup::new(4), Chooser::Policy(Policy::Hedged));
+        assert!(hedged.hedges >= 1 && hedged.hedges_won == 1, "{hedged:?}");
+        assert!(hedged.wasted_ns > 0);
+        assert!(hedged.latencies_ns[0].unwrap() < 320_000_000, "{hedged:?}");
+        let lonely = Setup { waste_share_max: 0.0, ..Setup::new(4) };
+        let alone = run(&table(), &Workload::calls(&table(), 1), &lonely, Chooser::Policy(Policy::Hedged));
+        assert_eq!((alone.hedges, alone.wasted_ns), (0, 0));
+    }
+
+    #[test]
+    fn every_policy_keeps_every_promise_on_every_workload() {
+        let table = CostTable::built_in();
+        let workloads = [
+            Workload::calls(&table, 3),
+            Workload::poisson(&table, 40, 3_000, 200.0, 1),
+            Workload::bursts(&table, 40, 3_000, 2),
+            Workload::azure_like(&table, 200, 3_000, 0.01, 3),
+            azure_2021(&include_bytes!("../data/azure2021.csv")[..], &table, 0.1, 4).unwrap(),
+        ];
+        let small = Setup { memory_bytes_max: 300_000, disk_bytes_max: 1_000_000, waiting_max: 100, ..Setup::new(1) };
+        let choosers = [Policy::Profile, Policy::Adaptive, Policy::Hedged, Policy::Single(table.engines[0].id)];
+        for workload in &workloads {
+            for setup in [small, Setup::new(2), Setup::new(8)] {
+                let compared = compare(&table, workload, &setup, &choosers.map(Chooser::Policy));
+                let compared = compared.unwrap_or_else(|(chooser, violation)| {
+                    panic!("{} on {} cores, {chooser}: {violation}", workload.name, setup.cores)
+                });
+                assert_eq!(compared.reports.len(), 5);
+                assert_eq!(compared, compare(&table, workload, &setup, &choosers.map(Chooser::Policy)).unwrap());
+            }
+        }
+    }
+}
