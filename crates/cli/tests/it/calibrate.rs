@@ -90,7 +90,8 @@ fn a_server_calibrates_by_itself_and_once() {
     let mut lines = said.lines().map(|line| line.expect("it prints text"));
     let damaged = lines.next().expect("it says something");
     assert!(damaged.contains("damaged") && damaged.contains("remuda calibrate"), "{damaged}");
-    let outcome = lines.find(|line| line.contains("calibrat") && !line.contains("priority"));
+    // On a busy host it remarks that it is one.
+    let outcome = lines.find(|line| line.contains("was calibrated") || line.contains("cannot calibrate"));
     assert!(outcome.as_ref().is_some_and(|line| line.contains("the host was calibrated")), "{outcome:?}");
     let _ = server.kill();
     server.wait().unwrap();
