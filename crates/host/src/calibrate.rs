@@ -26,8 +26,14 @@ use kernels::{KERNELS, Kernel, kernels, materials, noop};
 use crate::execute::{nanoseconds, panic_message};
 use crate::store::{ArtifactStore, StoreError};
 
-/// When this much time has passed, what was measured once is not measured again.
+/// When this much time has passed, what was measured once is not measured again, unless that is cheap.
 const BUDGET: Duration = Duration::from_secs(8);
+/// As often as this everything is tried until then.
+const TRIES_MIN: usize = 3;
+/// More tries are only made as long as all of them together take less.
+const STEP: Duration = Duration::from_millis(250);
+/// The same when time is up.
+const CHEAP: Duration = Duration::from_millis(20);
 /// Tries of each compile; the best counts.
 const COMPILES: usize = 9;
 /// A compile that takes so many times its CPU time was held up by something else.
@@ -382,13 +388,15 @@ impl Bench<'_> {
         Ok((nanoseconds(best) as f64, made.expect("there is at least one try")))
     }
 
-    /// Does something several times, or once if it is late.
+    /// Does something several times, but fewer times if it takes long, and once if all of it has.
     fn repeat(&self, tries: usize, mut work: impl FnMut() -> Result<(), Stop>) -> Result<(), Stop> {
+        let began = Instant::now();
         for done in 0..tries {
             if self.interrupt.cause().is_some() {
                 return Err(Stop::Interrupted);
             }
-            if done > 0 && self.is_late() {
+            let (enough, took) = (if self.is_late() { 1 } else { TRIES_MIN }, began.elapsed());
+            if done >= enough && took > if self.is_late() { CHEAP } else { STEP } {
                 break;
             }
             work()?;

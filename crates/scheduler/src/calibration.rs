@@ -28,35 +28,36 @@ pub struct EngineCalibration {
 impl EngineCalibration {
     /// What an engine of this kind costs on a common server, for hosts that have not been calibrated.
     ///
-    /// Measured by `remuda calibrate` on an AMD EPYC of family 26 with 2 cores and rounded.
+    /// Measured by `remuda calibrate` on an AMD EPYC of family 26 with 2 cores and rounded, with Winch for the baseline
+    /// compilers. How well compiling goes in parallel is a guess for 2 cores.
     #[must_use]
     pub fn shipped(tier: Tier) -> Self {
         match tier {
             Tier::Interpreter => Self {
-                compile_fixed_ns: 20e3,
-                compile_ns_per_code_byte: 3.0,
+                compile_fixed_ns: 17e3,
+                compile_ns_per_code_byte: 7.0,
                 compile_parallelism: 1.0,
                 load_fixed_ns: 0.0,
                 load_ns_per_code_byte: 0.0,
-                instantiate_ns: 5e3,
-                slowdown: 10.0,
+                instantiate_ns: 1.6e3,
+                slowdown: 7.5,
             },
             Tier::Baseline => Self {
-                compile_fixed_ns: 0.4e6,
-                compile_ns_per_code_byte: 250.0,
+                compile_fixed_ns: 1.2e6,
+                compile_ns_per_code_byte: 130.0,
                 compile_parallelism: 1.6,
-                load_fixed_ns: 0.2e6,
-                load_ns_per_code_byte: 1.0,
-                instantiate_ns: 10e3,
-                slowdown: 2.5,
+                load_fixed_ns: 40e3,
+                load_ns_per_code_byte: 3.1,
+                instantiate_ns: 2.8e3,
+                slowdown: 2.0,
             },
             Tier::Optimizing => Self {
-                compile_fixed_ns: 0.8e6,
-                compile_ns_per_code_byte: 800.0,
+                compile_fixed_ns: 3.6e6,
+                compile_ns_per_code_byte: 850.0,
                 compile_parallelism: 1.7,
-                load_fixed_ns: 0.2e6,
-                load_ns_per_code_byte: 1.0,
-                instantiate_ns: 10e3,
+                load_fixed_ns: 40e3,
+                load_ns_per_code_byte: 2.0,
+                instantiate_ns: 2.8e3,
                 slowdown: 1.0,
             },
         }
