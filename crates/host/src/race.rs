@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use remuda_engine::EngineError;
 use remuda_model::{Cause, EngineId, Interrupt, Outcome};
-use remuda_scheduler::{RaceStep, RaceView, Racer};
+use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
 
 use crate::execute::{Answer, Attempt, Call, catching_panics, nanoseconds, prepare, run_prepared};
 use crate::function::Function;
@@ -138,7 +138,9 @@ impl Race {
             }
             run_prepared(&self.function, engine, &self.call, interrupt, prepared)
         };
+        tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "joins the race");
         let ended = catching_panics(&self.function, &self.call, attempt).unwrap_or_else(Attempt::Broken);
+        tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "leaves the race");
         self.end(engine, ended, began.elapsed());
     }
 
@@ -146,22 +148,13 @@ impl Race {
     /// weighed anew, unless it is the only one.
     fn may_run(&self, engine: EngineId, weigh: bool) -> bool {
         let mut state = self.lock();
-        if state.is_over() {
+        if state.is_over() || (weigh && state.entries.len() > 1 && !self.still_wins(&state, engine)) {
             return false;
-        }
-        let Some(at) = state.entries.iter().position(|entry| entry.engine == engine) else { return false };
-        if weigh && state.entries.len() > 1 {
-            let entry = state.entries.swap_remove(at);
-            // This thread's own core counts as free: it is what the engine would run on.
-            let still_wins = self.step(&state, 1) == RaceStep::Start(engine);
-            state.entries.push(entry);
-            if !still_wins {
-                return false;
-            }
         }
         if let Some(entry) = state.entries.iter_mut().find(|entry| entry.engine == engine) {
             entry.running_since = Some(Instant::now());
         }
+        tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "runs");
         true
     }
 
@@ -213,7 +206,7 @@ impl Race {
     fn look(self: &Arc<Self>) {
         let mut state = self.lock();
         while !state.is_over() {
-            match self.step(&state, 0) {
+            match self.step(&state) {
                 RaceStep::Start(engine) => {
                     let interrupt = self.enter(&mut state, engine);
                     drop(state);
@@ -225,7 +218,8 @@ impl Race {
                 RaceStep::Stop(engine) => {
                     state.left.push(engine);
                     if let Some(entry) = state.entries.iter().find(|entry| entry.engine == engine) {
-                        tracing::debug!(request = %self.call.id, %engine, "stopped: it cannot win any more");
+                        tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(),
+                            "stopped: it cannot win any more");
                         entry.interrupt.raise(Cause::Cancelled);
                     }
                 }
@@ -253,19 +247,25 @@ impl Race {
         }
     }
 
-    /// What the scheduler says, with `own_cores` of the busy ones to be had.
-    fn step(&self, state: &State, own_cores: usize) -> RaceStep {
+    fn step(&self, state: &State) -> RaceStep {
+        self.ask(state, |scheduler, view, world| scheduler.race_step(view, world))
+    }
+
+    fn still_wins(&self, state: &State, engine: EngineId) -> bool {
+        self.ask(state, |scheduler, view, world| scheduler.may_run(engine, view, world))
+    }
+
+    fn ask<T>(&self, state: &State, ask: impl FnOnce(&Scheduler, &RaceView<'_>, &World<'_>) -> T) -> T {
         let mut candidates = self.function.candidates(&self.shared.cores);
         candidates.retain(|candidate| !state.left.contains(&candidate.engine));
+        let nanoseconds_since_begin = |moment: Instant| nanoseconds(moment.saturating_duration_since(self.began));
         let racers: Vec<Racer> = state
             .entries
             .iter()
             .filter(|entry| !state.left.contains(&entry.engine))
             .map(|entry| Racer {
                 engine: entry.engine,
-                running_since_ns: entry
-                    .running_since
-                    .map(|since| nanoseconds(since.saturating_duration_since(self.began))),
+                running_since_ns: entry.running_since.map(nanoseconds_since_begin),
             })
             .collect();
         let view = RaceView {
@@ -273,11 +273,7 @@ impl Race {
             racers: &racers,
             elapsed_ns: nanoseconds(self.began.elapsed()),
         };
-        self.shared.with_world(|world| {
-            let mut world = *world;
-            world.load.busy = world.load.busy.saturating_sub(own_cores);
-            self.function.brain.with(|scheduler| scheduler.race_step(&view, &world))
-        })
+        self.shared.with_world(|world| self.function.brain.with(|scheduler| ask(scheduler, &view, world)))
     }
 }
 

@@ -14,24 +14,29 @@ use crate::{Basis, Candidate, Decision, Prediction, Reason, Request, Scheduler, 
 const LUCK: f64 = -1.5;
 /// How many standard deviations unlucky a request has to be for us to look again whether another engine would do better.
 const BAD_LUCK: f64 = 1.5;
-/// The least and the most time that a request is left alone: waking another thread costs microseconds on both cores,
-/// and a request that is done by then costs nothing more.
-const LEAVE_ALONE_NS: std::ops::RangeInclusive<f64> = 50e3..=1e6;
+/// The least and the most time that a request is left alone: a race costs two threads' waking and the neighbourhood of a
+/// compiler, and a request that is done by then costs nothing more.
+const LEAVE_ALONE_NS: std::ops::RangeInclusive<f64> = 250e3..=1e6;
 /// The share of the favourite's preparation that a request of which nothing is known is left alone.
-const LEAVE_ALONE_SHARE: f64 = 0.02;
+const LEAVE_ALONE_SHARE: f64 = 0.03;
+/// What a race must be expected to save if something is known: it costs about as much.
+const RACE_GAIN_NS_MIN: f64 = 300e3;
 
 pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> Option<Decision> {
     let predicted: Vec<(&Candidate, Prediction)> = scheduler.predict(request, world).collect();
     let cost =
         |(candidate, prediction): &(&Candidate, Prediction)| cost_ns(scheduler, request, world, candidate, prediction);
     let favourite = predicted.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-    if may_race(scheduler, request, world) {
+    // It needs another core to be raced on: else it may be the wrong engine for as long as the request takes.
+    if may_race(scheduler, request, world) && world.load.idle_cores() > 0 {
         let begins_first = predicted
             .iter()
             .min_by(|(_, a), (_, b)| a.before_execution_ns().total_cmp(&b.before_execution_ns()))
             .filter(|(_, first)| first.before_execution_ns() + first.execute_quantile_ns(LUCK) < cost(favourite));
         if let Some((candidate, prediction)) = begins_first
             && candidate.engine != favourite.0.engine
+            && (favourite.1.basis == Basis::Module
+                || prediction.total_ns() as f64 > favourite.1.total_ns() as f64 + RACE_GAIN_NS_MIN)
         {
             return Some(Decision {
                 engine: candidate.engine,
