@@ -1,16 +1,15 @@
 use remuda_model::{ArtifactState, EngineId, Observation};
 
-use crate::sizes::Sized;
-use crate::{Calibration, Candidate, Estimate, Features, SizeModel};
+use crate::Estimate;
 
-/// What the observations of one function add up to, engine by engine, and what follows for engines that have none.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What the observations of one function add up to, engine by engine.
+#[derive(Clone, Debug, Default)]
 pub struct FunctionProfile {
     engines: Vec<(EngineId, EngineProfile)>,
 }
 
 /// What the observations of one function on one engine add up to.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct EngineProfile {
     /// Making the artifact.
     pub compile: Estimate,
@@ -19,72 +18,27 @@ pub struct EngineProfile {
     /// Making an instance.
     pub instantiate: Estimate,
     /// Running it.
-    pub execute: SizeModel,
+    pub execute: Estimate,
 }
 
-/// What a request is expected to cost on one engine.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What a request is expected to cost on one engine, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prediction {
-    /// Until an artifact is in memory, in nanoseconds.
+    /// Until an artifact is in memory.
     pub ready_ns: u64,
-    /// Making an instance, in nanoseconds.
+    /// Making an instance.
     pub instantiate_ns: u64,
-    /// Running it, in nanoseconds: as likely to be exceeded as not.
+    /// Running it.
     pub execute_ns: u64,
-    /// How uncertain the execution is: the standard deviation of its natural logarithm.
-    pub sigma: f32,
-    /// What the execution was predicted from.
-    pub basis: Basis,
-}
-
-/// What a prediction stands on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Basis {
-    /// Requests of this function on this engine.
-    Observed {
-        /// How many.
-        count: u64,
-    },
-    /// Requests of this function on another engine, and how fast the two are as a rule.
-    Transferred {
-        /// The other engine.
-        from: EngineId,
-    },
-    /// The module's bytes and the host's calibration.
-    Module,
 }
 
 impl Prediction {
-    /// All of it, in nanoseconds.
+    /// All of it.
     #[must_use]
     pub fn total_ns(&self) -> u64 {
         self.ready_ns.saturating_add(self.instantiate_ns).saturating_add(self.execute_ns)
     }
-
-    /// The mean of all of it, in nanoseconds: what is uncertain costs more on average than it does usually, because it
-    /// can be many times longer and only so much shorter. (The mean of a log-normal distribution.)
-    #[must_use]
-    pub fn mean_ns(&self) -> f64 {
-        let sigma = f64::from(self.sigma);
-        self.before_execution_ns() + self.execute_ns as f64 * (sigma * sigma / 2.0).exp()
-    }
-
-    /// What comes before the execution, in nanoseconds.
-    #[must_use]
-    pub fn before_execution_ns(&self) -> f64 {
-        self.ready_ns as f64 + self.instantiate_ns as f64
-    }
-
-    /// The execution where it goes well (`deviations` negative) or badly, in nanoseconds.
-    #[must_use]
-    pub fn execute_quantile_ns(&self, deviations: f64) -> f64 {
-        self.execute_ns as f64 * (deviations * f64::from(self.sigma)).exp()
-    }
 }
-
-/// How far two engines' speeds may be from their rule on one function: the standard deviation of the logarithm of their
-/// ratio, over the guests of the suite.
-const SIGMA_TRANSFER: f32 = 0.45;
 
 impl FunctionProfile {
     /// What is known of one engine.
@@ -93,33 +47,11 @@ impl FunctionProfile {
         self.engines.iter().find(|(engine, _)| *engine == id).map(|(_, profile)| profile)
     }
 
-    /// What is known, engine by engine.
-    pub fn engines(&self) -> impl Iterator<Item = (EngineId, &EngineProfile)> {
-        self.engines.iter().map(|(engine, profile)| (*engine, profile))
-    }
-
     /// Takes one more request into account.
     ///
     /// Requests that were cut short (interrupted, trapped, refused) tell how long an engine took to get ready, and not
     /// how long the function runs.
     pub fn observe(&mut self, observation: &Observation) {
-        let profile = self.observe_ready(observation);
-        if observation.outcome.is_success() {
-            profile.instantiate.observe(observation.phases.instantiate_ns);
-            profile.execute.observe(observation.input_bytes, observation.phases.execute_ns);
-        }
-    }
-
-    /// Takes a request of the same module with other arguments into account: it tells how long the engine took to get
-    /// ready, and not how long this function runs.
-    pub fn observe_relative(&mut self, observation: &Observation) {
-        let profile = self.observe_ready(observation);
-        if observation.outcome.is_success() {
-            profile.instantiate.observe(observation.phases.instantiate_ns);
-        }
-    }
-
-    fn observe_ready(&mut self, observation: &Observation) -> &mut EngineProfile {
         let profile = self.entry(observation.engine);
         let phases = &observation.phases;
         for (estimate, ns) in [(&mut profile.compile, phases.compile_ns), (&mut profile.load, phases.load_ns)] {
@@ -127,12 +59,10 @@ impl FunctionProfile {
                 estimate.observe(ns);
             }
         }
-        profile
-    }
-
-    /// Notes how long a compile took that no request waited for.
-    pub fn observe_compile(&mut self, engine: EngineId, ns: u64) {
-        self.entry(engine).compile.observe(ns);
+        if observation.outcome.is_success() {
+            profile.instantiate.observe(phases.instantiate_ns);
+            profile.execute.observe(phases.execute_ns);
+        }
     }
 
     fn entry(&mut self, id: EngineId) -> &mut EngineProfile {
@@ -142,88 +72,20 @@ impl FunctionProfile {
         });
         &mut self.engines[at].1
     }
+}
 
-    /// What a request would cost on `candidate` if it had `cores` idle cores to compile on: observed where it was, else
-    /// transferred from another engine, else guessed from the module.
+impl EngineProfile {
+    /// What a request is expected to cost, or `None` as long as the engine has never finished one.
+    ///
+    /// A phase that was never observed counts as nothing: where no artifact was ever loaded, say, loading looks free
+    /// until it has been tried once.
     #[must_use]
-    pub fn predict(&self, candidate: &Candidate, input_bytes: Option<u64>, cores: usize, known: &Known<'_>) -> Prediction {
-        let own = self.engine(candidate.engine);
-        let calibration = known.calibration.engine(candidate.engine, candidate.tier);
-        let ready_ns = match candidate.artifact {
-            ArtifactState::InMemory => 0.0,
-            ArtifactState::OnDisk => {
-                own.and_then(|own| own.load.ns()).map_or_else(|| calibration.load_ns(known.features.code_bytes), as_float)
-            }
-            ArtifactState::Absent => self.compile_ns(candidate, cores, known),
+    pub fn predict(&self, artifact: ArtifactState) -> Option<Prediction> {
+        let ready = match artifact {
+            ArtifactState::InMemory => 0,
+            ArtifactState::OnDisk => self.load.ns().unwrap_or(0),
+            ArtifactState::Absent => self.compile.ns().unwrap_or(0),
         };
-        let ready_ns = candidate.making_since_ns.map_or(ready_ns, |since_ns| {
-            // What is late may take as long again.
-            let elapsed = known.now_ns.saturating_sub(since_ns) as f64;
-            if elapsed < ready_ns { ready_ns - elapsed } else { elapsed }
-        });
-        let (execute, basis) = self.predict_execute(candidate, input_bytes, known);
-        Prediction {
-            ready_ns: as_ns(ready_ns),
-            instantiate_ns: own
-                .and_then(|own| own.instantiate.ns())
-                .unwrap_or_else(|| as_ns(calibration.instantiate_ns)),
-            execute_ns: as_ns(execute.ns),
-            sigma: execute.sigma,
-            basis,
-        }
+        Some(Prediction { ready_ns: ready, instantiate_ns: self.instantiate.ns()?, execute_ns: self.execute.ns()? })
     }
-
-    /// What compiling for `candidate` takes on so many idle cores, in nanoseconds.
-    #[must_use]
-    pub fn compile_ns(&self, candidate: &Candidate, cores: usize, known: &Known<'_>) -> f64 {
-        let observed = self.engine(candidate.engine).and_then(|own| own.compile.ns());
-        let calibration = known.calibration.engine(candidate.engine, candidate.tier);
-        observed.map_or_else(|| calibration.compile_ns(known.features.code_bytes, cores), as_float)
-    }
-
-    fn predict_execute(&self, candidate: &Candidate, input_bytes: Option<u64>, known: &Known<'_>) -> (Sized, Basis) {
-        let own = self.engine(candidate.engine);
-        if let Some((own, observed)) = own.and_then(|own| Some((own, own.execute.predict(input_bytes)?))) {
-            return (observed, Basis::Observed { count: own.execute.count() });
-        }
-        let slowdown = known.calibration.engine(candidate.engine, candidate.tier).slowdown;
-        let surest = known
-            .candidates
-            .iter()
-            .filter_map(|other| Some((other, self.engine(other.engine)?.execute.predict(input_bytes)?)))
-            .min_by(|(_, a), (_, b)| a.sigma.total_cmp(&b.sigma));
-        match surest {
-            Some((other, observed)) => {
-                let relative = slowdown / known.calibration.engine(other.engine, other.tier).slowdown;
-                let sigma = observed.sigma.hypot(SIGMA_TRANSFER);
-                (Sized { ns: observed.ns * relative, sigma }, Basis::Transferred { from: other.engine })
-            }
-            None => {
-                let native = known.features.execute_guess(input_bytes);
-                (Sized { ns: native.ns * slowdown, ..native }, Basis::Module)
-            }
-        }
-    }
-}
-
-/// What predictions are made from beside a function's own observations.
-#[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
-    /// The module.
-    pub features: &'a Features,
-    /// The host.
-    pub calibration: &'a Calibration,
-    /// The engines whose observations may be transferred.
-    pub candidates: &'a [Candidate],
-    /// Now, on the clock of [`Candidate::making_since_ns`].
-    pub now_ns: u64,
-}
-
-fn as_float(ns: u64) -> f64 {
-    ns as f64
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and durations are not negative")]
-fn as_ns(ns: f64) -> u64 {
-    ns as u64
 }
