@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use bytesize::ByteSize;
 use clap::Args;
-use remuda_host::{Abi, Answer, Call, Function, FunctionSpec, Host, HostConfig};
+use remuda_host::{ARTIFACT_MEMORY_BYTES_DEFAULT, Abi, Answer, Call, Function, FunctionSpec, Host, HostConfig};
 use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Outcome, Preopen, Sink, Stdin, Value};
 
 use crate::options::{DataDir, EngineChoice, start_log};
@@ -53,6 +53,10 @@ pub(crate) struct Run {
     #[command(flatten)]
     data_dir: DataDir,
 
+    /// Artifacts that the data directory may hold; those that are least worth keeping are removed beyond it
+    #[arg(long, value_name = "BYTES", default_value = "4GiB", env = "REMUDA_ARTIFACT_DISK")]
+    artifact_disk: ByteSize,
+
     /// The module, in the binary or the text format
     #[arg(value_name = "MODULE")]
     module: PathBuf,
@@ -72,6 +76,8 @@ impl Run {
             workers: 0,
             queue_max: 0,
             module_limits: ModuleLimits::default(),
+            memory_budget_bytes: ARTIFACT_MEMORY_BYTES_DEFAULT,
+            disk_budget_bytes: self.artifact_disk.as_u64(),
         })?;
         let function = host.deploy(self.spec(), None)?;
         let call = Call {

@@ -52,6 +52,8 @@ impl Serve {
             workers: server.workers.unwrap_or(cores),
             queue_max: server.queue_max,
             module_limits: ModuleLimits::default(),
+            memory_budget_bytes: server.artifact_memory_bytes,
+            disk_budget_bytes: server.artifact_disk_bytes,
         })?;
         let functions = functions
             .into_iter()

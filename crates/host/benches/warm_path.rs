@@ -37,6 +37,8 @@ fn warm_path(criterion: &mut Criterion) {
             workers: 0,
             queue_max: 0,
             module_limits: ModuleLimits::default(),
+            memory_budget_bytes: remuda_host::ARTIFACT_MEMORY_BYTES_DEFAULT,
+            disk_budget_bytes: remuda_host::ARTIFACT_DISK_BYTES_DEFAULT,
         })
         .expect("a host without a data directory opens");
         let function = host.deploy(function(), Some(&Entry::Command)).expect("the no-op runs everywhere");

@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod estimate;
+mod greedy_dual;
 mod policy;
 mod profile;
 mod scheduler;
 
 pub use estimate::Estimate;
+pub use greedy_dual::GreedyDual;
 pub use policy::Policy;
 pub use profile::{EngineProfile, FunctionProfile, Prediction};
 pub use scheduler::{Candidate, Cost, Decision, NoCandidate, Reason, Request, Scheduler};
