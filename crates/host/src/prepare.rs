@@ -353,7 +353,7 @@ mod tests {
 
     fn module(i: u32) -> Module {
         let text = format!("(module (func (export \"_start\")) (func (export \"f{i}\")))");
-        Module::parse(wat::parse_str(text).unwrap().into(), &ModuleLimits::default()).unwrap()
+        Module::parse(wat::parse_str(text).unwrap(), &ModuleLimits::default()).unwrap()
     }
 
     /// Makes the artifact of a module ready.

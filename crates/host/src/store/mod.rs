@@ -40,6 +40,8 @@ use index::{Index, Row};
 const DRAFT_PREFIX: &str = ".draft-";
 /// An eviction makes this part of the budget free beyond what is needed, so that not every artifact needs one.
 const SLACK: u64 = 16;
+/// More than another row takes in the index and its journal.
+const INDEX_BYTES: u64 = 64 << 10;
 
 /// What went wrong with the store itself, as opposed to a file in it.
 #[derive(Debug, thiserror::Error)]
@@ -214,15 +216,19 @@ impl ArtifactStore {
             return Err(StoreError::OverBudget { artifact_bytes: bytes, budget_bytes: self.budget_bytes });
         }
         let name = made.file_name();
-        let save = || -> io::Result<()> {
-            let draft = match self.draft(artifact, &made) {
-                Err(error) if is_full(&error) => {
-                    self.free(bytes)?;
-                    self.draft(artifact, &made)?
-                }
-                other => other?,
-            };
+        let attempt = || {
+            let draft = self.draft(artifact, &made)?;
             self.enter()?.admit(draft, &name, bytes, cost_ns)
+        };
+        let save = || match attempt() {
+            Err(error) if is_full(&error) => {
+                if self.free(bytes + INDEX_BYTES)? {
+                    attempt()
+                } else {
+                    Err(error)
+                }
+            }
+            other => other,
         };
         save().map_err(|source| StoreError::Io { path: self.dir.join(&name), source })
     }
@@ -342,15 +348,24 @@ impl ArtifactStore {
         Ok(draft)
     }
 
-    /// Makes room on a full disk.
-    fn free(&self, bytes: u64) -> io::Result<()> {
+    /// Makes room for `bytes` on a full disk, and says whether that could be done.
+    fn free(&self, bytes: u64) -> io::Result<bool> {
         let mut entered = self.enter()?;
         self.sweep()?;
         let rows = entered.survey()?;
         let total: u64 = rows.iter().map(|row| row.bytes).sum();
-        let gone = entered.evict(&rows, total.saturating_sub(bytes), &HashSet::new(), None);
+        let disk = rustix::fs::statvfs(&self.dir)?;
+        let missing = match bytes.saturating_sub(disk.f_bavail.saturating_mul(disk.f_frsize)) {
+            // It is a quota that is spent, of which the file system does not say how much.
+            0 => bytes,
+            missing => missing,
+        };
+        if total < missing {
+            return Ok(false);
+        }
+        let gone = entered.evict(&rows, total - missing, &HashSet::new(), None);
         tracing::warn!(dir = %self.dir.display(), evicted = gone.len(), "the disk is full: artifacts made room");
-        Ok(())
+        Ok(true)
     }
 
     /// Removes the drafts of processes that have died.
@@ -459,7 +474,7 @@ impl Entered<'_> {
         }
         if let Some(index) = &self.index {
             // First the row, then the file: a crash in between makes an eviction come too early, and never too late.
-            index.put(name, bytes, cost_ns).map_err(io::Error::other)?;
+            index.put(name, bytes, cost_ns).map_err(index_error)?;
         }
         draft.persist(self.store.dir.join(name)).map_err(|error| error.error)?;
         Ok(())
@@ -520,6 +535,13 @@ impl Entered<'_> {
 /// The fingerprints of the engines of this build, on this CPU.
 fn fingerprints(registry: &Registry) -> HashSet<String> {
     registry.known().filter(|known| known.is_built()).map(Known::fingerprint).collect()
+}
+
+fn index_error(error: rusqlite::Error) -> io::Error {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => io::Error::new(io::ErrorKind::StorageFull, error),
+        _ => io::Error::other(error),
+    }
 }
 
 fn is_full(error: &io::Error) -> bool {
