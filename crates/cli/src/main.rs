@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
 
+mod cache;
 mod engines;
 mod explain;
 mod options;
@@ -30,6 +31,8 @@ enum Command {
     Explain(explain::Explain),
     /// List the engines: built or not, available or not and why, version, capabilities
     Engines(engines::Engines),
+    /// Look after the compiled modules in the data directory
+    Cache(cache::Cache),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve.execute(),
         Command::Explain(explain) => explain.execute(),
         Command::Engines(engines) => engines.execute(),
+        Command::Cache(cache) => cache.execute(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

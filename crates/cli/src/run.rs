@@ -54,6 +54,10 @@ pub(crate) struct Run {
     #[command(flatten)]
     data_dir: DataDir,
 
+    /// Artifacts that the data directory may hold; those that are least worth keeping are removed beyond it
+    #[arg(long, value_name = "BYTES", default_value = "4GiB", env = "REMUDA_ARTIFACT_DISK")]
+    artifact_disk: ByteSize,
+
     /// The module, in the binary or the text format
     #[arg(value_name = "MODULE")]
     module: PathBuf,
@@ -67,7 +71,12 @@ impl Run {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         start_log("error", false);
         let policy = self.engine.policy()?;
-        let host = Host::open(&HostConfig { data_dir: self.data_dir.resolve(), policy, ..HostConfig::default() })?;
+        let host = Host::open(&HostConfig {
+            data_dir: self.data_dir.resolve(),
+            policy,
+            disk_budget_bytes: self.artifact_disk.as_u64(),
+            ..HostConfig::default()
+        })?;
         let function = host.deploy(self.spec(), None)?;
         let call = Arc::new(Call {
             id: host.next_request_id(),
