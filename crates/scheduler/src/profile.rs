@@ -189,26 +189,53 @@ impl FunctionProfile {
 
     fn predict_execute(&self, candidate: &Candidate, input_bytes: Option<u64>, known: &Known<'_>) -> (Sized, Basis) {
         let own = self.engine(candidate.engine);
-        if let Some((own, observed)) = own.and_then(|own| Some((own, own.execute.predict(input_bytes)?))) {
-            return (observed, Basis::Observed { count: own.execute.count() });
-        }
-        let slowdown = known.calibration.engine(candidate.engine, candidate.tier).slowdown;
-        let surest = known
-            .candidates
-            .iter()
-            .filter_map(|other| Some((other, self.engine(other.engine)?.execute.predict(input_bytes)?)))
-            .min_by(|(_, a), (_, b)| a.sigma.total_cmp(&b.sigma));
-        match surest {
-            Some((other, observed)) => {
-                let relative = slowdown / known.calibration.engine(other.engine, other.tier).slowdown;
-                let sigma = observed.sigma.hypot(SIGMA_TRANSFER);
-                (Sized { ns: observed.ns * relative, sigma }, Basis::Transferred { from: other.engine })
+        let observed = own.and_then(|own| Some((own.execute.predict(input_bytes)?, own.execute.count())));
+        match (observed, self.transferred(candidate, input_bytes, known)) {
+            (Some((observed, count)), None) => (observed, Basis::Observed { count }),
+            (Some((observed, count)), Some((_, transferred))) => {
+                (observed.sharpened(&transferred), Basis::Observed { count })
             }
-            None => {
+            (None, Some((from, transferred))) => (transferred, Basis::Transferred { from }),
+            (None, None) => {
+                let slowdown = known.calibration.engine(candidate.engine, candidate.tier).slowdown;
                 let native = known.features.execute_guess(input_bytes);
                 (Sized { ns: native.ns * slowdown, ..native }, Basis::Module)
             }
         }
+    }
+
+    /// What the surest of the other engines' observations say of `candidate`.
+    fn transferred(
+        &self,
+        candidate: &Candidate,
+        input_bytes: Option<u64>,
+        known: &Known<'_>,
+    ) -> Option<(EngineId, Sized)> {
+        let others = known.candidates.iter().filter(|other| other.engine != candidate.engine);
+        let (other, observed) = others
+            .filter_map(|other| Some((other, self.engine(other.engine)?.execute.predict(input_bytes)?)))
+            .min_by(|(_, a), (_, b)| a.error.total_cmp(&b.error))?;
+        let slowdown = |candidate: &Candidate| known.calibration.engine(candidate.engine, candidate.tier).slowdown;
+        let transferred = Sized {
+            ns: observed.ns * slowdown(candidate) / slowdown(other),
+            sigma: observed.sigma.hypot(SIGMA_TRANSFER),
+            error: observed.error.hypot(SIGMA_TRANSFER),
+        };
+        Some((other.engine, transferred))
+    }
+}
+
+impl Sized {
+    /// What an engine was observed to take, in the light of what others' observations say of it; each weighs by its
+    /// precision, as in Bayes' rule for normal distributions.
+    ///
+    /// Where all requests are alike, this changes nothing. Where they differ and nobody knows beforehand how, two engines
+    /// have seen different ones, and the difference between their medians is as likely to be the requests' as the
+    /// engines'; what is known of engines in general then keeps a slow one from looking fast by chance.
+    fn sharpened(self, transferred: &Self) -> Self {
+        let (own, other) = (1.0 / f64::from(self.error).powi(2), 1.0 / f64::from(transferred.error).powi(2));
+        let logarithm = (self.ns.max(1.0).ln() * own + transferred.ns.max(1.0).ln() * other) / (own + other);
+        Self { ns: logarithm.exp(), ..self }
     }
 }
 

@@ -7,7 +7,9 @@
 //! usual one, and one of the tail.
 //!
 //! Cores that are idle are worth little: an engine is made ready, and run, as soon as it would win in the tail. Where no
-//! core is idle, it must be clearly better in the usual case. And a racer that cannot win any more leaves.
+//! core is idle, it must be clearly better in the usual case. And a racer that cannot win any more leaves; at once where
+//! its core is wanted, and else when there is little doubt. When nothing more may be wasted, only the best one stays: what a
+//! race wastes is to be counted while it runs ([`WasteBudget`](crate::WasteBudget)).
 
 use remuda_model::EngineId;
 
@@ -57,24 +59,16 @@ const TAIL_DEVIATIONS: f64 = 1.3;
 const TAIL_MAX: f64 = 200.0;
 /// How much better an engine must be, in the usual case, to join where no core is idle.
 const DECISIVE: f64 = 2.0;
-/// How wrong the rule about two engines' speeds may be for one of them to count as beaten.
+/// How wrong the rule about two engines' speeds may be for one of them to count as beaten, where its core is wanted.
 const BEATEN_MARGIN: f64 = 1.3;
+/// And where it is not.
+const BEATEN_MARGIN_IDLE: f64 = 2.0;
 /// How long to wait before asking again.
 const WAIT_NS: std::ops::RangeInclusive<u64> = 50_000..=20_000_000;
 
 pub(crate) fn step(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> RaceStep {
-    // What joins now compiles on one core: the others are taken, or will be.
-    let known = scheduler.known(race.request.candidates, world);
-    let entries: Vec<Entry> = race
-        .request
-        .candidates
-        .iter()
-        .map(|candidate| {
-            Entry::new(candidate, scheduler.profile.predict(candidate, race.request.input_bytes, 1, &known), race)
-        })
-        .collect();
+    let entries = entries(scheduler, race, world);
     let multiples = Multiples::of(&entries);
-
     let racing = |x: f64| {
         entries.iter().filter(|entry| entry.is_racing).map(|entry| entry.finish_ns(x)).fold(f64::INFINITY, f64::min)
     };
@@ -82,29 +76,43 @@ pub(crate) fn step(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>
         .iter()
         .filter(|entry| !entry.is_racing)
         .min_by(|a, b| a.finish_ns(multiples.tail).total_cmp(&b.finish_ns(multiples.tail)));
+    let idle = world.load.idle_cores() > 0;
+    let mut is_core_wanted = world.load.waiting > 0;
     if let Some(challenger) = challenger {
         let wins_in = |x: f64, by: f64| challenger.finish_ns(x) * by < racing(x);
         let would_win = wins_in(multiples.tail, 1.0);
-        let idle = world.load.idle_cores() > 0;
         if would_win && world.load.may_waste && (idle || wins_in(multiples.usual, DECISIVE)) {
             return RaceStep::Start(challenger.engine);
         }
-        if would_win
-            && !idle
-            && let Some(beaten) = beaten(&entries, &multiples)
-        {
-            return RaceStep::Stop(beaten);
-        }
+        is_core_wanted |= would_win && !idle;
     }
-    if world.load.waiting > 0
-        && let Some(beaten) = beaten(&entries, &multiples)
-    {
-        return RaceStep::Stop(beaten);
+    let margin = if is_core_wanted { BEATEN_MARGIN } else { BEATEN_MARGIN_IDLE };
+    let loser = beaten(&entries, &multiples, margin);
+    if let Some(loser) = loser.or_else(|| if world.load.may_waste { None } else { worst(&entries, &multiples) }) {
+        return RaceStep::Stop(loser);
     }
     if is_settled(&entries) {
         return RaceStep::Settled;
     }
     RaceStep::Wait { ns: (race.elapsed_ns / 4).clamp(*WAIT_NS.start(), *WAIT_NS.end()) }
+}
+
+/// Whether an engine that has got ready for a race should run: whether there is still something to win for it, be the
+/// request short, usual or long.
+pub(crate) fn may_run(scheduler: &Scheduler, engine: EngineId, race: &RaceView<'_>, world: &World<'_>) -> bool {
+    let entries = entries(scheduler, race, world);
+    let multiples = Multiples::of(&entries);
+    let Some(ready) = entries.iter().find(|entry| entry.engine == engine) else { return false };
+    let others = || entries.iter().filter(|entry| entry.is_racing && entry.engine != engine);
+    let wins = |x: f64| others().all(|other| ready.finish_ns(x) < other.finish_ns(x));
+    wins(multiples.least) || wins(multiples.usual) || wins(multiples.tail)
+}
+
+fn entries(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> Vec<Entry> {
+    let known = scheduler.known(race.request.candidates, world);
+    // What joins now compiles on one core: the others are taken, or will be.
+    let predict = |candidate| scheduler.profile.predict(candidate, race.request.input_bytes, 1, &known);
+    race.request.candidates.iter().map(|candidate| Entry::new(candidate, predict(candidate), race)).collect()
 }
 
 struct Entry {
@@ -161,15 +169,22 @@ impl Multiples {
 }
 
 /// A running racer that another running one beats however much work is left.
-fn beaten(entries: &[Entry], multiples: &Multiples) -> Option<EngineId> {
+fn beaten(entries: &[Entry], multiples: &Multiples, margin: f64) -> Option<EngineId> {
     let running = || entries.iter().filter(|entry| entry.running_ns.is_some());
     // Both finishes grow with the work in a straight line: what holds at the ends holds between them.
     let beats = |winner: &Entry, loser: &Entry| {
-        [multiples.least, multiples.tail].iter().all(|x| winner.finish_ns(*x) * BEATEN_MARGIN < loser.finish_ns(*x))
+        [multiples.least, multiples.tail].iter().all(|x| winner.finish_ns(*x) * margin < loser.finish_ns(*x))
     };
     running()
         .find(|loser| running().any(|winner| winner.engine != loser.engine && beats(winner, loser)))
         .map(|loser| loser.engine)
+}
+
+/// Of several that run, the one that is expected to end last.
+fn worst(entries: &[Entry], multiples: &Multiples) -> Option<EngineId> {
+    let running = || entries.iter().filter(|entry| entry.running_ns.is_some());
+    let last = running().max_by(|a, b| a.finish_ns(multiples.usual).total_cmp(&b.finish_ns(multiples.usual)))?;
+    (running().count() > 1).then_some(last.engine)
 }
 
 /// Whether no engine that is not racing is faster than the fastest that is, and there is nobody to stop.

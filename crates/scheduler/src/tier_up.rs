@@ -75,9 +75,12 @@ pub(crate) struct Losses {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Loss {
     total_ns: f64,
-    /// What the last request lost.
-    last_ns: f64,
+    /// What a request loses on average, recent ones weighing more.
+    mean_ns: f64,
 }
+
+/// What a new request weighs in that average.
+const MEAN_WEIGHT: f64 = 0.25;
 
 impl Losses {
     /// Takes a request into account that was answered by another engine.
@@ -88,18 +91,25 @@ impl Losses {
         candidates: &[Candidate],
         world: &World<'_>,
     ) {
-        let took_ns = (observation.phases.instantiate_ns + observation.phases.execute_ns) as f64;
         let known = scheduler.known(candidates, world);
+        let predict = |candidate| scheduler.profile.predict(candidate, observation.input_bytes, 1, &known);
+        let Some(ran_on) = candidates.iter().find(|candidate| candidate.engine == observation.engine) else { return };
+        let usual_ns = predict(ran_on).execute_ns.max(1) as f64;
+        let phases = &observation.phases;
         for candidate in candidates {
             let loss = self.entry(candidate.engine);
             if is_ready(candidate) {
                 *loss = Loss::default();
                 continue;
             }
-            let prediction = scheduler.profile.predict(candidate, observation.input_bytes, 1, &known);
-            let would_take_ns = prediction.instantiate_ns as f64 + prediction.execute_ns as f64;
-            loss.last_ns = (took_ns - would_take_ns).max(0.0);
-            loss.total_ns += loss.last_ns;
+            let prediction = predict(candidate);
+            // This very request, and not the usual one, would have been faster by the engines' usual ratio.
+            let would_run_ns = phases.execute_ns as f64 * prediction.execute_ns as f64 / usual_ns;
+            let took_ns = (phases.instantiate_ns + phases.execute_ns) as f64;
+            let lost_ns = took_ns - prediction.instantiate_ns as f64 - would_run_ns;
+            let is_first = loss.total_ns <= 0.0 && loss.mean_ns <= 0.0;
+            loss.mean_ns += (lost_ns - loss.mean_ns) * if is_first { 1.0 } else { MEAN_WEIGHT };
+            loss.total_ns = (loss.total_ns + lost_ns).max(0.0);
         }
     }
 
@@ -149,8 +159,8 @@ fn consider(
     // On a busy host it takes the time away from somebody.
     let price_ns = alone * (1.0 + world.load.pressure());
     let loss = scheduler.losses.of(candidate.engine);
-    let gain_ns = loss.last_ns * requests;
-    let reason = if loss.total_ns >= price_ns && loss.last_ns > 0.0 {
+    let gain_ns = loss.mean_ns * requests;
+    let reason = if loss.total_ns >= price_ns && loss.mean_ns > 0.0 {
         TierUpReason::Lost { lost_ns: loss.total_ns as u64, price_ns: price_ns as u64 }
     } else if gain_ns >= EXPECTED_MARGIN * price_ns && gain_ns > 0.0 {
         TierUpReason::Expected { gain_ns: gain_ns as u64, price_ns: price_ns as u64 }

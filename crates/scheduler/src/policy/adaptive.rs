@@ -25,7 +25,8 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
     let cost =
         |(candidate, prediction): &(&Candidate, Prediction)| cost_ns(scheduler, request, world, candidate, prediction);
     let favourite = predicted.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-    if may_race(scheduler, request, world) {
+    // It needs another core to be raced on: else it may be the wrong engine for as long as the request takes.
+    if may_race(scheduler, request, world) && world.load.idle_cores() > 0 {
         let begins_first = predicted
             .iter()
             .min_by(|(_, a), (_, b)| a.before_execution_ns().total_cmp(&b.before_execution_ns()))
