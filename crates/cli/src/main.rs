@@ -6,6 +6,7 @@ mod engines;
 mod options;
 mod run;
 mod serve;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ enum Command {
     Serve(serve::Serve),
     /// List the engines: built or not, available or not and why, version, capabilities
     Engines(engines::Engines),
+    /// Try policies out: run the scheduler on measured costs and a workload, under a clock of its own
+    Simulate(simulate::Simulate),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Serve(serve) => serve.execute(),
         Command::Engines(engines) => engines.execute(),
+        Command::Simulate(simulate) => simulate.execute(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
