@@ -8,6 +8,7 @@ mod explain;
 mod options;
 mod run;
 mod serve;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
     Engines(engines::Engines),
     /// Look after the compiled modules in the data directory
     Cache(cache::Cache),
+    /// Try policies out: run the scheduler on measured costs and a workload, under a clock of its own
+    Simulate(simulate::Simulate),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Explain(explain) => explain.execute(),
         Command::Engines(engines) => engines.execute(),
         Command::Cache(cache) => cache.execute(),
+        Command::Simulate(simulate) => simulate.execute(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
