@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
 
+mod characterize;
 mod engines;
 mod options;
 mod run;
@@ -27,6 +28,10 @@ enum Command {
     Serve(serve::Serve),
     /// List the engines: built or not, available or not and why, version, capabilities
     Engines(engines::Engines),
+    /// Measure engines on guests, in fresh processes and random order, and write down every result
+    Characterize(characterize::Characterize),
+    #[command(name = characterize::MEASURE, hide = true)]
+    MeasureChild(characterize::MeasureChild),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +40,8 @@ fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Serve(serve) => serve.execute(),
         Command::Engines(engines) => engines.execute(),
+        Command::Characterize(characterize) => characterize.execute(),
+        Command::MeasureChild(child) => child.execute(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
