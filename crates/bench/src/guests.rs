@@ -29,9 +29,9 @@ pub struct Case {
     /// Arguments after the program's name.
     #[serde(default)]
     pub args: Vec<String>,
-    /// Its environment.
+    /// Its environment, as `NAME=value`.
     #[serde(default)]
-    pub env: BTreeMap<String, String>,
+    env: Vec<String>,
     /// Standard input; none: empty.
     pub stdin: Option<PathBuf>,
     /// What it must write; none: nothing.
@@ -98,6 +98,18 @@ impl Guest {
     /// The cases that end in an exit code and need no folders.
     pub fn measurable(&self) -> impl Iterator<Item = &Case> {
         self.cases.iter().filter(|case| case.trap.is_none() && case.dir.is_empty())
+    }
+}
+
+impl Case {
+    /// Its environment.
+    #[must_use]
+    pub fn env(&self) -> BTreeMap<String, String> {
+        let split = |text: &String| {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            (name.to_owned(), value.to_owned())
+        };
+        self.env.iter().map(split).collect()
     }
 }
 

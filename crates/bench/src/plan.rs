@@ -397,7 +397,7 @@ fn subject(guest: &Guest, case: &Case, module: &Path, variant: &str) -> Result<S
         module: module.to_owned(),
         digest: ModuleDigest::of(&read(module)?).to_string(),
         args: case.args.clone(),
-        env: case.env.clone(),
+        env: case.env(),
         stdin,
         expected: Expected::Exactly { exit_code: case.exit_code.unwrap_or(0), output },
     })

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use remuda_bench::plan::{External, Request, SUITES, Size};
+use remuda_bench::plan::{External, Request, Size};
 use remuda_bench::row::Pattern;
 use remuda_bench::run::Summary;
 use remuda_bench::session::{Begin, EXIT_INTERRUPTED, Session};
@@ -155,7 +154,7 @@ impl Characterize {
         let begin = match &self.resume {
             Some(output) => Begin::Resume { output: output.clone() },
             None => Begin::Anew {
-                request: self.request()?,
+                request: self.request(),
                 seed: self.seed,
                 output: self.output.clone().unwrap_or_else(default_output),
             },
@@ -174,17 +173,9 @@ impl Characterize {
         })
     }
 
-    fn request(&self) -> anyhow::Result<Request> {
-        // Paths are written down such that a run can be taken up from another folder.
-        let absolute = |path: &PathBuf| std::path::absolute(path).with_context(|| format!("{}", path.display()));
-        let what = |text: &String| match Path::new(text) {
-            path if path.exists() && !SUITES.contains(&text.as_str()) => {
-                absolute(&path.to_owned()).map(|path| path.display().to_string())
-            }
-            _ => Ok(text.clone()),
-        };
-        Ok(Request {
-            what: self.suites.iter().map(what).collect::<Result<_, _>>()?,
+    fn request(&self) -> Request {
+        Request {
+            what: self.suites.clone(),
             engines: self.engines.clone(),
             patterns: self.patterns.iter().map(|pattern| (*pattern).into()).collect(),
             size: self.size.into(),
@@ -192,14 +183,14 @@ impl Characterize {
             variant: self.variant.clone(),
             processes: self.processes,
             timeout: self.timeout,
-            guests: absolute(&self.guests.clone().unwrap_or_else(find_guests))?,
+            guests: self.guests.clone().unwrap_or_else(find_guests),
             external: External {
                 args: self.args.clone(),
-                stdin: self.stdin.as_ref().map(absolute).transpose()?,
-                stdout: self.expect.as_ref().map(absolute).transpose()?,
+                stdin: self.stdin.clone(),
+                stdout: self.expect.clone(),
                 any_output: self.any_output,
             },
-        })
+        }
     }
 }
 
@@ -209,11 +200,11 @@ fn default_output() -> PathBuf {
     if Path::new(RESULTS_DIR).is_dir() { Path::new(RESULTS_DIR).join(name) } else { name.into() }
 }
 
-/// The suite's folder here, or in a folder above.
+/// The suite's folder here, or in a folder above; relative, so that results name no folders of the machine.
 fn find_guests() -> PathBuf {
-    let here = std::env::current_dir().unwrap_or_default();
-    let found = here.ancestors().map(|folder| folder.join("guests")).find(|guests| guests.join("noop").is_dir());
-    found.unwrap_or_else(|| "guests".into())
+    let depth = std::env::current_dir().map_or(0, |here| here.ancestors().count());
+    let above = (0..depth).map(|levels| std::iter::repeat_n("..", levels).collect::<PathBuf>().join("guests"));
+    above.into_iter().find(|guests| guests.join("noop").is_dir()).unwrap_or_else(|| "guests".into())
 }
 
 /// The command line as a shell takes it.
