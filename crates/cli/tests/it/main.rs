@@ -1,5 +1,6 @@
 //! The real binary, driven from outside: its command line, and its server over HTTP.
 
+mod characterize;
 mod engines;
 mod examples;
 mod guests;
