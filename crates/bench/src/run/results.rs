@@ -1,8 +1,8 @@
 //! The file that results are written to as they arrive.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Seek as _, SeekFrom, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::row::{self, Point, ReadError, Record, Run};
@@ -27,6 +27,14 @@ pub enum ResultsError {
     /// The file cannot be used.
     #[error("cannot write results to {path:?}: {source}; name another file with -o")]
     Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file of an earlier run cannot be used.
+    #[error("cannot go on with {path:?}: {source}; name a file that `remuda characterize` has written")]
+    Resume {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -83,16 +91,25 @@ impl Results {
     ///
     /// It cannot be read or written, or holds something else.
     pub fn resume(path: &Path) -> Result<(Self, Earlier), ResultsError> {
-        let io = |source| ResultsError::Io { path: path.to_owned(), source };
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-        let records = row::read(&mut BufReader::new(&file))
-            .map_err(|source| ResultsError::Read { path: path.to_owned(), source })?;
+        let resume = |source| ResultsError::Resume { path: path.to_owned(), source };
+        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(resume)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(resume)?;
+        bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+        let mut records =
+            row::read(&mut bytes.as_slice()).map_err(|source| ResultsError::Read { path: path.to_owned(), source })?;
         let runs = records.iter().filter_map(|record| match record {
             Record::Run(run) if run.request.is_some() => Some(run),
             _ => None,
         });
         let run = runs.last().cloned().ok_or_else(|| ResultsError::NoRun { path: path.to_owned() })?;
-        cut(&mut file, &records).map_err(io)?;
+
+        // A process's record comes after those of its calls: without it, they are unfinished.
+        let is_call = |record: &Record| matches!(record, Record::Sample(sample) if sample.iteration.is_some());
+        records.truncate(records.iter().rposition(|record| !is_call(record)).map_or(0, |last| last + 1));
+        let whole: usize = bytes.split_inclusive(|byte| *byte == b'\n').take(records.len()).map(<[u8]>::len).sum();
+        file.set_len(whole as u64).map_err(resume)?;
+        file.seek(SeekFrom::End(0)).map_err(resume)?;
         let done = records.into_iter().filter_map(|record| match record {
             Record::Sample(sample) if sample.iteration.is_none() => Some((sample.point, sample.process)),
             _ => None,
@@ -118,19 +135,6 @@ impl Results {
         self.to.write_all(&lines)?;
         self.to.flush()
     }
-}
-
-/// Cuts off the calls at the end whose process is not there: a process's record is written after those of its calls.
-/// A last line without its end is cut off, too.
-fn cut(file: &mut File, records: &[Record]) -> io::Result<()> {
-    let is_call = |record: &Record| matches!(record, Record::Sample(sample) if sample.iteration.is_some());
-    let whole = records.iter().rposition(|record| !is_call(record)).map_or(0, |last| last + 1);
-    file.seek(SeekFrom::Start(0))?;
-    let text = io::read_to_string(&mut *file)?;
-    let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    let bytes: usize = lines.take(whole).map(str::len).sum();
-    file.set_len(bytes as u64)?;
-    file.seek(SeekFrom::End(0)).map(|_| ())
 }
 
 #[cfg(test)]

@@ -318,7 +318,7 @@ fn what_cannot_be_measured_is_said_with_the_way_out() {
         (&["--suite", "absent"], "there is no suite, folder or module \"absent\""),
         (&["--engines", "native"], "python guests/build.py --native"),
         (&["--suite", "guest.wat", "--stdin", "absent.txt"], "absent.txt"),
-        (&["--resume", "absent.jsonl"], "absent.jsonl"),
+        (&["--resume", "absent.jsonl"], "cannot go on with \"absent.jsonl\""),
         (&["--resume", "a", "--seed", "1"], "cannot be used with"),
         (&["--processes", "0"], "--processes"),
     ] {
