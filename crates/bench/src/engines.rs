@@ -1,11 +1,12 @@
 //! What can be measured: the engines of this build, the choice among them, native code, and other programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use remuda_engine::{Availability, Registry};
+use remuda_engine::{Availability, Known, Registry};
 
 /// The choice among the engines, as `remuda serve` makes it.
 pub const AUTO: &str = "remuda.auto";
@@ -41,8 +42,6 @@ pub enum Kind {
 pub struct Peer {
     program: PathBuf,
     args: Vec<String>,
-    /// The option that sets a variable of the guest's; without one, they are inherited.
-    env_option: Option<&'static str>,
 }
 
 /// An engine that is known, but not here.
@@ -85,14 +84,11 @@ impl Engine {
 
 impl Peer {
     /// The command that runs a module.
-    pub(crate) fn command(&self, module: &Path, args: &[String], env: &[(String, String)]) -> Command {
+    pub(crate) fn command(&self, module: &Path, args: &[String], env: &BTreeMap<String, String>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args);
         for (name, value) in env {
-            match self.env_option {
-                Some(option) => command.arg(option).arg(format!("{name}={value}")),
-                None => command.env(name, value),
-            };
+            command.arg("--env").arg(format!("{name}={value}"));
         }
         command.arg(module).args(args);
         command
@@ -171,6 +167,13 @@ pub fn select(names: &[String], here: &[Engine], absent: &[Absent]) -> Result<Ve
     Ok(selected)
 }
 
+/// What decides, beside engine and version, what is made of a module: how this build sets it up, and for which CPU.
+fn flags(known: &Known) -> String {
+    let fingerprint = known.fingerprint();
+    let named = format!("{} {} ", known.id, known.version);
+    fingerprint.strip_prefix(&named).unwrap_or(&fingerprint).to_owned()
+}
+
 fn auto(registry: &Registry) -> Engine {
     let mut flags = String::from("among");
     for known in registry.known().filter(|known| known.automatic && known.is_built()) {
@@ -196,16 +199,15 @@ fn compiler_of(program: &[u8]) -> String {
 
 struct Program {
     name: &'static str,
-    /// Before the module; `SHIM` stands for the path of our shim.
+    /// Before the variables, as `--env NAME=value`, and the module; `SHIM` stands for the path of our shim.
     args: &'static [&'static str],
-    env_option: Option<&'static str>,
 }
 
 const SHIM: &str = "SHIM";
 
 const PEERS: &[Program] = &[
-    Program { name: "wasmtime", args: &["run", "-C", "cache=n"], env_option: Some("--env") },
-    Program { name: "node", args: &["--no-warnings", SHIM], env_option: None },
+    Program { name: "wasmtime", args: &["run", "-C", "cache=n"] },
+    Program { name: "node", args: &["--no-warnings", SHIM] },
 ];
 
 impl Program {
@@ -220,7 +222,7 @@ impl Program {
             id: format!("peer.{}", self.name),
             version: version.into(),
             flags: self.args.join(" "),
-            kind: Kind::Peer(Peer { program, args, env_option: self.env_option }),
+            kind: Kind::Peer(Peer { program, args }),
         })
     }
 }

@@ -174,6 +174,18 @@ pub enum PlanError {
         /// Where suites are looked for.
         guests: PathBuf,
     },
+    /// Results could not be told apart.
+    #[error(
+        "{first:?} and {second:?} would both be {name:?} in the results; measure one after the other, or rename one"
+    )]
+    SameName {
+        /// The name of both.
+        name: String,
+        /// One module.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
     /// Nothing is left.
     #[error("there is nothing to measure: {reason}")]
     Nothing {
@@ -225,14 +237,12 @@ impl Plan {
             let patterns = if request.patterns.is_empty() { own } else { &request.patterns };
             for pattern in patterns {
                 patterns_used.insert(*pattern);
-                blocks.push(block(subject.clone(), *pattern, &engines, &mut left_out));
+                add(&mut blocks, block(subject.clone(), *pattern, &engines, &mut left_out))?;
             }
         }
         if let Some(floor) = floor(request)? {
             for pattern in patterns_used {
-                if !blocks.iter().any(|block| block.subject == floor && block.pattern == pattern) {
-                    blocks.push(block(floor.clone(), pattern, &engines, &mut left_out));
-                }
+                add(&mut blocks, block(floor.clone(), pattern, &engines, &mut left_out))?;
             }
         }
         blocks.retain(|block| !block.engines.is_empty());
@@ -282,6 +292,24 @@ fn own_patterns(suite: &str) -> &'static [Pattern] {
         "polybench" | "matmul" => &[Pattern::Cold],
         _ => &[Pattern::Cold, Pattern::Steady],
     }
+}
+
+/// Adds a block unless it is there already.
+fn add(blocks: &mut Vec<Block>, block: Block) -> Result<(), PlanError> {
+    let names = |block: &Block| {
+        let Block { subject: Subject { guest, suite, variant, case, .. }, pattern, .. } = block.clone();
+        (guest, suite, variant, case, pattern)
+    };
+    match blocks.iter().find(|other| names(other) == names(&block)) {
+        None => blocks.push(block),
+        // The same module by another path is the same.
+        Some(same) if same.subject.digest == block.subject.digest => {}
+        Some(other) => {
+            let [first, second] = [other, &block].map(|block| block.subject.module.clone());
+            return Err(PlanError::SameName { name: block.subject.guest, first, second });
+        }
+    }
+    Ok(())
 }
 
 fn block(subject: Subject, pattern: Pattern, engines: &[Engine], left_out: &mut Vec<String>) -> Block {
@@ -602,6 +630,22 @@ pub(crate) mod tests {
         let subject = plan(&asked).blocks[0].subject.clone();
         assert_eq!((subject.guest.as_str(), subject.suite.as_str()), ("mine", "external"));
         assert_eq!((subject.case.as_str(), subject.expected), ("-n 3 < in.txt", Expected::TheSame));
+    }
+
+    #[test]
+    fn nothing_is_measured_twice_and_nothing_under_the_name_of_another() {
+        let twice = Request { patterns: vec![Pattern::Cold, Pattern::Cold], ..request(&["edge", "edge"]) };
+        assert_eq!(plan(&twice).blocks.len(), 5 + 1);
+        let dir = tempfile::tempdir().unwrap();
+        let modules = ["a", "b"].map(|folder| {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+            let path = dir.path().join(folder).join("same.wasm");
+            std::fs::write(&path, folder).unwrap();
+            path.display().to_string()
+        });
+        let asked = request(&[&modules[0], &modules[1]]);
+        let error = Plan::new(&asked, vec![hosted("wasmi.lazy")], 1).unwrap_err().to_string();
+        assert!(error.contains("a/same.wasm") && error.contains("rename one"), "{error}");
     }
 
     #[test]

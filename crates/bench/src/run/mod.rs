@@ -244,8 +244,7 @@ impl State<'_> {
             }
             Kind::Peer(peer) => {
                 let subject = &self.block(task).subject;
-                let env: Vec<_> = subject.env.clone().into_iter().collect();
-                let command = peer.command(&subject.module, &subject.args, &env);
+                let command = peer.command(&subject.module, &subject.args, &subject.env);
                 vec![self.outside(task, command, blank)?]
             }
         };

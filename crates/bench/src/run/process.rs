@@ -74,7 +74,10 @@ pub(super) struct Finished {
 /// Runs a command to its end.
 pub(super) fn run(mut command: Command, input: Input, limit: Duration, stop: &Stop) -> io::Result<Finished> {
     let bytes = match input {
-        Input::Nothing => Vec::new(),
+        Input::Nothing => {
+            command.stdin(Stdio::null());
+            Vec::new()
+        }
         Input::File(path) => {
             command.stdin(File::open(path)?);
             Vec::new()
