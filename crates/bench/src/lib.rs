@@ -1,8 +1,8 @@
 //! The instrument: it measures engines on guests, says how sure it is, and shows what it found.
 //!
 //! `plan` says what is measured and in which order, `run` carries it out in fresh processes, `measure` is what happens
-//! inside of such a process; `session` is one run from its request to its last result. `row` is what is written down; everything that measures writes it, everything that
-//! reports reads it.
+//! inside of such a process; `session` is one run from its request to its last result. `row` is what is written down;
+//! everything that measures writes it, everything that reports reads it.
 #![forbid(unsafe_code)]
 
 pub mod engines;

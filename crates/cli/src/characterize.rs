@@ -48,7 +48,7 @@ pub(crate) struct Characterize {
     variant: String,
 
     /// Fresh processes for each point
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     processes: u32,
 
     /// What the order of the measurements is drawn from [default: drawn, and printed]

@@ -166,6 +166,12 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_given_nothing_does_not_read_the_terminal() {
+        let finished = run(shell("readlink /proc/self/fd/0"), Input::Nothing, LONG, &Stop::default()).unwrap();
+        assert_eq!(finished.stdout, b"/dev/null\n");
+    }
+
+    #[test]
     fn one_that_runs_too_long_is_killed_with_all_that_it_started() {
         let script = "sleep 600 & wait";
         let finished = run(shell(script), Input::Nothing, Duration::from_millis(1), &Stop::default()).unwrap();
