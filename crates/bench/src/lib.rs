@@ -1,6 +1,18 @@
 //! The instrument: it measures engines on guests, says how sure it is, and shows what it found.
 //!
-//! `row` is what is written down; everything that measures writes it, everything that reports reads it.
+//! `plan` says what is measured and in which order, `run` carries it out in fresh processes, `measure` is what happens
+//! inside of such a process; `session` is one run from its request to its last result. `row` is what is written down;
+//! everything that measures writes it, everything that reports reads it.
 #![forbid(unsafe_code)]
 
+pub mod engines;
+pub mod guests;
+pub mod machine;
+pub mod measure;
+pub mod plan;
 pub mod row;
+pub mod run;
+pub mod session;
+
+/// The commit that this was built from, or `unknown`; with `+changes` if there were any.
+pub const COMMIT: &str = env!("REMUDA_COMMIT");

@@ -3,6 +3,7 @@
 #![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
 
 mod cache;
+mod characterize;
 mod engines;
 mod explain;
 mod options;
@@ -36,6 +37,10 @@ enum Command {
     Cache(cache::Cache),
     /// Try policies out: run the scheduler on measured costs and a workload, under a clock of its own
     Simulate(simulate::Simulate),
+    /// Measure engines on guests, in fresh processes and random order, and write down every result
+    Characterize(characterize::Characterize),
+    #[command(name = characterize::MEASURE, hide = true)]
+    MeasureChild(characterize::MeasureChild),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +52,8 @@ fn main() -> ExitCode {
         Command::Engines(engines) => engines.execute(),
         Command::Cache(cache) => cache.execute(),
         Command::Simulate(simulate) => simulate.execute(),
+        Command::Characterize(characterize) => characterize.execute(),
+        Command::MeasureChild(child) => child.execute(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -1,6 +1,7 @@
 //! The real binary, driven from outside: its command line, and its server over HTTP.
 
 mod cache;
+mod characterize;
 mod engines;
 mod examples;
 mod guests;
