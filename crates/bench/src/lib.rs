@@ -3,4 +3,8 @@
 //! `row` is what is written down; everything that measures writes it, everything that reports reads it.
 #![forbid(unsafe_code)]
 
+pub mod noise;
+pub mod report;
+pub mod results;
 pub mod row;
+pub mod stats;

@@ -1,0 +1,140 @@
+//! The sections: each computes what it shows and says.
+
+mod edge;
+mod everywhere;
+mod hybrid;
+mod matmul;
+mod pareto;
+mod polybench;
+mod regret;
+mod start_up;
+mod tables;
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::page::{Cell, Claim, Part, Section, Table, Verdict};
+use super::plot::Palette;
+use super::units;
+use crate::results::{AUTO, Kind, Metric, Results, Workload, kind};
+use crate::row::Pattern;
+use crate::stats::{Estimate, Interval};
+
+/// All sections, in the order of the page.
+pub(crate) fn all(results: &Results) -> Vec<Section> {
+    let palette = Palette::new(&results.engines(|_| true));
+    vec![
+        everywhere::section(results),
+        polybench::section(results, &palette),
+        start_up::section(results),
+        matmul::section(results, &palette),
+        edge::section(results, &palette),
+        hybrid::section(results),
+        regret::section(results),
+        pareto::section(results, &palette),
+        tables::section(results),
+    ]
+}
+
+/// A pattern in words.
+fn pattern_words(pattern: Pattern) -> &'static str {
+    match pattern {
+        Pattern::Cold => "one cold call",
+        Pattern::Fifty => "fifty calls",
+        Pattern::Warm => "one call with a profile and artifacts on disk",
+        Pattern::Steady => "a call in the steady state",
+    }
+}
+
+/// A workload among others: as short as tells it from them.
+fn label(workload: &Workload, among: &[Workload]) -> String {
+    let same: Vec<&Workload> = among.iter().filter(|other| other.guest == workload.guest).collect();
+    let variants: BTreeSet<&str> = same.iter().map(|other| other.variant.as_str()).collect();
+    let cases: BTreeSet<&str> = same.iter().map(|other| other.case.as_str()).collect();
+    let mut label = workload.guest.clone();
+    if variants.len() > 1 && !workload.variant.is_empty() {
+        label += &format!(".{}", workload.variant);
+    }
+    if cases.len() > 1 {
+        label += &format!(" {}", workload.case);
+    }
+    label
+}
+
+/// A workload by itself.
+pub(crate) fn long_label(workload: &Workload) -> String {
+    let variant = if workload.variant.is_empty() { String::new() } else { format!(".{}", workload.variant) };
+    format!("{}{variant} {}", workload.guest, workload.case).trim_end().to_owned()
+}
+
+/// The engines of a suite that are engines: neither native nor Remuda's choice nor another program.
+fn singles(results: &Results, suite: &str) -> Vec<String> {
+    results.engines(|point| point.suite == suite && kind(&point.engine) == Kind::Single)
+}
+
+/// The engine that takes least, with what it takes.
+fn best(
+    results: &Results,
+    workload: &Workload,
+    pattern: Pattern,
+    engines: &[String],
+) -> Option<(String, Rc<Estimate>)> {
+    engines
+        .iter()
+        .filter_map(|engine| Some((engine.clone(), results.estimate(&workload.on(engine, pattern), Metric::Total)?)))
+        .min_by(|one, other| one.1.value.total_cmp(&other.1.value))
+}
+
+fn ratio(value: f64) -> String {
+    format!("{}×", units::digits(value))
+}
+
+/// A ratio with its interval.
+fn ratio_with(estimate: &Estimate) -> String {
+    let Interval { low, high } = estimate.interval();
+    format!("{} [{}, {}]", units::digits(estimate.value), units::digits(low), units::digits(high))
+}
+
+/// A time with its interval.
+fn time_with(estimate: &Estimate) -> String {
+    let Interval { low, high } = estimate.interval();
+    format!("{} [{}, {}]", units::time(estimate.value), units::time(low), units::time(high))
+}
+
+/// Names in a sentence, as code.
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "none".into(),
+        [one] => one.clone(),
+        [all @ .., last] => format!("{} and {last}", all.join(", ")),
+    }
+}
+
+fn columns(first: &str, others: &[String]) -> Vec<String> {
+    std::iter::once(first.to_owned()).chain(others.iter().cloned()).collect()
+}
+
+fn missing(whose: &'static str, claim: &str, what: &str) -> Claim {
+    Claim { whose, claim: claim.into(), verdict: Verdict::Missing, finding: what.into() }
+}
+
+fn plural(count: usize, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+}
+
+fn capital(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// The total times of a workload, engine by engine, the least of the single engines in bold.
+fn total_cells(results: &Results, workload: &Workload, pattern: Pattern, engines: &[String]) -> Vec<Cell> {
+    let single: Vec<String> = engines.iter().filter(|engine| kind(engine) == Kind::Single).cloned().collect();
+    let winner = best(results, workload, pattern, &single).map(|(engine, _)| engine);
+    let cell = |engine: &String| match results.estimate(&workload.on(engine, pattern), Metric::Total) {
+        Some(estimate) if winner.as_ref() == Some(engine) => Cell::strong(time_with(&estimate)),
+        Some(estimate) => Cell::new(time_with(&estimate)),
+        None => Cell::new("-"),
+    };
+    engines.iter().map(cell).collect()
+}

@@ -1,0 +1,4 @@
+//! The instrument from outside: rows in, reports out.
+
+mod page;
+mod synthetic;
