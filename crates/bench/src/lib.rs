@@ -3,6 +3,7 @@
 //! `row` is what is written down; everything that measures writes it, everything that reports reads it.
 #![forbid(unsafe_code)]
 
+pub mod compare;
 pub mod noise;
 pub mod report;
 pub mod results;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::results::{Metric, Results, pattern_name};
+use crate::results::{Metric, Process, Results, pattern_name};
 use crate::row::{Pattern, Point};
 use crate::stats::{Interval, median, quantile};
 
@@ -174,8 +174,9 @@ fn steadiness(results: &Results) -> Option<Warning> {
     let unsettled: Vec<&Point> = results
         .points()
         .filter(|point| {
-            point.pattern == Pattern::Steady
-                && results.processes(point).any(|process| process.steady().is_some_and(|steady| !steady.settled))
+            let settled: Vec<bool> =
+                results.processes(point).filter_map(Process::steady).map(|steady| steady.settled).collect();
+            point.pattern == Pattern::Steady && settled.iter().filter(|settled| !**settled).count() * 2 > settled.len()
         })
         .collect();
     (!unsettled.is_empty()).then(|| Warning {

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use crate::row::{Failure, Pattern, Point, Record, Run, Sample};
-use crate::stats::{Estimate, Steady, geometric_mean, mser_5};
+use crate::stats::{Estimate, Steady, geometric_mean, median, mser_5};
 
 /// The choice among the engines, measured as an engine like any other.
 pub const AUTO: &str = "remuda.auto";
@@ -55,7 +55,8 @@ pub fn pattern_name(pattern: Pattern) -> &'static str {
 pub enum Metric {
     /// From request to answer, all calls of the process together; of a steady series, one call.
     Total,
-    /// Executing, all calls together; of a steady series, one call after its warm-up. Of a native twin, all it does.
+    /// Executing one call: the mean over the calls of a process; of a steady series, of one after its warm-up. Of a native
+    /// twin, of which only the process is known, what it takes longer than the twin that does nothing.
     Execute,
     /// Compiling or translating before the first call.
     Compile,
@@ -72,10 +73,14 @@ pub enum Metric {
 }
 
 /// The phases before execution, in their order.
-pub const START_UP: [&str; 4] = ["bootstrap", "compile", "load", "instantiate"];
+pub const START_UP: [&str; 5] = ["bootstrap", "deploy", "compile", "load", "instantiate"];
 /// The phase after them.
 pub const EXECUTE: &str = "execute";
 const TOTAL: &str = "total";
+/// A process must take that many times as long as one that does nothing, if their difference is to mean something.
+const FLOORS_MIN: f64 = 1.25;
+/// The guest that does nothing.
+const FLOOR: &str = "noop";
 
 /// One fresh process.
 #[derive(Clone, Debug, Default)]
@@ -110,13 +115,18 @@ impl Process {
         mser_5(&if executions.is_empty() { series(&self.calls, TOTAL) } else { executions })
     }
 
-    fn metric(&self, metric: Metric, pattern: Pattern) -> Option<f64> {
+    fn metric(&self, metric: Metric, pattern: Pattern, floor_ns: Option<f64>) -> Option<f64> {
         let of_whole =
             |field: fn(&Sample) -> Option<u64>| self.whole.as_ref().and_then(field).map(|bytes| bytes as f64);
         match metric {
             Metric::Total | Metric::Execute if pattern == Pattern::Steady => self.steady().map(|steady| steady.value),
             Metric::Total => self.phase_ns(TOTAL),
-            Metric::Execute => self.phase_ns(EXECUTE).or_else(|| self.phase_ns(TOTAL)),
+            Metric::Execute if self.calls.is_empty() => {
+                // What is not clearly longer than a process that does nothing cannot be told from it.
+                let (total_ns, floor_ns) = (self.phase_ns(TOTAL)?, floor_ns?);
+                (total_ns > FLOORS_MIN * floor_ns).then_some(total_ns - floor_ns)
+            }
+            Metric::Execute => Some(self.phase_ns(EXECUTE)? / self.calls.len() as f64),
             Metric::Compile => self.phase_ns("compile"),
             Metric::StartUp => {
                 let phases: Vec<f64> = START_UP.iter().filter_map(|phase| self.phase_ns(phase)).collect();
@@ -222,6 +232,21 @@ impl Results {
         self.processes.get(point).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// Who answered a point's calls, and which share of them, the most frequent first.
+    #[must_use]
+    pub fn answered_by(&self, point: &Point) -> Vec<(String, f64)> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let calls = self.processes(point).flat_map(|process| &process.calls);
+        for engine in calls.filter_map(|call| call.answered_by.as_deref()) {
+            *counts.entry(engine).or_default() += 1;
+        }
+        let all: usize = counts.values().sum();
+        let mut shares: Vec<(String, f64)> =
+            counts.into_iter().map(|(engine, count)| (engine.to_owned(), count as f64 / all as f64)).collect();
+        shares.sort_by(|one, other| other.1.total_cmp(&one.1));
+        shares
+    }
+
     /// All workloads of a suite, in their order.
     #[must_use]
     pub fn workloads(&self, suite: &str) -> Vec<Workload> {
@@ -296,18 +321,31 @@ impl Results {
         self.paired(&[point.clone(), reference.clone()], metric, |values| values[0] / values[1])
     }
 
+    /// What a process takes that does nothing, on the same engine.
+    fn floor_ns(&self, point: &Point) -> Option<f64> {
+        let empty = self.points().find(|other| {
+            other.guest == FLOOR
+                && other.engine == point.engine
+                && other.pattern == point.pattern
+                && other.variant.is_empty()
+        })?;
+        let values: Vec<f64> = self.processes(empty).filter_map(|process| process.phase_ns(TOTAL)).collect();
+        (!values.is_empty()).then(|| median(&values))
+    }
+
     fn estimate_in(&self, point: &Point, metric: Metric, run: Option<&str>) -> Option<Rc<Estimate>> {
         let key = (point.clone(), metric, run.map(ToOwned::to_owned));
         if let Some(known) = self.estimates.borrow().get(&key) {
             return known.clone();
         }
+        let floor_ns = (metric == Metric::Execute).then(|| self.floor_ns(point)).flatten();
         let values: Vec<f64> = self
             .processes
             .get(point)
             .into_iter()
             .flatten()
             .filter(|((of, _), _)| run.is_none_or(|run| of == run))
-            .filter_map(|(_, process)| process.metric(metric, point.pattern))
+            .filter_map(|(_, process)| process.metric(metric, point.pattern, floor_ns))
             // A phase that took no time that a clock could see has no ratio.
             .map(|value| value.max(1.0))
             .collect();

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
 
+mod compare;
 mod engines;
 mod options;
+mod report;
 mod run;
 mod serve;
 
@@ -27,6 +29,10 @@ enum Command {
     Serve(serve::Serve),
     /// List the engines: built or not, available or not and why, version, capabilities
     Engines(engines::Engines),
+    /// Show what `remuda characterize` measured: a page with figures, Markdown or CSV
+    Report(report::Report),
+    /// Say what changed between two results. Exit code 3: something is slower by more than the threshold, or fails now
+    Compare(compare::Compare),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +41,8 @@ fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Serve(serve) => serve.execute(),
         Command::Engines(engines) => engines.execute(),
+        Command::Report(report) => report.execute(),
+        Command::Compare(compare) => compare.execute(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

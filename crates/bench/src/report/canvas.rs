@@ -226,7 +226,7 @@ impl Canvas<'_> {
         };
         match mark {
             Mark::Circle => {
-                self.backend.draw_circle((x, y), r.unsigned_abs(), &color, true).expect("a string takes everything")
+                self.backend.draw_circle((x, y), r.unsigned_abs(), &color, true).expect("a string takes everything");
             }
             Mark::Ring => self
                 .backend

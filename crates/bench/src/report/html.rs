@@ -62,7 +62,10 @@ fn summary(page: &Page) -> Markup {
                                             a href={ "#" (section.id) } { (section.title.split(':').next().unwrap_or_default()) }
                                         }
                                     }
-                                    td { (claim.whose) ": " (claim.claim) }
+                                    td {
+                                        (claim.whose) ": " (rich(&claim.claim))
+                                        @if !claim.scope.is_empty() { " " span.scope { (claim.scope) } }
+                                    }
                                     td { (verdict(claim)) }
                                 }
                             }
@@ -70,6 +73,16 @@ fn summary(page: &Page) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Code between backticks, and no line that begins with a unit.
+fn rich(words: &str) -> Markup {
+    let words = words.replace(" %", "\u{a0}%");
+    html! {
+        @for (index, part) in words.split('`').enumerate() {
+            @if index % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }
@@ -87,7 +100,11 @@ fn warnings(page: &Page) -> Markup {
             } @else {
                 ul.warnings {
                     @for warning in &page.warnings {
-                        li { strong { "Noise: " } (warning.what) "." br; strong { "Remedy: " } (warning.remedy) "." }
+                        li {
+                            strong { "Noise: " } (rich(&warning.what)) "."
+                            br;
+                            strong { "Remedy: " } (rich(&warning.remedy)) "."
+                        }
                     }
                 }
             }
@@ -95,10 +112,8 @@ fn warnings(page: &Page) -> Markup {
                 @if page.failures.rows.is_empty() {
                     "Every point that was tried has numbers: no output was wrong."
                 } @else {
-                    a href="#failures" {
-                        (page.failures.rows.len()) " measurements failed"
-                    }
-                    ": their points have no numbers here."
+                    a href="#failures" { "Failed measurements: " (page.failures.rows.len()) }
+                    ". Their points have no numbers here."
                 }
             }
         }
@@ -117,17 +132,20 @@ fn section_markup(section: &Section) -> Markup {
     html! {
         section id=(section.id) {
             h2 { (section.title) }
-            p.lead { (section.lead) }
+            p.lead { (rich(&section.lead)) }
             @for claim in &section.claims {
                 div.claim {
-                    p { strong { (claim.whose) ": " } q { (claim.claim) } }
-                    p { strong { "Today: " } (verdict(claim)) " " (claim.finding) }
+                    p {
+                        strong { (claim.whose) ": " } (rich(&claim.claim))
+                        @if !claim.scope.is_empty() { " " span.scope { (claim.scope) } }
+                    }
+                    p { strong { "Today: " } (verdict(claim)) ". " (rich(&claim.finding)) }
                 }
             }
             @for part in &section.parts {
                 @match part {
                     Part::Heading(words) => { h3 { (words) } }
-                    Part::Words(words) => { p { (words) } }
+                    Part::Words(words) => { p { (rich(words)) } }
                     Part::Table(rows) => { (table(rows)) }
                     Part::Picture(picture) => {
                         figure {

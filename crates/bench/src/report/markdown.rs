@@ -21,9 +21,10 @@ pub(super) fn render(page: &Page) -> String {
         text += &format!("\n## {}\n\n{}\n", section.title, section.lead);
         for claim in &section.claims {
             text += &format!(
-                "\n> {}: {}\n>\n> Today: **{}**. {}\n",
+                "\n> {}: {}{}\n>\n> Today: **{}**. {}\n",
                 claim.whose,
                 escape(&claim.claim),
+                if claim.scope.is_empty() { String::new() } else { format!(" ({})", claim.scope) },
                 claim.verdict.words(),
                 escape(&claim.finding)
             );

@@ -9,11 +9,12 @@ mod markdown;
 mod page;
 mod plot;
 mod section;
-mod units;
+pub(crate) mod units;
 
 use crate::noise;
 use crate::results::{Results, pattern_name};
 use page::{Cell, Fact, Page, Table};
+pub(crate) use section::long_label;
 
 /// What a report is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,8 @@ fn facts(results: &Results) -> Vec<Fact> {
         false,
     );
     fact("Fingerprint", distinct(&|run| run.machine.fingerprint.clone()), true);
-    fact("Remuda", distinct(&|run| format!("{} at commit {}", run.remuda, run.commit)), false);
+    fact("Remuda", distinct(&|run| run.remuda.clone()), false);
+    fact("Commit", distinct(&|run| run.commit.clone()), true);
     fact("Measured", distinct(&|run| utc(run.unix_ms)), false);
     fact("Seed", distinct(&|run| run.seed.to_string()), true);
     fact("To reproduce", distinct(&|run| run.command.clone()), true);
@@ -92,7 +94,7 @@ fn facts(results: &Results) -> Vec<Fact> {
 fn failures(results: &Results) -> Table {
     let row = |failure: &crate::row::Failure| {
         let point = &failure.point;
-        let workload = section::long_label(&point.into());
+        let workload = long_label(&point.into());
         [workload, point.engine.clone(), pattern_name(point.pattern).into(), failure.reason.clone()]
             .map(Cell::new)
             .to_vec()

@@ -45,6 +45,8 @@ pub(crate) struct Claim {
     pub whose: &'static str,
     /// What.
     pub claim: String,
+    /// What it is looked at for, if a section looks at several things.
+    pub scope: String,
     /// Whether it is so today.
     pub verdict: Verdict,
     /// What was found.

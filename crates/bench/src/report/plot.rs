@@ -181,7 +181,7 @@ impl Shares<'_> {
                     }
                     y += 6;
                 }
-                for percent in [0, 25, 50, 75, 100] {
+                for percent in (0..=100).step_by(if canvas.is_narrow() { 50 } else { 25 }) {
                     let x = across(f64::from(percent) / 100.0);
                     canvas.line(&[(x, y - 4), (x, y + 2)], Ink::Muted, 1);
                     canvas.text((x, y + 14), Side::Middle, Ink::Muted, &format!("{percent} %"));
@@ -296,10 +296,8 @@ impl Spots<'_> {
                     self.y_axis,
                     [left, right, top, bottom],
                 );
-                if let Some((height, name)) = &self.limit {
-                    let at = y.at(*height);
-                    canvas.line(&[(left, at), (right, at)], Ink::Native, 2);
-                    canvas.text((right - 4, at - 10), Side::Left, Ink::Native, name);
+                if let Some((height, _)) = &self.limit {
+                    canvas.line(&[(left, y.at(*height)), (right, y.at(*height))], Ink::Native, 2);
                 }
                 for spot in self.spots.iter().filter(|spot| !spot.whole) {
                     let (ink, mark) = self.palette.of(&spot.engine);
@@ -310,6 +308,10 @@ impl Spots<'_> {
                 let steps: Vec<Place> = front.iter().map(|spot| (x.at(spot.x), y.at(spot.y))).collect();
                 canvas.line(&steps, Ink::Muted, 1);
                 let mut taken: Vec<(i32, i32, i32)> = Vec::new();
+                if let Some((height, name)) = &self.limit {
+                    canvas.text((left + 8, y.at(*height) - 10), Side::Right, Ink::Native, name);
+                    taken.push((left, left + 8 + width_of(name, LETTERS), y.at(*height) - 10));
+                }
                 for spot in self.spots.iter().filter(|spot| spot.whole) {
                     let (ink, mark) = self.palette.of(&spot.engine);
                     let (sx, sy) = (x.at(spot.x), y.at(spot.y));

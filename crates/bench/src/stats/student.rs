@@ -29,6 +29,7 @@ pub fn student_quantile(tail: f64, degrees: f64) -> f64 {
 
 /// The regularized incomplete beta function by its continued fraction (NIST Digital Library of Mathematical Functions,
 /// 8.17.22), evaluated by the method of Lentz; on the side of `x` where it converges fast (8.17.4).
+#[allow(clippy::many_single_char_names, reason = "the names of the formula")]
 fn regularized_beta(x: f64, a: f64, b: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return x.clamp(0.0, 1.0);

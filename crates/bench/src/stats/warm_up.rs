@@ -4,14 +4,16 @@ use super::median;
 
 /// How many calls are averaged before one looks at them.
 const BATCH: usize = 5;
+/// How far the halves of what is left may be apart, as a share.
+const LEVEL_WITHIN: f64 = 0.02;
 
 /// What a series comes to once it has warmed up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Steady {
     /// How many calls at the beginning are left out.
     pub warm_up: usize,
-    /// Whether the rest is level: `false` if the rule leaves out all that it may, half of the series, or if
-    /// there are too few calls for it.
+    /// Whether the rest is level: `false` if the rule leaves out all that it may, half of the series, and the medians of
+    /// the rest's two halves still differ by more than 2 %; or if there are too few calls for it.
     pub settled: bool,
     /// The median of the rest.
     pub value: f64,
@@ -48,10 +50,14 @@ pub fn mser_5(values: &[f64]) -> Option<Steady> {
             (best, least) = (index, error);
         }
     }
-    // At the bound, the least error is not a least one: the series still falls.
-    let settled = best < half;
     let warm_up = best * BATCH;
-    Some(Steady { warm_up, settled, value: median(&values[warm_up..]) })
+    let rest = &values[warm_up..];
+    let (early, late) = rest.split_at(rest.len() / 2);
+    let value = median(rest);
+    // At the bound, the least error need not be a least one: the series may still fall. Noise alone leads there too, if
+    // the series is short; so it counts only if the rest does not look level.
+    let settled = best < half || (median(early) - median(late)).abs() <= LEVEL_WITHIN * value;
+    Some(Steady { warm_up, settled, value })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import pathlib
+import select
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,14 @@ PROBE = """
 """
 
 
+# What a browser may take for one answer. It is no measure of speed, but the end of a test that would wait for ever.
+ANSWER_S_MAX = 60
+
+
+class Silent(Exception):
+    """The browser does not answer."""
+
+
 class Browser:
     """A browser, and one page in it."""
 
@@ -96,17 +105,19 @@ class Browser:
         self.count = 0
         self.events = []
         self.session = None
-        targets = self.call("Target.getTargets")["targetInfos"]
-        page = next(target["targetId"] for target in targets if target["type"] == "page")
+        # A page of our own: the one that the browser opens by itself may still be about to be made.
+        page = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ["Page", "Runtime", "Log", "Network"]:
             self.call(f"{domain}.enable")
 
     def receive(self):
         while b"\0" not in self.buffer:
+            if not select.select([self.reading], [], [], ANSWER_S_MAX)[0]:
+                raise Silent(f"the browser did not answer within {ANSWER_S_MAX} s")
             data = os.read(self.reading, 1 << 16)
             if not data:
-                raise SystemExit("the browser ended before it answered")
+                raise Silent("the browser ended before it answered")
             self.buffer += data
         message, self.buffer = self.buffer.split(b"\0", 1)
         return json.loads(message)
@@ -141,9 +152,12 @@ class Browser:
         try:
             self.session = None
             self.call("Browser.close")
-        except (SystemExit, OSError):
-            pass
-        self.process.wait(timeout=30)
+            self.process.wait(timeout=30)
+        except (Silent, SystemExit, OSError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+        os.close(self.writing)
+        os.close(self.reading)
 
 
 def complaints(events, url):
@@ -170,6 +184,20 @@ def main():
     parser.add_argument("--section", action="append", default=[], help="the id of a section")
     parser.add_argument("--screenshots", type=pathlib.Path, help="a folder for pictures of the page")
     options = parser.parse_args()
+    # A browser that hangs says nothing about the page; one that hangs three times does.
+    for attempt in range(3):
+        try:
+            wrong = check(options)
+            break
+        except Silent as silence:
+            wrong = [str(silence)]
+    for problem in wrong:
+        print(problem)
+    sys.exit(1 if wrong else 0)
+
+
+def check(options):
+    """All that is wrong with the page."""
     url = options.page.resolve().as_uri()
     wanted = json.dumps({"figures": options.figure, "sections": options.section})
     wrong = []
@@ -202,9 +230,7 @@ def main():
                 (options.screenshots / "print.pdf").write_bytes(base64.b64decode(printed))
         finally:
             browser.close()
-    for problem in wrong:
-        print(problem)
-    sys.exit(1 if wrong else 0)
+    return wrong
 
 
 def picture(browser, folder, name):

@@ -4,6 +4,7 @@ mod engines;
 mod examples;
 mod guests;
 mod http;
+mod report;
 mod run;
 mod serve;
 mod support;

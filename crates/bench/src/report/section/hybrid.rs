@@ -82,11 +82,11 @@ fn claim(speed_ups: &[SpeedUp], pattern: Pattern) -> Claim {
     Claim {
         whose: "The paper",
         claim: CLAIM.into(),
+        scope: capital(pattern_words(pattern)),
         verdict,
         finding: format!(
-            "{}: on average over the applications, the single engines take from {} to {} as long as {AUTO}, which is faster \
+            "On average over the applications, the single engines take from {} to {} as long as {AUTO}, which is faster \
              than {faster} of {} beyond doubt.",
-            capital(pattern_words(pattern)),
             ratio(least),
             ratio(most),
             plural(speed_ups.len(), "engine", "engines"),

@@ -106,27 +106,15 @@ fn claim(
             },
         )
         .collect();
-    // It changes beyond doubt if two engines each beat the other one at some size.
     let winners: BTreeSet<&String> = best.iter().map(|(_, engine)| engine).collect();
-    let beats = |one: &str, other: &str| {
-        sizes.values().any(|workload| {
-            let ratio = results.ratio(&workload.on(other, pattern), &workload.on(one, pattern), Metric::Total);
-            ratio.is_some_and(|ratio| ratio.interval().low > 1.0)
-        })
-    };
-    let sure =
-        winners.iter().any(|one| winners.iter().any(|other| one != other && beats(one, other) && beats(other, one)));
-    let verdict = match (winners.len(), sure) {
-        (_, true) => Verdict::Holds,
-        (1, _) => Verdict::Fails,
-        _ => Verdict::Open,
-    };
+    let verdict = changes(results, &sizes.values().cloned().collect::<Vec<_>>(), pattern, &winners);
     let doubt = if verdict == Verdict::Open { " The intervals leave it open whether that is chance." } else { "" };
     Claim {
         whose: "The paper",
         claim: CLAIM.into(),
+        scope: format!("{}, {family}", capital(pattern_words(pattern))),
         verdict,
-        finding: format!("{} ({family}): the best is {}.{doubt}", capital(pattern_words(pattern)), list(&words)),
+        finding: format!("The best is {}.{doubt}", list(&words)),
     }
 }
 

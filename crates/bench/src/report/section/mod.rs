@@ -1,4 +1,5 @@
 //! The sections: each computes what it shows and says.
+#![allow(clippy::wildcard_imports, reason = "the sections are chapters of one text and share its words")]
 
 mod edge;
 mod everywhere;
@@ -17,7 +18,7 @@ use super::page::{Cell, Claim, Part, Section, Table, Verdict};
 use super::plot::Palette;
 use super::units;
 use crate::results::{AUTO, Kind, Metric, Results, Workload, kind};
-use crate::row::Pattern;
+use crate::row::{Pattern, Point};
 use crate::stats::{Estimate, Interval};
 
 /// All sections, in the order of the page.
@@ -46,6 +47,14 @@ fn pattern_words(pattern: Pattern) -> &'static str {
     }
 }
 
+/// The point at which execution is looked at: native twins and other programs are only measured once a process.
+fn executed(workload: &Workload, engine: &str, pattern: Pattern) -> Point {
+    match kind(engine) {
+        Kind::Native | Kind::Peer => workload.on(engine, Pattern::Cold),
+        Kind::Single | Kind::Auto => workload.on(engine, pattern),
+    }
+}
+
 /// A workload among others: as short as tells it from them.
 fn label(workload: &Workload, among: &[Workload]) -> String {
     let same: Vec<&Workload> = among.iter().filter(|other| other.guest == workload.guest).collect();
@@ -70,6 +79,29 @@ pub(crate) fn long_label(workload: &Workload) -> String {
 /// The engines of a suite that are engines: neither native nor Remuda's choice nor another program.
 fn singles(results: &Results, suite: &str) -> Vec<String> {
     results.engines(|point| point.suite == suite && kind(&point.engine) == Kind::Single)
+}
+
+/// How many times as long something must take, at the lower end of its interval, to be called beaten. Among hundreds of
+/// comparisons some intervals miss 1 by chance, but hardly by that much.
+const CLEARLY: f64 = 1.05;
+
+/// Whether `one` beats `other` on some workload.
+fn beats(results: &Results, workloads: &[Workload], pattern: Pattern, one: &str, other: &str) -> bool {
+    workloads.iter().any(|workload| {
+        let ratio = results.ratio(&workload.on(other, pattern), &workload.on(one, pattern), Metric::Total);
+        ratio.is_some_and(|ratio| ratio.interval().low > CLEARLY)
+    })
+}
+
+/// Whether the best engine changes from workload to workload: it does if two of the `winners` each beat the other.
+fn changes(results: &Results, workloads: &[Workload], pattern: Pattern, winners: &BTreeSet<&String>) -> Verdict {
+    let beats = |one: &str, other: &str| beats(results, workloads, pattern, one, other);
+    let sure = winners.iter().any(|one| winners.iter().any(|other| beats(one, other) && beats(other, one)));
+    match (winners.len(), sure) {
+        (_, true) => Verdict::Holds,
+        (1, _) => Verdict::Fails,
+        _ => Verdict::Open,
+    }
 }
 
 /// The engine that takes least, with what it takes.
@@ -115,7 +147,7 @@ fn columns(first: &str, others: &[String]) -> Vec<String> {
 }
 
 fn missing(whose: &'static str, claim: &str, what: &str) -> Claim {
-    Claim { whose, claim: claim.into(), verdict: Verdict::Missing, finding: what.into() }
+    Claim { whose, claim: claim.into(), scope: String::new(), verdict: Verdict::Missing, finding: what.into() }
 }
 
 fn plural(count: usize, one: &str, many: &str) -> String {

@@ -40,7 +40,7 @@ pub(super) fn section(results: &Results, palette: &Palette) -> Section {
     } else {
         format!("{} is the best in both.", list(&front))
     };
-    section.claims.push(Claim { whose: "The paper", claim: CLAIM.into(), verdict, finding });
+    section.claims.push(Claim { whose: "The paper", claim: CLAIM.into(), scope: String::new(), verdict, finding });
     section.parts.push(Part::Picture(plot.draw("Compile time and execution time of each engine".into())));
     let rows = spots
         .iter()

@@ -19,31 +19,36 @@ pub(super) fn section(results: &Results) -> Section {
     };
     for (pattern, geometric_max, worst_max) in AIMS {
         let regrets = regrets(results, pattern);
-        let aim = |what: &str, bound: f64| format!("{}: {what} at most {bound}.", capital(pattern_words(pattern)));
+        let aim = |what: &str, bound: f64| format!("{what} at most {bound}.");
+        let scope = capital(pattern_words(pattern));
         if regrets.is_empty() {
             let what = format!("The results do not have {AUTO} beside single engines in this pattern.");
-            section.claims.push(missing("Aim", &aim("geometric mean over the guests", geometric_max), &what));
+            section
+                .claims
+                .push(Claim { scope, ..missing("Aim", &aim("Geometric mean over the guests", geometric_max), &what) });
             continue;
         }
-        let parts: Vec<&Estimate> = regrets.iter().map(|(_, _, regret)| regret).collect();
+        let parts: Vec<&Estimate> = regrets.iter().map(|regret| &regret.over_best).collect();
         let geometric = Estimate::geometric_mean(&parts);
         section.claims.push(Claim {
             whose: "Aim",
-            claim: aim("geometric mean over the guests", geometric_max),
+            claim: aim("Geometric mean over the guests", geometric_max),
+            scope: scope.clone(),
             verdict: verdict(&geometric, geometric_max),
             finding: format!("It is {} over {}.", ratio_with(&geometric), plural(regrets.len(), "guest", "guests")),
         });
         if let Some(bound) = worst_max {
             let worst = Estimate::greatest(&parts);
-            let (name, ..) = regrets
+            let worst_guest = regrets
                 .iter()
-                .max_by(|one, other| one.2.value.total_cmp(&other.2.value))
+                .max_by(|one, other| one.over_best.value.total_cmp(&other.over_best.value))
                 .expect("there is a worst of at least one");
             section.claims.push(Claim {
                 whose: "Aim",
-                claim: aim("worst guest", bound),
+                claim: aim("Worst guest", bound),
+                scope,
                 verdict: verdict(&worst, bound),
-                finding: format!("It is {}, of {name}.", ratio_with(&worst)),
+                finding: format!("It is {}, of {}.", ratio_with(&worst), worst_guest.guest),
             });
         }
         section.parts.push(Part::Table(table(&regrets, &geometric, pattern)));
@@ -51,7 +56,17 @@ pub(super) fn section(results: &Results) -> Section {
     section
 }
 
-fn regrets(results: &Results, pattern: Pattern) -> Vec<(String, String, Estimate)> {
+/// What the choice was on a guest, and what it cost.
+struct Regret {
+    guest: String,
+    /// The best engine by hindsight.
+    best: String,
+    /// Who answered instead, and how often.
+    answered: String,
+    over_best: Estimate,
+}
+
+fn regrets(results: &Results, pattern: Pattern) -> Vec<Regret> {
     let mut regrets = Vec::new();
     for suite in results.suites() {
         let workloads = results.workloads(&suite);
@@ -67,7 +82,15 @@ fn regrets(results: &Results, pattern: Pattern) -> Vec<(String, String, Estimate
             let regret = results.paired(&points, Metric::Total, |values| {
                 values[0] / values[1..].iter().copied().fold(f64::INFINITY, f64::min)
             });
-            regrets.extend(regret.map(|regret| (label(workload, &workloads), winner, regret)));
+            let shares = results.answered_by(&workload.on(AUTO, pattern));
+            let shares = shares.iter().map(|(engine, share)| format!("{engine} {:.0} %", share * 100.0));
+            let answered = shares.collect::<Vec<_>>().join(", ");
+            regrets.extend(regret.map(|over_best| Regret {
+                guest: label(workload, &workloads),
+                best: winner,
+                answered,
+                over_best,
+            }));
         }
     }
     regrets
@@ -84,19 +107,18 @@ fn verdict(estimate: &Estimate, bound: f64) -> Verdict {
     }
 }
 
-fn table(regrets: &[(String, String, Estimate)], geometric: &Estimate, pattern: Pattern) -> Table {
-    let mut sorted: Vec<&(String, String, Estimate)> = regrets.iter().collect();
-    sorted.sort_by(|one, other| other.2.value.total_cmp(&one.2.value));
-    let mut rows = vec![vec![Cell::strong("geometric mean"), Cell::new(""), Cell::strong(ratio_with(geometric))]];
-    rows.extend(
-        sorted
-            .iter()
-            .map(|(guest, winner, regret)| vec![Cell::new(guest), Cell::new(winner), Cell::new(ratio_with(regret))]),
-    );
+fn table(regrets: &[Regret], geometric: &Estimate, pattern: Pattern) -> Table {
+    let mut sorted: Vec<&Regret> = regrets.iter().collect();
+    sorted.sort_by(|one, other| other.over_best.value.total_cmp(&one.over_best.value));
+    let mut rows =
+        vec![vec![Cell::strong("geometric mean"), Cell::strong(ratio_with(geometric)), Cell::default(), Cell::default()]];
+    rows.extend(sorted.iter().map(|regret| {
+        [&regret.guest, &ratio_with(&regret.over_best), &regret.best, &regret.answered].map(Cell::new).to_vec()
+    }));
     Table {
         caption: format!("Regret, {}, the worst first", pattern_words(pattern)),
         rows,
-        columns: ["Guest", "best by hindsight", "auto / best"].map(ToOwned::to_owned).to_vec(),
+        columns: ["Guest", "auto / best", "best by hindsight", "answered by"].map(ToOwned::to_owned).to_vec(),
         folded: true,
     }
 }
