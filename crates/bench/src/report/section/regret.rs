@@ -110,8 +110,12 @@ fn verdict(estimate: &Estimate, bound: f64) -> Verdict {
 fn table(regrets: &[Regret], geometric: &Estimate, pattern: Pattern) -> Table {
     let mut sorted: Vec<&Regret> = regrets.iter().collect();
     sorted.sort_by(|one, other| other.over_best.value.total_cmp(&one.over_best.value));
-    let mut rows =
-        vec![vec![Cell::strong("geometric mean"), Cell::strong(ratio_with(geometric)), Cell::default(), Cell::default()]];
+    let mut rows = vec![vec![
+        Cell::strong("geometric mean"),
+        Cell::strong(ratio_with(geometric)),
+        Cell::default(),
+        Cell::default(),
+    ]];
     rows.extend(sorted.iter().map(|regret| {
         [&regret.guest, &ratio_with(&regret.over_best), &regret.best, &regret.answered].map(Cell::new).to_vec()
     }));
