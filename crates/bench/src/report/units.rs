@@ -8,8 +8,9 @@ pub(crate) fn digits(value: f64) -> String {
     match value.abs() {
         size if size >= 99.95 => format!("{value:.0}"),
         size if size >= 9.995 => format!("{value:.1}"),
-        size if size >= 0.09995 => format!("{value:.2}"),
-        size if size >= 0.009_995 => format!("{value:.3}"),
+        size if size >= 0.9995 => format!("{value:.2}"),
+        size if size >= 0.099_95 => format!("{value:.3}"),
+        size if size >= 0.009_995 => format!("{value:.4}"),
         0.0 => "0".into(),
         _ => format!("{value:.1e}"),
     }
@@ -59,9 +60,15 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits() {
-        for (value, expected) in
-            [(1234.6, "1235"), (99.96, "100"), (12.34, "12.3"), (1.234, "1.23"), (0.1234, "0.12"), (0.0, "0")]
-        {
+        for (value, expected) in [
+            (1234.6, "1235"),
+            (99.96, "100"),
+            (12.34, "12.3"),
+            (1.234, "1.23"),
+            (0.9994, "0.999"),
+            (0.1234, "0.123"),
+            (0.0, "0"),
+        ] {
             assert_eq!(digits(value), expected);
         }
     }

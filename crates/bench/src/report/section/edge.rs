@@ -10,8 +10,8 @@ pub(super) fn section(results: &Results, palette: &Palette) -> Section {
     let mut section = Section {
         id: "fig9",
         title: "Figure 9: edge applications".into(),
-        lead: "Total time of each engine on each application, from request to answer; less is better. Lines are 95 % \
-               intervals."
+        lead: "Total time of each engine on each application, from request to answer; less is better. Of native code, it is \
+               the process from its start to its end. Lines are 95 % intervals."
             .into(),
         ..Section::default()
     };

@@ -74,10 +74,8 @@ fn nowhere(results: &Results) -> Claim {
 
 fn interpreter(results: &Results) -> Claim {
     const CLAIM: &str = "An interpreter starts in microseconds and runs ten times slower.";
-    let Some(engine) = results
-        .engines(|point| kind(&point.engine) == Kind::Single)
-        .into_iter()
-        .find(|engine| engine.starts_with("wasmi") || engine.starts_with("wasm3"))
+    let Some(engine) =
+        results.engines(|point| kind(&point.engine) == Kind::Single).into_iter().find(|engine| is_interpreter(engine))
     else {
         return missing("The paper", CLAIM, "The results have no interpreter.");
     };

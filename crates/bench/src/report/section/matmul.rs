@@ -11,8 +11,8 @@ pub(super) fn section(results: &Results, palette: &Palette) -> Section {
     let mut section = Section {
         id: "fig8",
         title: "Figure 8: matrix multiplication by size".into(),
-        lead: "Total time from request to answer for the product of two square matrices; less is better. Below: the single \
-               engine with the least time at each size."
+        lead: "Total time from request to answer for the product of two square matrices; less is better. Of native code, it \
+               is the process from its start to its end. Below: the single engine with the least time at each size."
             .into(),
         ..Section::default()
     };

@@ -85,6 +85,10 @@ fn singles(results: &Results, suite: &str) -> Vec<String> {
 /// comparisons some intervals miss 1 by chance, but hardly by that much.
 const CLEARLY: f64 = 1.05;
 
+fn is_interpreter(engine: &str) -> bool {
+    engine.starts_with("wasmi") || engine.starts_with("wasm3")
+}
+
 /// Whether `one` beats `other` on some workload.
 fn beats(results: &Results, workloads: &[Workload], pattern: Pattern, one: &str, other: &str) -> bool {
     workloads.iter().any(|workload| {
