@@ -14,10 +14,7 @@ use std::fmt::Write as _;
 use crate::report::units::digits;
 use crate::results::{Metric, Results, Workload, pattern_name};
 use crate::row::{Pattern, Point};
-use crate::stats::{Estimate, Interval, LEVEL, student_quantile};
-
-/// With fewer processes on either side nothing is known of how far they scatter.
-const PROCESSES_MIN: usize = 3;
+use crate::stats::{Estimate, Interval, LEVEL, PROCESSES_MIN, student_quantile};
 
 /// What became of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ pub struct Warning {
 /// Half an interval may be this share of its value.
 const UNCERTAINTY_MAX: f64 = 0.10;
 /// With fewer, an interval is no wider than the luck of those few.
-const PROCESSES_MIN: usize = 5;
+const PROCESSES_ENOUGH: usize = 5;
 /// Processes may differ by this share of their median.
 const DISAGREEMENT_MAX: f64 = 0.15;
 
@@ -98,10 +98,11 @@ fn governor(results: &Results) -> Option<Warning> {
 }
 
 fn processes(results: &Results) -> Option<Warning> {
-    let few: Vec<&Point> = results.points().filter(|point| results.processes(point).count() < PROCESSES_MIN).collect();
+    let few: Vec<&Point> =
+        results.points().filter(|point| results.processes(point).count() < PROCESSES_ENOUGH).collect();
     (!few.is_empty()).then(|| Warning {
         what: format!(
-            "{} have fewer than {PROCESSES_MIN} processes: their intervals are too narrow, as so few cannot show how far \
+            "{} have fewer than {PROCESSES_ENOUGH} processes: their intervals are too narrow, as so few cannot show how far \
              they scatter",
             points(&few, results)
         ),
@@ -113,7 +114,7 @@ fn uncertainty(results: &Results) -> Option<Warning> {
     let mut wide: Vec<(f64, &Point)> = results
         .points()
         .filter_map(|point| Some((results.estimate(point, Metric::Total)?.uncertainty(), point)))
-        .filter(|(uncertainty, _)| *uncertainty > UNCERTAINTY_MAX)
+        .filter(|(uncertainty, _)| uncertainty.is_finite() && *uncertainty > UNCERTAINTY_MAX)
         .collect();
     wide.sort_by(|one, other| other.0.total_cmp(&one.0));
     let (worst, _) = *wide.first()?;

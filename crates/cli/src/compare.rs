@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::slice;
 
 use anyhow::ensure;
 use clap::Args;
@@ -30,7 +31,8 @@ const EXIT_SLOWER: u8 = 3;
 
 impl Compare {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
-        let (before, after) = (report::read(&[self.before.clone()])?, report::read(&[self.after.clone()])?);
+        let [before, after] = [&self.before, &self.after].map(|path| report::read(slice::from_ref(path)));
+        let (before, after) = (before?, after?);
         let comparison = Comparison::new(&before, &after, self.threshold);
         ensure!(
             !comparison.points.is_empty() || !comparison.broken.is_empty(),

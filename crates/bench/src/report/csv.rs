@@ -36,7 +36,8 @@ pub(super) fn render(results: &Results) -> String {
         for (metric, name, unit) in METRICS {
             let Some(estimate) = results.estimate(point, metric) else { continue };
             let Interval { low, high } = estimate.interval();
-            let numbers = [estimate.value, low, high].map(|number| format!("{number:.1}"));
+            let interval = |end: f64| if high.is_finite() { format!("{end:.1}") } else { String::new() };
+            let numbers = [format!("{:.1}", estimate.value), interval(low), interval(high)];
             let words = [
                 &point.suite,
                 &point.guest,

@@ -13,6 +13,9 @@ pub const RESAMPLES: usize = 2_000;
 /// The probability with which an interval is meant to hold the true value.
 pub const LEVEL: f64 = 0.95;
 
+/// With fewer processes nothing is known of how far they scatter.
+pub const PROCESSES_MIN: usize = 3;
+
 /// From where to where a value may well be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
@@ -23,6 +26,15 @@ pub struct Interval {
 }
 
 impl Interval {
+    /// Nothing is known.
+    pub const UNKNOWN: Self = Self { low: 0.0, high: f64::INFINITY };
+
+    /// Whether anything is known.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.high.is_finite()
+    }
+
     /// Whether `value` is in it, the ends included.
     #[must_use]
     pub fn contains(&self, value: f64) -> bool {
@@ -117,9 +129,13 @@ impl Estimate {
         Self::combine(parts, mean)
     }
 
-    /// The interval of the percentiles, at [`LEVEL`].
+    /// The interval of the percentiles, at [`LEVEL`]; [`Interval::UNKNOWN`] if there are fewer than [`PROCESSES_MIN`]
+    /// processes.
     #[must_use]
     pub fn interval(&self) -> Interval {
+        if self.processes < PROCESSES_MIN {
+            return Interval::UNKNOWN;
+        }
         let mut sorted = self.resamples.clone();
         sorted.sort_by(f64::total_cmp);
         let tail = (1.0 - LEVEL) / 2.0;
@@ -157,9 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_once_has_no_width() {
+    fn of_what_was_measured_once_nothing_is_known() {
         let once = Estimate::median(&[3.0], 1).expect("has a value");
-        assert_eq!(once.interval(), Interval { low: 3.0, high: 3.0 });
+        assert_eq!(once.interval(), Interval::UNKNOWN);
+        let thrice = Estimate::median(&[3.0, 3.0, 3.0], 1).expect("has values");
+        assert_eq!(thrice.interval(), Interval { low: 3.0, high: 3.0 });
+        assert_eq!(once.over(&thrice).interval(), Interval::UNKNOWN);
         assert_eq!(once.processes, 1);
     }
 

@@ -8,7 +8,7 @@ mod estimate;
 mod student;
 mod warm_up;
 
-pub use estimate::{Estimate, Interval, LEVEL, RESAMPLES};
+pub use estimate::{Estimate, Interval, LEVEL, PROCESSES_MIN, RESAMPLES};
 pub use student::{student_cdf, student_quantile};
 pub use warm_up::{Steady, mser_5};
 

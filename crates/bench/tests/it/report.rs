@@ -126,6 +126,19 @@ fn noise_is_told_with_a_remedy() {
 }
 
 #[test]
+fn nothing_is_concluded_from_one_process() {
+    let once = Synthetic { processes: 1, ..Synthetic::default() };
+    let text = render(&results(&once, |_| true), Format::Markdown);
+    assert!(text.contains("[?]"), "{text}");
+    assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
+    let regret =
+        &text[text.find("## Regret").expect("there is regret")..text.find("## Compile").expect("there is more")];
+    assert_eq!(regret.matches("Today: **cannot be told**").count(), 4, "{regret}");
+    let finding = &text[text.find("## The finding").expect("there is a finding")..];
+    assert!(finding[..600].contains("Today: **cannot be told**"), "{finding}");
+}
+
+#[test]
 fn engines_are_compared_within_a_run() {
     // The second run is on a day on which everything takes twice as long; only one engine was measured on both.
     let mut records = Synthetic::default().records();

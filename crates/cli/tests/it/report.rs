@@ -62,7 +62,7 @@ fn the_ending_says_the_format() {
         let done = remuda(&["report"], &[&results, Path::new("-o"), &output]);
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let text = fs::read_to_string(&output).expect("the report was written");
-        assert!(text.starts_with(beginning), "{name} begins with {:.40}", text);
+        assert!(text.starts_with(beginning), "{name} begins with {text:.40}");
     }
     let done = remuda(&["report", "--format", "csv"], &[&results]);
     assert!(done.stdout.starts_with(b"suite,guest,"));

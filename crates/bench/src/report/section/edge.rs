@@ -1,7 +1,7 @@
 //! Figure 9: the edge applications.
 
 use super::*;
-use crate::report::plot::{Dot, Dots, Row};
+use crate::report::plot::{Dots, Row};
 use crate::results::NATIVE;
 
 const CLAIM: &str = "No runtime wins everywhere.";
@@ -54,8 +54,7 @@ fn rows(results: &Results, workloads: &[Workload], engines: &[String], pattern: 
             .iter()
             .filter_map(|engine| {
                 let estimate = results.estimate(&workload.on(engine, pattern), Metric::Total)?;
-                let Interval { low, high } = estimate.interval();
-                Some(Dot { engine: engine.clone(), value: estimate.value, low, high })
+                Some(dot(engine, &estimate))
             })
             .collect()
     };

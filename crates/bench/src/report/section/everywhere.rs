@@ -68,7 +68,12 @@ fn nowhere(results: &Results) -> Claim {
             list(&unbeaten)
         )
     };
-    let verdict = if unbeaten.is_empty() { Verdict::Holds } else { Verdict::Fails };
+    let verdict = match unbeaten.len() {
+        0 => Verdict::Holds,
+        // It beats all others somewhere, and nobody beats it.
+        1 => Verdict::Fails,
+        _ => Verdict::Open,
+    };
     Claim { whose: "The paper", claim: CLAIM.into(), scope: String::new(), verdict, finding }
 }
 

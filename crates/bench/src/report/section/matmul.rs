@@ -75,7 +75,7 @@ fn lines(results: &Results, sizes: &BTreeMap<u32, Workload>, pattern: Pattern) -
             .iter()
             .filter_map(|(size, workload)| {
                 let estimate = results.estimate(&workload.on(&engine, pattern), Metric::Total)?;
-                let Interval { low, high } = estimate.interval();
+                let (low, high) = ends(&estimate);
                 Some((f64::from(*size), estimate.value, low, high))
             })
             .collect();

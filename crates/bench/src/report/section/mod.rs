@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::page::{Cell, Claim, Part, Section, Table, Verdict};
-use super::plot::Palette;
+use super::plot::{Dot, Palette};
 use super::units;
 use crate::results::{AUTO, Kind, Metric, Results, Workload, kind};
 use crate::row::{Pattern, Point};
@@ -101,9 +101,15 @@ fn beats(results: &Results, workloads: &[Workload], pattern: Pattern, one: &str,
 fn changes(results: &Results, workloads: &[Workload], pattern: Pattern, winners: &BTreeSet<&String>) -> Verdict {
     let beats = |one: &str, other: &str| beats(results, workloads, pattern, one, other);
     let sure = winners.iter().any(|one| winners.iter().any(|other| beats(one, other) && beats(other, one)));
+    // Who wins everywhere by the medians of too few processes may have been lucky.
+    let known = workloads.iter().all(|workload| {
+        let mut of_winners =
+            winners.iter().filter_map(|engine| results.estimate(&workload.on(engine, pattern), Metric::Total));
+        of_winners.all(|estimate| estimate.interval().is_known())
+    });
     match (winners.len(), sure) {
         (_, true) => Verdict::Holds,
-        (1, _) => Verdict::Fails,
+        (1, _) if known => Verdict::Fails,
         _ => Verdict::Open,
     }
 }
@@ -127,14 +133,28 @@ fn ratio(value: f64) -> String {
 
 /// A ratio with its interval.
 fn ratio_with(estimate: &Estimate) -> String {
-    let Interval { low, high } = estimate.interval();
-    format!("{} [{}, {}]", units::digits(estimate.value), units::digits(low), units::digits(high))
+    format!("{} {}", units::digits(estimate.value), brackets(estimate.interval(), units::digits))
 }
 
 /// A time with its interval.
 fn time_with(estimate: &Estimate) -> String {
-    let Interval { low, high } = estimate.interval();
-    format!("{} [{}, {}]", units::time(estimate.value), units::time(low), units::time(high))
+    format!("{} {}", units::time(estimate.value), brackets(estimate.interval(), units::time))
+}
+
+fn brackets(interval: Interval, unit: fn(f64) -> String) -> String {
+    if interval.is_known() { format!("[{}, {}]", unit(interval.low), unit(interval.high)) } else { "[?]".into() }
+}
+
+/// A value of an engine as a dot, with its interval where that is known.
+fn dot(engine: &str, estimate: &Estimate) -> Dot {
+    let (low, high) = ends(estimate);
+    Dot { engine: engine.to_owned(), value: estimate.value, low, high }
+}
+
+/// The ends of a line through a mark.
+fn ends(estimate: &Estimate) -> (f64, f64) {
+    let interval = estimate.interval();
+    if interval.is_known() { (interval.low, interval.high) } else { (estimate.value, estimate.value) }
 }
 
 /// Names in a sentence, as code.
