@@ -58,10 +58,9 @@ impl Report {
             Some("html" | "htm") => Ok(Format::Html),
             Some("md" | "markdown") => Ok(Format::Markdown),
             Some("csv") => Ok(Format::Csv),
-            _ => bail!(
-                "the ending of {} says no format: end it in .html, .md or .csv, or give --format",
-                path.display()
-            ),
+            _ => {
+                bail!("the ending of {} says no format: end it in .html, .md or .csv, or give --format", path.display())
+            }
         }
     }
 }

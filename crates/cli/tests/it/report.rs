@@ -57,7 +57,9 @@ fn results(folder: &Path, name: &str, winch_ns: u64) -> PathBuf {
 fn the_ending_says_the_format() {
     let folder = tempfile::tempdir().expect("a folder");
     let results = results(folder.path(), "results.jsonl", 2_000_000);
-    for (name, beginning) in [("r.html", "<!DOCTYPE html>"), ("r.md", "# WebAssembly engines"), ("r.csv", "suite,guest,")] {
+    for (name, beginning) in
+        [("r.html", "<!DOCTYPE html>"), ("r.md", "# WebAssembly engines"), ("r.csv", "suite,guest,")]
+    {
         let output = folder.path().join(name);
         let done = remuda(&["report"], &[&results, Path::new("-o"), &output]);
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
