@@ -4,9 +4,11 @@
 
 mod cache;
 mod characterize;
+mod compare;
 mod engines;
 mod explain;
 mod options;
+mod report;
 mod run;
 mod serve;
 mod simulate;
@@ -41,6 +43,10 @@ enum Command {
     Characterize(characterize::Characterize),
     #[command(name = characterize::MEASURE, hide = true)]
     MeasureChild(characterize::MeasureChild),
+    /// Show what `remuda characterize` measured: a page with figures, Markdown or CSV
+    Report(report::Report),
+    /// Say what changed between two results. Exit code 3: something is slower by more than the threshold, or fails now
+    Compare(compare::Compare),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +60,8 @@ fn main() -> ExitCode {
         Command::Simulate(simulate) => simulate.execute(),
         Command::Characterize(characterize) => characterize.execute(),
         Command::MeasureChild(child) => child.execute(),
+        Command::Report(report) => report.execute(),
+        Command::Compare(compare) => compare.execute(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -6,6 +6,7 @@ mod engines;
 mod examples;
 mod guests;
 mod http;
+mod report;
 mod run;
 mod serve;
 mod support;
