@@ -3,11 +3,16 @@
 #![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
 
 mod cache;
+mod calibrate;
 mod characterize;
 mod compare;
 mod engines;
+mod engines;
+mod explain;
 mod explain;
 mod options;
+mod options;
+mod profile;
 mod report;
 mod run;
 mod serve;
@@ -47,6 +52,10 @@ enum Command {
     Report(report::Report),
     /// Say what changed between two results. Exit code 3: something is slower by more than the threshold, or fails now
     Compare(compare::Compare),
+    /// Measure what each engine costs on this host, for functions that were never run
+    Calibrate(calibrate::Calibrate),
+    /// Show, export, import or forget what was measured of functions
+    Profile(profile::Profile),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +71,8 @@ fn main() -> ExitCode {
         Command::MeasureChild(child) => child.execute(),
         Command::Report(report) => report.execute(),
         Command::Compare(compare) => compare.execute(),
+        Command::Calibrate(calibrate) => calibrate.execute(),
+        Command::Profile(profile) => profile.execute(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

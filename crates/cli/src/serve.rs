@@ -53,6 +53,7 @@ impl Serve {
             queue_max: server.queue_max,
             memory_budget_bytes: server.artifact_memory_bytes,
             disk_budget_bytes: server.artifact_disk_bytes,
+            calibrate_in_background: true,
             ..HostConfig::default()
         })?;
         let functions = functions

@@ -272,7 +272,6 @@ fn cut_short(outcome: Outcome, artifact: Option<ArtifactState>, phases: Phases) 
 
 fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: &Answer) {
     let Some(engine) = answer.engine else { return };
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let observation = Observation {
         module: function.module.digest(),
         workload: function.workload,
@@ -282,7 +281,7 @@ fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: 
         input_bytes: call.input_bytes(),
         output_bytes: answer.output.stdout.len() as u64,
         outcome: answer.outcome.clone(),
-        unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        unix_ms: unix_ms(),
     };
     shared.observe(observation.clone());
     let candidates = function.candidates(&shared.cores);
@@ -303,6 +302,11 @@ fn why_none(function: &Function, failures: &[EngineError]) -> String {
         reasons.push("none is both able and allowed".into());
     }
     reasons.join("; ")
+}
+
+pub(crate) fn unix_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {

@@ -1,7 +1,7 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,13 +14,15 @@ use remuda_scheduler::{Calibration, Features, FunctionProfile, Policy, Scheduler
 use crate::admit::{Done, Rejected, Ticket, Workers};
 use crate::background::Background;
 use crate::brain::Brain;
+use crate::calibrate::{self, Calibrator, LoadCalibrationError};
 use crate::deadline::Deadlines;
 use crate::deploy::ReadModuleError;
-use crate::execute::{Answer, Call, CallError, execute, nanoseconds, prepare};
+use crate::execute::{Answer, Call, CallError, execute, nanoseconds, prepare, unix_ms};
 use crate::function::{EngineSlot, Function, workload};
 use crate::load::Cores;
-use crate::observe::{Housekeeper, ProfileError, Profiles, Task};
+use crate::observe::{Housekeeper, Task};
 use crate::prepare::{Slot, Slots};
+use crate::profile::{CompileObservation, ProfileError, Profiles};
 use crate::store::{ArtifactStore, StoreError};
 use crate::{FunctionSpec, read_module};
 
@@ -44,6 +46,8 @@ pub struct HostConfig {
     /// Bytes of artifacts that stay in the data directory; [`ARTIFACT_DISK_BYTES_DEFAULT`] for most. Processes that share
     /// a directory should agree on it: each evicts down to its own.
     pub disk_budget_bytes: u64,
+    /// Whether to calibrate the host while no request runs, if the data directory has no calibration of it.
+    pub calibrate_in_background: bool,
 }
 
 impl Default for HostConfig {
@@ -57,6 +61,7 @@ impl Default for HostConfig {
             waste_share: 0.5,
             memory_budget_bytes: ARTIFACT_MEMORY_BYTES_DEFAULT,
             disk_budget_bytes: ARTIFACT_DISK_BYTES_DEFAULT,
+            calibrate_in_background: false,
         }
     }
 }
@@ -70,6 +75,7 @@ pub const ARTIFACT_DISK_BYTES_DEFAULT: u64 = 4 << 30;
 pub struct Host {
     // Dropped in this order: requests end, then what they left behind is written.
     workers: Option<Workers>,
+    calibrator: Option<Calibrator>,
     shared: Arc<Shared>,
     policy: Policy,
     module_limits: ModuleLimits,
@@ -181,12 +187,19 @@ impl Host {
             calibration: ArcSwap::default(),
             housekeeper,
         });
+        let is_calibrated = config.data_dir.as_deref().is_some_and(|data_dir| shared.load_calibration(data_dir));
+        let calibrator = if config.calibrate_in_background && !is_calibrated {
+            Some(Calibrator::start(&shared, config.data_dir.clone()).map_err(OpenError::Thread)?)
+        } else {
+            None
+        };
         let workers = match config.workers {
             0 => None,
             threads => Some(Workers::start(&shared, threads, config.queue_max).map_err(OpenError::Thread)?),
         };
         Ok(Self {
             workers,
+            calibrator,
             shared,
             policy: config.policy,
             module_limits: config.module_limits,
@@ -229,14 +242,9 @@ impl Host {
             .collect();
         let stats = module.stats();
         let features = Features { code_bytes: stats.code_bytes, functions: stats.functions, loops: stats.loops };
-        let scheduler = Scheduler::new(self.policy, features, self.profile(&module));
-        Ok(Arc::new(Function {
-            workload: workload(&spec.args),
-            spec,
-            module: Arc::new(module),
-            engines,
-            brain: Brain::new(scheduler),
-        }))
+        let workload = workload(&spec.args);
+        let scheduler = Scheduler::new(self.policy, features, self.profile(&module, workload));
+        Ok(Arc::new(Function { workload, spec, module: Arc::new(module), engines, brain: Brain::new(scheduler) }))
     }
 
     /// The engines that may run the module and are able to.
@@ -283,10 +291,10 @@ impl Host {
         format!("{}: {}; {way_out}", spec.module.display(), reasons.join("; "))
     }
 
-    fn profile(&self, module: &Module) -> FunctionProfile {
+    fn profile(&self, module: &Module, workload: u64) -> FunctionProfile {
         let Some(profiles) = &self.profiles else { return FunctionProfile::default() };
         let profiles = profiles.lock().unwrap_or_else(PoisonError::into_inner);
-        profiles.load(module.digest(), &self.shared.registry).unwrap_or_else(|error| {
+        profiles.load(module.digest(), workload, &self.shared.registry).unwrap_or_else(|error| {
             tracing::warn!(%error, module = %module.digest(), "cannot read the profile; measuring begins anew");
             FunctionProfile::default()
         })
@@ -334,6 +342,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.workers = None;
+        self.calibrator = None;
         self.shared.background.close();
     }
 }
@@ -366,6 +375,12 @@ impl Shared {
                     let ns = nanoseconds(prepared.compile);
                     tracing::debug!(function = theirs.name(), %engine, ns, "compiled in the background");
                     theirs.brain.with(|scheduler| scheduler.observe_compile(engine, ns));
+                    shared.hand(Task::Compiled(CompileObservation {
+                        module: theirs.module.digest(),
+                        engine,
+                        ns,
+                        unix_ms: unix_ms(),
+                    }));
                 }
                 // Loaded, or made by somebody else meanwhile; or it failed, which the slot has noted.
                 Ok(_) | Err(_) => {}
@@ -374,9 +389,31 @@ impl Shared {
     }
 
     pub(crate) fn observe(&self, observation: Observation) {
+        self.hand(Task::Observed(observation));
+    }
+
+    fn hand(&self, task: Task) {
         if let Some(housekeeper) = &self.housekeeper {
-            housekeeper.hand(Task::Observed(observation));
+            housekeeper.hand(task);
         }
+    }
+
+    /// Decides by the calibration of a data directory from now on, if that has one of this host.
+    fn load_calibration(&self, data_dir: &Path) -> bool {
+        match calibrate::load(data_dir, &self.registry) {
+            Ok(calibration) => self.install(calibration),
+            Err(LoadCalibrationError::None) => return false,
+            Err(error) => {
+                tracing::warn!(%error, "estimates begin with what is shipped; `remuda calibrate` measures anew");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Decides by this calibration from now on.
+    pub(crate) fn install(&self, calibration: Calibration) {
+        self.calibration.store(Arc::new(calibration));
     }
 
     /// Keeps a new artifact, later and on another thread.

@@ -8,6 +8,7 @@
 mod admit;
 mod background;
 mod brain;
+pub mod calibrate;
 mod deadline;
 mod deploy;
 mod execute;
@@ -17,6 +18,7 @@ mod host;
 mod load;
 mod observe;
 mod prepare;
+pub mod profile;
 mod race;
 mod store;
 
@@ -26,5 +28,5 @@ pub use execute::{Answer, Call, CallError};
 pub use explain::{ExplainedEngine, Explanation};
 pub use function::Function;
 pub use host::{ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, DeployError, Host, HostConfig, OpenError};
-pub use observe::ProfileError;
+pub use profile::{ProfileError, Profiles};
 pub use store::{ArtifactFile, ArtifactStore, FileState, MadeFor, Prune, StoreError};
