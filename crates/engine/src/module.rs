@@ -23,6 +23,7 @@ pub struct Module {
     exports_memory: bool,
     has_start: bool,
     selects: Arc<[usize]>,
+    #[cfg_attr(not(feature = "wasi"), expect(dead_code, reason = "for what adapters make of it"))]
     limits: ModuleLimits,
 }
 
@@ -250,12 +251,14 @@ impl Module {
     }
 
     /// How large it may be, however it is rewritten.
+    #[cfg(feature = "wasi")]
     pub(crate) fn bytes_max(&self) -> u64 {
         self.limits.module_bytes_max
     }
 
     /// Holds what an adapter made of this module against the bounds that the module itself was held against: they are
     /// for what compilers see.
+    #[cfg(feature = "wasi")]
     pub(crate) fn check_rewritten(&self, rewritten: &[u8]) -> Result<(), ModuleError> {
         let limits = &self.limits;
         within("its size in bytes, rewritten for the engine,", rewritten.len() as u64, limits.module_bytes_max)?;

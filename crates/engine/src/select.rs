@@ -10,7 +10,7 @@ pub(crate) use guard::guard_selects;
 use wasmparser::Operator;
 
 /// Finds, operator by operator, the places before which there is to be a guard. They are found when the module is read
-/// anyway: reading all code once more would take longer than all else that Wasmi does before a module starts.
+/// anyway: to read all code once more at each start is what a lazy interpreter exists to avoid.
 #[derive(Default)]
 pub(crate) struct Selects {
     /// Offsets into the module, in ascending order.

@@ -270,6 +270,13 @@ mod tests {
         let stranger = ArtifactStore::open(elsewhere.path()).unwrap();
         fs::copy(store.path(module, engine()), stranger.path(module, engine())).unwrap();
         assert!(stranger.load(module, engine()).is_none(), "another host's key");
+        // The version stands for all of the engine's fingerprint: configuration and CPU features, too.
+        let mut newer = *engine();
+        newer.version = "99.0.0";
+        assert!(!store.may_contain(module, &newer));
+        fs::copy(store.path(module, engine()), store.path(module, &newer)).unwrap();
+        assert!(store.load(module, &newer).is_none(), "another version of the engine");
+        assert!(store.load(module, engine()).is_some());
     }
 
     #[test]
