@@ -315,6 +315,16 @@ impl Host {
         execute(&self.shared, function, call, interrupt, Duration::ZERO)
     }
 
+    /// For a process that is about to end: waits until what was learnt is written down, and for nothing that was begun in
+    /// the background.
+    pub fn leave(self) {
+        if let Some(housekeeper) = &self.shared.housekeeper {
+            housekeeper.flush();
+        }
+        // Its threads end with the process.
+        std::mem::forget(self);
+    }
+
     /// Raises `interrupt` when `timeout` has passed, unless the returned guard is dropped before.
     #[must_use]
     pub fn arm(&self, timeout: Duration, interrupt: Interrupt) -> impl Drop + use<> {

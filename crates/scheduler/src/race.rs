@@ -111,6 +111,14 @@ pub(crate) fn may_run(scheduler: &Scheduler, engine: EngineId, race: &RaceView<'
     wins(multiples.least) || wins(multiples.usual) || wins(multiples.tail)
 }
 
+/// The racer that is expected to end first.
+pub(crate) fn soonest(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> Option<EngineId> {
+    let entries = entries(scheduler, race, world);
+    let usual = Multiples::of(&entries).usual;
+    let racing = entries.iter().filter(|entry| entry.is_racing);
+    racing.min_by(|a, b| a.finish_ns(usual).total_cmp(&b.finish_ns(usual))).map(|entry| entry.engine)
+}
+
 fn entries(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> Vec<Entry> {
     let known = scheduler.known(race.request.candidates, world);
     // What joins now compiles on one core: the others are taken, or will be.

@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use remuda_host::{Abi, Answer, Call, Function, FunctionSpec, Host, HostConfig};
-use remuda_model::{Entry, GuestContext, GuestLimits, ModuleLimits, Outcome, Sink, Stdin};
+use remuda_host::{Answer, Call, Function, FunctionSpec, Host, HostConfig};
+use remuda_model::{Entry, GuestContext, GuestLimits, Outcome, Sink, Stdin};
 use remuda_scheduler::Policy;
 
 use super::steady::Steady;
@@ -60,7 +60,7 @@ fn open(job: &CallJob, policy: Policy) -> anyhow::Result<Host> {
         policy,
         workers: std::thread::available_parallelism().map_or(1, usize::from),
         queue_max: 1,
-        module_limits: ModuleLimits::default(),
+        ..HostConfig::default()
     })?;
     let registry = host.registry();
     if let Policy::Single(engine) = policy {
@@ -77,16 +77,10 @@ fn open(job: &CallJob, policy: Policy) -> anyhow::Result<Host> {
 fn spec(job: &CallJob) -> FunctionSpec {
     FunctionSpec {
         name: job.name.clone(),
-        route: format!("/{}", job.name),
-        module: job.module.clone(),
-        abi: Abi::Stdio,
-        engines: None,
         args: job.args.clone(),
-        env: Vec::new(),
-        preopens: Vec::new(),
         limits: limits(job),
         body_bytes_max: u64::MAX,
-        content_type: String::new(),
+        ..FunctionSpec::of_module(&job.module)
     }
 }
 
@@ -115,7 +109,7 @@ fn call_once(
             stdin,
             stdout: Sink::Capture { bytes_max: OUTPUT_BYTES_MAX },
             stderr: Sink::CaptureHead { bytes_max: STDERR_BYTES_MAX },
-            preopens: Vec::new(),
+            ..GuestContext::default()
         },
         limits: limits(job),
     };

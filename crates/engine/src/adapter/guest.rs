@@ -35,7 +35,7 @@ impl Guest {
 
     /// Carries out a WASI call on the guest's memory, which the caller finds where its engine keeps it.
     pub(crate) fn call(&mut self, import: &Import, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
-        (import.call)(&mut self.wasi, memory, args)
+        self.wasi.call(import, memory, args)
     }
 
     /// Why the guest has to stop, if it has to.
