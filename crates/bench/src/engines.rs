@@ -108,7 +108,7 @@ pub fn look(root: &Path, scratch: &Path) -> std::io::Result<(Vec<Engine>, Vec<Ab
         let id = known.id.as_str().to_owned();
         match registry.availability(known.id) {
             Availability::Available => {
-                here.push(Engine { id, version: known.version.into(), flags: known.fingerprint(), kind: Kind::Hosted })
+                here.push(Engine { id, version: known.version.into(), flags: flags(known), kind: Kind::Hosted });
             }
             Availability::Broken(reason) => absent.push(Absent { id, reason }),
             Availability::NotBuilt => {

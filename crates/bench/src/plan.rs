@@ -432,11 +432,9 @@ fn subject(guest: &Guest, case: &Case, module: &Path, variant: &str) -> Result<S
 }
 
 fn external(module: &Path, how: &External) -> Result<Subject, PlanError> {
-    let mut case = how.args.join(" ");
-    if let Some(stdin) = &how.stdin {
-        let name = stdin.file_name().unwrap_or_default().to_string_lossy();
-        case = format!("{case} < {name}").trim_start().to_owned();
-    }
+    let stdin = how.stdin.as_ref().map(|path| format!("< {}", path.file_name().unwrap_or_default().display()));
+    let case: Vec<&str> = how.args.iter().chain(&stdin).map(String::as_str).collect();
+    let case = case.join(" ");
     let expected = match &how.stdout {
         Some(path) => Expected::Exactly { exit_code: 0, output: Output::of(&read(path)?) },
         None if how.any_output => Expected::Anything,
@@ -491,7 +489,7 @@ pub(crate) mod tests {
             cases: Vec::new(),
             variant: String::new(),
             processes: 3,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             guests: suite(),
             external: External::default(),
         }

@@ -34,7 +34,7 @@ pub enum Begin {
     /// With nothing measured.
     Anew {
         /// What to measure.
-        request: Request,
+        request: Box<Request>,
         /// What the order is drawn from, if that was said.
         seed: Option<u64>,
         /// Where results go; `-`: to standard output.
@@ -57,7 +57,7 @@ impl Session {
         let machine = machine::look();
         let mut earlier = None;
         let (request, seed, output) = match self.begin {
-            Begin::Anew { request, seed, output } => (request, seed.unwrap_or_else(draw), output),
+            Begin::Anew { request, seed, output } => (*request, seed.unwrap_or_else(draw), output),
             Begin::Resume { output } => {
                 let (results, Earlier { run, done }) = Results::resume(&output)?;
                 check_same(&run, &machine, &output)?;

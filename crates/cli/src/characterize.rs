@@ -154,7 +154,7 @@ impl Characterize {
         let begin = match &self.resume {
             Some(output) => Begin::Resume { output: output.clone() },
             None => Begin::Anew {
-                request: self.request(),
+                request: Box::new(self.request()),
                 seed: self.seed,
                 output: self.output.clone().unwrap_or_else(default_output),
             },

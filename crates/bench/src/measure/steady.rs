@@ -41,7 +41,7 @@ fn median(values: &[u64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_unstable();
     let middle = values.len() / 2;
-    (values[middle - 1] as f64 + values[middle] as f64) / 2.0
+    f64::midpoint(values[middle - 1] as f64, values[middle] as f64)
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     /// The number of calls that a series takes if call `i` takes `ns(i)`.
     fn length(ns: impl Fn(usize) -> u64) -> usize {
         let mut steady = Steady::default();
-        (0..).find(|i| steady.ends_with(ns(*i))).expect("every series ends") + 1
+        (0..=CALLS_MAX).find(|i| steady.ends_with(ns(*i))).expect("every series ends") + 1
     }
 
     #[test]

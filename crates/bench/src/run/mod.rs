@@ -32,7 +32,7 @@ pub use results::{Earlier, Results, ResultsError};
 /// Calls of [`Pattern::Fifty`].
 const FIFTY: u32 = 50;
 /// What a process may take beyond its calls.
-const PROCESS_EXTRA: Duration = Duration::from_secs(60);
+const PROCESS_EXTRA: Duration = Duration::from_mins(1);
 /// Calls whose time limit a process of unknown length may use up.
 const CALLS_OF_UNKNOWN: u32 = 4;
 /// Of a process's standard error, what a message shows.

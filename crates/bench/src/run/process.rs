@@ -148,7 +148,7 @@ fn read_all(from: Option<&mut impl io::Read>) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(600);
+    const LONG: Duration = Duration::from_mins(10);
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");

@@ -98,11 +98,11 @@ impl Results {
         bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
         let mut records =
             row::read(&mut bytes.as_slice()).map_err(|source| ResultsError::Read { path: path.to_owned(), source })?;
-        let runs = records.iter().filter_map(|record| match record {
+        let mut runs = records.iter().filter_map(|record| match record {
             Record::Run(run) if run.request.is_some() => Some(run),
             _ => None,
         });
-        let run = runs.last().cloned().ok_or_else(|| ResultsError::NoRun { path: path.to_owned() })?;
+        let run = runs.next_back().cloned().ok_or_else(|| ResultsError::NoRun { path: path.to_owned() })?;
 
         // A process's record comes after those of its calls: without it, they are unfinished.
         let is_call = |record: &Record| matches!(record, Record::Sample(sample) if sample.iteration.is_some());
@@ -139,8 +139,10 @@ impl Results {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::row::{Failure, Pattern, Sample};
+    use crate::row::{Failure, Machine, Pattern, Sample};
 
     fn point(guest: &str) -> Point {
         Point {
@@ -163,7 +165,7 @@ mod tests {
             process,
             iteration,
             wall_ns: [("total".to_owned(), 5)].into(),
-            cpu_ns: Default::default(),
+            cpu_ns: BTreeMap::default(),
             peak_memory_bytes: None,
             code_bytes: None,
             artifact_bytes: None,
@@ -181,7 +183,7 @@ mod tests {
             unix_ms: 0,
             remuda: String::new(),
             commit: String::new(),
-            machine: Default::default(),
+            machine: Machine::default(),
             request: Some(crate::plan::tests::request(&[])),
         })
     }

@@ -259,7 +259,7 @@ fn start(dir: &TempDir, args: &[&str]) -> (Child, PathBuf) {
 
 /// Waits until so many lines are there; the run is still going on then.
 fn wait_for(child: &mut Child, results: &Path, lines: usize) {
-    let count = || fs::read(results).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count());
+    let count = || fs::read_to_string(results).map_or(0, |text| text.matches('\n').count());
     while count() < lines {
         assert!(child.try_wait().unwrap().is_none(), "the run ended after {} lines", count());
         std::thread::yield_now();
