@@ -39,6 +39,15 @@ const CASES: &[(&str, &str, &[&str], &str)] = &[
 ];
 
 fn child(wasm: &str, args: &[String], stdin: &str, engine: &str, calls: usize) {
+    if std::env::var_os("VERBOSE").is_some() {
+        tracing_subscriber::fmt()
+            .with_env_filter("debug")
+            .with_target(false)
+            .without_time()
+            .with_ansi(false)
+            .with_writer(std::io::stderr)
+            .init();
+    }
     let policy = match engine {
         "auto" => Policy::Hedged,
         "adaptive" => Policy::Adaptive,
@@ -93,7 +102,7 @@ fn main() {
     }
     let filter: Vec<&String> = args[1..].iter().filter(|arg| !arg.starts_with("--")).collect();
     let engines = ["wasmi.lazy", "wasmtime.winch", "wasmtime.cranelift", "auto"];
-    let rounds = 5;
+    let rounds = 3;
     let mut ratios: [Vec<f64>; 2] = [vec![], vec![]];
     let _: BTreeMap<(), ()> = BTreeMap::new();
     let _ = Arc::new(());
@@ -105,7 +114,7 @@ fn main() {
         for (mode, calls) in [(0, 1), (1, 50)] {
             let mut medians = vec![];
             let mut samples = vec![vec![]; engines.len()];
-            let rounds = if mode == 1 { 3 } else { rounds };
+            let rounds = if mode == 1 { 1 } else { rounds };
             for _ in 0..rounds {
                 for (i, engine) in engines.iter().enumerate() {
                     if mode == 1 && medians.len() == 99 {

@@ -2,13 +2,21 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
 
+mod cache;
 mod calibrate;
+mod characterize;
+mod compare;
+mod engines;
 mod engines;
 mod explain;
+mod explain;
+mod options;
 mod options;
 mod profile;
+mod report;
 mod run;
 mod serve;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -32,6 +40,18 @@ enum Command {
     Explain(explain::Explain),
     /// List the engines: built or not, available or not and why, version, capabilities
     Engines(engines::Engines),
+    /// Look after the compiled modules in the data directory
+    Cache(cache::Cache),
+    /// Try policies out: run the scheduler on measured costs and a workload, under a clock of its own
+    Simulate(simulate::Simulate),
+    /// Measure engines on guests, in fresh processes and random order, and write down every result
+    Characterize(characterize::Characterize),
+    #[command(name = characterize::MEASURE, hide = true)]
+    MeasureChild(characterize::MeasureChild),
+    /// Show what `remuda characterize` measured: a page with figures, Markdown or CSV
+    Report(report::Report),
+    /// Say what changed between two results. Exit code 3: something is slower by more than the threshold, or fails now
+    Compare(compare::Compare),
     /// Measure what each engine costs on this host, for functions that were never run
     Calibrate(calibrate::Calibrate),
     /// Show, export, import or forget what was measured of functions
@@ -45,6 +65,12 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve.execute(),
         Command::Explain(explain) => explain.execute(),
         Command::Engines(engines) => engines.execute(),
+        Command::Cache(cache) => cache.execute(),
+        Command::Simulate(simulate) => simulate.execute(),
+        Command::Characterize(characterize) => characterize.execute(),
+        Command::MeasureChild(child) => child.execute(),
+        Command::Report(report) => report.execute(),
+        Command::Compare(compare) => compare.execute(),
         Command::Calibrate(calibrate) => calibrate.execute(),
         Command::Profile(profile) => profile.execute(),
     };

@@ -1,6 +1,6 @@
 //! `remuda run`
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -54,6 +54,10 @@ pub(crate) struct Run {
     #[command(flatten)]
     data_dir: DataDir,
 
+    /// Artifacts that the data directory may hold; those that are least worth keeping are removed beyond it
+    #[arg(long, value_name = "BYTES", default_value = "4GiB", env = "REMUDA_ARTIFACT_DISK")]
+    artifact_disk: ByteSize,
+
     /// The module, in the binary or the text format
     #[arg(value_name = "MODULE")]
     module: PathBuf,
@@ -67,7 +71,12 @@ impl Run {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         start_log("error", false);
         let policy = self.engine.policy()?;
-        let host = Host::open(&HostConfig { data_dir: self.data_dir.resolve(), policy, ..HostConfig::default() })?;
+        let host = Host::open(&HostConfig {
+            data_dir: self.data_dir.resolve(),
+            policy,
+            disk_budget_bytes: self.artifact_disk.as_u64(),
+            ..HostConfig::default()
+        })?;
         let function = host.deploy(self.spec(), None)?;
         let call = Arc::new(Call {
             id: host.next_request_id(),
@@ -87,6 +96,7 @@ impl Run {
         if self.explain {
             explain(&function, &answer);
         }
+        host.leave();
         Ok(self.exit_code(&answer))
     }
 
@@ -132,10 +142,11 @@ impl Run {
         Ok(GuestContext {
             args: std::iter::once(&program).chain(guest_args).cloned().collect(),
             env: self.env.iter().map(|variable| parse_variable(variable)).collect::<Result<_, _>>()?,
-            stdin: Stdin::Inherit,
+            stdin: stdin()?,
             stdout: Sink::Inherit,
             stderr: Sink::Inherit,
             preopens: self.dirs.iter().map(|dir| parse_dir(dir)).collect::<Result<_, _>>()?,
+            gate: None,
         })
     }
 
@@ -160,6 +171,20 @@ impl Run {
             }
         }
     }
+}
+
+/// A file is read beforehand, up to a size: then its length is known, and engines that race can both read it.
+fn stdin() -> anyhow::Result<Stdin> {
+    const READ_BEFOREHAND_MAX: u64 = 64 << 20;
+    let stdin = std::io::stdin();
+    let stat = rustix::fs::fstat(&stdin).context("cannot use standard input")?;
+    let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+    if !is_file || u64::try_from(stat.st_size).is_ok_and(|bytes| bytes > READ_BEFOREHAND_MAX) {
+        return Ok(Stdin::Inherit);
+    }
+    let mut bytes = Vec::new();
+    stdin.lock().read_to_end(&mut bytes).context("cannot read standard input")?;
+    Ok(if bytes.is_empty() { Stdin::Empty } else { Stdin::Bytes(bytes.into()) })
 }
 
 fn parse_variable(text: &str) -> anyhow::Result<(String, String)> {

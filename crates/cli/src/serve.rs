@@ -51,6 +51,8 @@ impl Serve {
             policy: self.engine.policy()?,
             workers: server.workers.unwrap_or(cores),
             queue_max: server.queue_max,
+            memory_budget_bytes: server.artifact_memory_bytes,
+            disk_budget_bytes: server.artifact_disk_bytes,
             calibrate_in_background: true,
             ..HostConfig::default()
         })?;

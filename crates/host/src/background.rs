@@ -10,8 +10,10 @@ use std::thread::{self, JoinHandle};
 
 use remuda_model::{EngineId, ModuleDigest};
 
-/// How far background compilers stand back behind requests.
-const NICENESS: i32 = 10;
+/// How far racers stand back behind the threads that take requests, and compilers behind both: they use cores that are
+/// idle, and give way where one is not.
+const NICENESS_RACE: i32 = 5;
+const NICENESS_COMPILE: i32 = 10;
 /// A compiler's recursion needs more than a thread's usual stack, and a racing guest needs its own.
 const STACK_BYTES: usize = 8 << 20;
 
@@ -112,10 +114,13 @@ impl Queue {
     }
 
     fn run(&self, kind: Kind) {
-        if matches!(kind, Kind::Compile)
-            && let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS)
-        {
-            tracing::warn!(%error, "background compilers run at the priority of requests");
+        let niceness = match kind {
+            Kind::Race => NICENESS_RACE,
+            Kind::Compile => NICENESS_COMPILE,
+        };
+        // On Linux this is a thread's own.
+        if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), niceness) {
+            tracing::warn!(%error, "background threads run at the priority of requests");
         }
         // From here on what compiles in parallel on this thread does so on this thread alone.
         let alone = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();

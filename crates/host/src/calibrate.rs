@@ -23,6 +23,7 @@ pub(crate) use background::Calibrator;
 pub use file::{HostFingerprint, LoadCalibrationError, load, save};
 use kernels::{KERNELS, Kernel, kernels, materials, noop};
 
+use crate::ARTIFACT_DISK_BYTES_DEFAULT;
 use crate::execute::{nanoseconds, panic_message};
 use crate::store::{ArtifactStore, StoreError};
 
@@ -104,7 +105,7 @@ pub fn measure(
         .tempdir_in(scratch)
         .map_err(|source| CalibrateError::Folder { path: scratch.to_owned(), source })?;
     let bench = Bench {
-        store: ArtifactStore::open(folder.path())?,
+        store: ArtifactStore::open(folder.path(), ARTIFACT_DISK_BYTES_DEFAULT)?,
         one_core: ThreadPoolBuilder::new().num_threads(1).build()?,
         all_cores: ThreadPoolBuilder::new().num_threads(cores()).build()?,
         materials: materials(),
@@ -239,7 +240,7 @@ impl Bench<'_> {
             })?;
             compiles.push((module.stats().code_bytes, cpu_ns));
             if let Some(bytes) = artifact.serialize()? {
-                self.store.save(module.digest(), known, &bytes)?;
+                self.store.save(module.digest(), known, &bytes, 0)?;
                 let (ns, _) = self.best(LOADS, || self.load(engine, known, module))?;
                 loads.push((module.stats().code_bytes, ns));
             }

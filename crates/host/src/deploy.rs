@@ -11,6 +11,8 @@ use bytesize::ByteSize;
 use remuda_model::{GuestLimits, Preopen};
 use serde::Deserialize;
 
+use crate::{ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT};
+
 /// The manifest's name in a folder that is deployed.
 const MANIFEST_NAME: &str = "remuda.toml";
 
@@ -34,6 +36,10 @@ pub struct ServerSettings {
     pub queue_max: usize,
     /// How a client may use its time: for sending its request, and between two of them.
     pub client_timeout: Duration,
+    /// Bytes of artifacts that stay in memory.
+    pub artifact_memory_bytes: u64,
+    /// Bytes of artifacts that stay in the data directory.
+    pub artifact_disk_bytes: u64,
 }
 
 /// One function to be deployed.
@@ -149,6 +155,8 @@ struct RawServer {
     queue: usize,
     #[serde(with = "humantime_serde")]
     client_timeout: Duration,
+    artifact_memory: ByteSize,
+    artifact_disk: ByteSize,
 }
 
 impl Default for RawServer {
@@ -158,6 +166,8 @@ impl Default for RawServer {
             workers: None,
             queue: 128,
             client_timeout: Duration::from_secs(30),
+            artifact_memory: ByteSize::b(ARTIFACT_MEMORY_BYTES_DEFAULT),
+            artifact_disk: ByteSize::b(ARTIFACT_DISK_BYTES_DEFAULT),
         }
     }
 }
@@ -258,8 +268,16 @@ impl Deployment {
             }
             functions.push(function);
         }
-        let RawServer { listen, workers, queue, client_timeout } = raw.server;
-        Ok(Self { server: ServerSettings { listen, workers, queue_max: queue, client_timeout }, functions })
+        let RawServer { listen, workers, queue, client_timeout, artifact_memory, artifact_disk } = raw.server;
+        let server = ServerSettings {
+            listen,
+            workers,
+            queue_max: queue,
+            client_timeout,
+            artifact_memory_bytes: artifact_memory.as_u64(),
+            artifact_disk_bytes: artifact_disk.as_u64(),
+        };
+        Ok(Self { server, functions })
     }
 }
 
@@ -394,13 +412,16 @@ mod tests {
         let function = &deployment.functions[0];
         assert_eq!((function.route.as_str(), function.abi), ("/a", Abi::Stdio));
         assert_eq!(function.limits, GuestLimits::default());
-        assert_eq!(deployment.server.listen.to_string(), "127.0.0.1:8080");
+        let server = &deployment.server;
+        assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (512 << 20, 4 << 30));
     }
 
     #[test]
     fn sizes_and_durations_are_written_as_people_write_them() {
         let deployment = parse(
-            "[[function]]\nname = \"a\"\nmodule = \"a.wasm\"\n\
+            "[server]\nartifact_memory = \"1GiB\"\nartifact_disk = 0\n\
+             [[function]]\nname = \"a\"\nmodule = \"a.wasm\"\n\
              limits = { timeout = \"1m 30s\", memory = \"64MiB\", body = \"1MB\", output = 10 }",
         )
         .unwrap();
@@ -408,6 +429,8 @@ mod tests {
         assert_eq!(function.limits.timeout, Duration::from_secs(90));
         assert_eq!(function.limits.memory_bytes_max, 64 << 20);
         assert_eq!((function.body_bytes_max, function.limits.output_bytes_max), (1_000_000, 10));
+        let server = &deployment.server;
+        assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (1 << 30, 0));
     }
 
     #[test]

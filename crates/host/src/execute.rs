@@ -174,7 +174,7 @@ pub(crate) enum Attempt {
 
 fn attempt(shared: &Shared, function: &Function, engine: EngineId, call: &Call, interrupt: &Interrupt) -> Attempt {
     match prepare(shared, function, engine, interrupt) {
-        Ok(prepared) => run_prepared(function, engine, call, interrupt, prepared),
+        Ok(prepared) => run_prepared(function, engine, call, &call.context, interrupt, prepared),
         Err(ended) => ended,
     }
 }
@@ -199,11 +199,12 @@ pub(crate) fn prepare(
     }
 }
 
-/// Instantiates and calls.
+/// Instantiates and calls, in a world that may be narrower than the call's own.
 pub(crate) fn run_prepared(
     function: &Function,
     engine: EngineId,
     call: &Call,
+    context: &GuestContext,
     interrupt: &Interrupt,
     prepared: Prepared,
 ) -> Attempt {
@@ -211,7 +212,7 @@ pub(crate) fn run_prepared(
     let phases = Phases { compile_ns: nanoseconds(compile), load_ns: nanoseconds(load), ..Phases::default() };
     let mut answer = Answer { engine: Some(engine), ..cut_short(Outcome::Returned, Some(was), phases) };
     let began = Instant::now();
-    let instantiated = artifact.instantiate(&call.context, &call.limits, interrupt);
+    let instantiated = artifact.instantiate(context, &call.limits, interrupt);
     answer.phases.instantiate_ns = nanoseconds(began.elapsed());
     match instantiated {
         Ok(mut instance) => {

@@ -41,6 +41,11 @@ pub struct HostConfig {
     pub module_limits: ModuleLimits,
     /// How much CPU time races may waste, as a share of what answers requests.
     pub waste_share: f64,
+    /// Bytes of artifacts that stay in memory; [`ARTIFACT_MEMORY_BYTES_DEFAULT`] for most. What runs is not dropped.
+    pub memory_budget_bytes: u64,
+    /// Bytes of artifacts that stay in the data directory; [`ARTIFACT_DISK_BYTES_DEFAULT`] for most. Processes that share
+    /// a directory should agree on it: each evicts down to its own.
+    pub disk_budget_bytes: u64,
     /// Whether to calibrate the host while no request runs, if the data directory has no calibration of it.
     pub calibrate_in_background: bool,
 }
@@ -54,10 +59,17 @@ impl Default for HostConfig {
             queue_max: 0,
             module_limits: ModuleLimits::default(),
             waste_share: 0.5,
+            memory_budget_bytes: ARTIFACT_MEMORY_BYTES_DEFAULT,
+            disk_budget_bytes: ARTIFACT_DISK_BYTES_DEFAULT,
             calibrate_in_background: false,
         }
     }
 }
+
+/// [`HostConfig::memory_budget_bytes`] for who has no better idea: 512 MiB.
+pub const ARTIFACT_MEMORY_BYTES_DEFAULT: u64 = 512 << 20;
+/// [`HostConfig::disk_budget_bytes`] for who has no better idea: 4 GiB.
+pub const ARTIFACT_DISK_BYTES_DEFAULT: u64 = 4 << 30;
 
 /// Functions, engines, artifacts and profiles of one process.
 pub struct Host {
@@ -156,7 +168,11 @@ impl Host {
                     .map_err(|source| OpenError::DataDir { path: path.clone(), source })?;
                 let profiles = Arc::new(Mutex::new(Profiles::open(path)?));
                 let housekeeper = Housekeeper::start(Arc::clone(&profiles)).map_err(OpenError::Thread)?;
-                (Some(Arc::new(ArtifactStore::open(path)?)), Some(profiles), Some(housekeeper))
+                (
+                    Some(Arc::new(ArtifactStore::open(path, config.disk_budget_bytes)?)),
+                    Some(profiles),
+                    Some(housekeeper),
+                )
             }
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -188,7 +204,7 @@ impl Host {
             policy: config.policy,
             module_limits: config.module_limits,
             profiles,
-            slots: Slots::default(),
+            slots: Slots::new(config.memory_budget_bytes),
             process: process_id(),
             sequence: AtomicU64::new(0),
         })
@@ -297,6 +313,16 @@ impl Host {
     /// No engine could run it, or one broke.
     pub fn call(&self, function: &Arc<Function>, call: &Arc<Call>, interrupt: &Interrupt) -> Result<Answer, CallError> {
         execute(&self.shared, function, call, interrupt, Duration::ZERO)
+    }
+
+    /// For a process that is about to end: waits until what was learnt is written down, and for nothing that was begun in
+    /// the background.
+    pub fn leave(self) {
+        if let Some(housekeeper) = &self.shared.housekeeper {
+            housekeeper.flush();
+        }
+        // Its threads end with the process.
+        std::mem::forget(self);
     }
 
     /// Raises `interrupt` when `timeout` has passed, unless the returned guard is dropped before.
@@ -408,12 +434,16 @@ impl Shared {
         slot: &Arc<Slot>,
         artifact: &Arc<dyn Artifact>,
     ) {
-        let (Some(housekeeper), Some(store)) = (&self.housekeeper, &self.store) else { return };
+        let store = self.store.as_ref().filter(|store| store.keeps_any());
+        let (Some(housekeeper), Some(store)) = (&self.housekeeper, store) else { return };
         let (store, slot, artifact) = (Arc::clone(store), Arc::clone(slot), Arc::clone(artifact));
         let module = function.module.digest();
         housekeeper.hand(Task::Do(Box::new(move || {
             let kept = match artifact.serialize() {
-                Ok(Some(bytes)) => store.save(module, known, &bytes).map_err(|error| error.to_string()),
+                Ok(Some(bytes)) => {
+                    let compile_ns = slot.compile_ns().unwrap_or(0);
+                    store.save(module, known, &bytes, compile_ns).map_err(|error| error.to_string())
+                }
                 Ok(None) => return,
                 Err(error) => Err(error.to_string()),
             };

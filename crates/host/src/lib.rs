@@ -27,6 +27,6 @@ pub use deploy::{Abi, Deployment, FunctionSpec, ManifestError, ReadModuleError, 
 pub use execute::{Answer, Call, CallError};
 pub use explain::{ExplainedEngine, Explanation};
 pub use function::Function;
-pub use host::{DeployError, Host, HostConfig, OpenError};
+pub use host::{ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, DeployError, Host, HostConfig, OpenError};
 pub use profile::{ProfileError, Profiles};
-pub use store::StoreError;
+pub use store::{ArtifactFile, ArtifactStore, FileState, MadeFor, Prune, StoreError};

@@ -93,11 +93,6 @@ impl Cores {
         }
     }
 
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.cores
-    }
-
     /// Notes time on a core that answered a request. On the warm path: never waits for the lock.
     pub(crate) fn earn(&self, useful: Duration) {
         if let Ok(mut waste) = self.waste.try_lock() {

@@ -43,6 +43,22 @@ impl Housekeeper {
     }
 }
 
+impl Housekeeper {
+    /// Waits until everything that was handed over before is written.
+    pub(crate) fn flush(&self) {
+        // Work is done as it is met, observations when all that has come with them was: so the second answer comes when
+        // what came before the first one is written.
+        for _ in 0..2 {
+            let (done, wait) = sync_channel(1);
+            self.hand(Task::Do(Box::new(move || {
+                let _ = done.send(());
+            })));
+            // If it was dropped, the disk is so far behind that nobody should wait for it.
+            let _ = wait.recv();
+        }
+    }
+}
+
 /// Waits until everything is written.
 impl Drop for Housekeeper {
     fn drop(&mut self) {

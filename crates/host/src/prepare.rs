@@ -1,25 +1,42 @@
-//! Getting an artifact ready: in memory already, loaded from the store, or compiled, once for all who wait for it.
+//! Getting an artifact ready: in memory already, loaded from the store, or compiled, once for all who wait for it. What
+//! is in memory stays there within a budget.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use remuda_engine::{Artifact, EngineError, Known, Module, Registry};
-use remuda_model::{ArtifactState, Interrupt, ModuleDigest};
+use remuda_model::{ArtifactState, EngineId, Interrupt, ModuleDigest};
+use remuda_scheduler::GreedyDual;
 
-use crate::execute::panic_message;
+use crate::execute::{nanoseconds, panic_message};
 use crate::store::ArtifactStore;
+
+/// What it takes to load an artifact that was never loaded yet, about: opening and mapping it, and a MAC over its bytes.
+const LOAD_NS: u64 = 200_000;
+const LOAD_NS_PER_BYTE: u64 = 1;
 
 /// The place of one engine's artifact of one module.
 pub(crate) struct Slot {
+    key: Key,
     state: Mutex<State>,
     changed: Condvar,
+    /// Requests that found it in memory since its last turn to be evicted. Counted here so that they need no common lock.
+    uses: AtomicU64,
+    memory: Weak<Memory>,
 }
+
+type Key = (ModuleDigest, EngineId);
 
 struct State {
     place: Place,
     /// Whether the store may have it, as far as is known.
     on_disk: bool,
+    /// What it took the last time to compile it, and to load it.
+    compile_ns: Option<u64>,
+    load_ns: Option<u64>,
 }
 
 enum Place {
@@ -50,8 +67,9 @@ pub(crate) enum NotPrepared {
 }
 
 impl Slot {
-    pub(crate) fn new(on_disk: bool) -> Self {
-        Self { state: Mutex::new(State { place: Place::Nowhere, on_disk }), changed: Condvar::new() }
+    fn new(key: Key, on_disk: bool, memory: Weak<Memory>) -> Self {
+        let state = State { place: Place::Nowhere, on_disk, compile_ns: None, load_ns: None };
+        Self { key, state: Mutex::new(state), changed: Condvar::new(), uses: AtomicU64::new(0), memory }
     }
 
     /// Where the artifact is, or `None` if the engine has failed on this module.
@@ -78,6 +96,11 @@ impl Slot {
         Some((self.artifact_state()?, self.making_since()))
     }
 
+    /// What it took to compile it, if that was done here.
+    pub(crate) fn compile_ns(&self) -> Option<u64> {
+        self.lock().compile_ns
+    }
+
     /// Gets the artifact ready. If somebody else is at it already, waits for them.
     pub(crate) fn prepare(
         &self,
@@ -94,6 +117,7 @@ impl Slot {
             let now = if state.on_disk { ArtifactState::OnDisk } else { ArtifactState::Absent };
             match &state.place {
                 Place::Ready(artifact) => {
+                    self.uses.fetch_add(1, Ordering::Relaxed);
                     let waited = began.elapsed();
                     let (compile, load) = match was {
                         None => (Duration::ZERO, Duration::ZERO),
@@ -125,6 +149,13 @@ impl Slot {
         let result = match made {
             Ok(prepared) => {
                 state.place = Place::Ready(Arc::clone(&prepared.artifact));
+                if prepared.compiled_here {
+                    // The store did not have it, whatever was believed before.
+                    state.on_disk = false;
+                    state.compile_ns = Some(nanoseconds(prepared.compile));
+                } else {
+                    state.load_ns = Some(nanoseconds(prepared.load));
+                }
                 Ok(prepared)
             }
             Err(error) => {
@@ -133,14 +164,40 @@ impl Slot {
                 Err(NotPrepared::Engine(error))
             }
         };
+        let bytes = result.as_ref().map_or(0, |prepared| prepared.artifact.memory_bytes());
+        let cost_ns = state.cost_ns(bytes);
         drop(state);
         self.changed.notify_all();
+        if result.is_ok()
+            && let Some(memory) = self.memory.upgrade()
+        {
+            memory.admit(self.key, bytes, cost_ns);
+        }
         result
     }
 
     /// Notes that the store has the artifact now.
     pub(crate) fn is_on_disk(&self) {
-        self.lock().on_disk = true;
+        let mut state = self.lock();
+        state.on_disk = true;
+        let Place::Ready(artifact) = &state.place else { return };
+        let cost_ns = state.cost_ns(artifact.memory_bytes());
+        drop(state);
+        if let Some(memory) = self.memory.upgrade() {
+            memory.resident().set_cost(&self.key, cost_ns);
+        }
+    }
+
+    /// Lets go of the artifact and returns it; requests that run it keep it until they end.
+    fn evict(&self) -> Option<Arc<dyn Artifact>> {
+        let mut state = self.lock();
+        match std::mem::replace(&mut state.place, Place::Nowhere) {
+            Place::Ready(artifact) => Some(artifact),
+            other => {
+                state.place = other;
+                None
+            }
+        }
     }
 
     /// Why the engine was set aside for this module, if it was.
@@ -154,6 +211,9 @@ impl Slot {
     /// Sets the engine aside for this module.
     pub(crate) fn fail(&self, error: EngineError) {
         self.lock().place = Place::Failed(error);
+        if let Some(memory) = self.memory.upgrade() {
+            memory.resident().remove(&self.key);
+        }
     }
 
     /// Waits until somebody has finished, or the request's time is up.
@@ -166,6 +226,19 @@ impl Slot {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What it would take to get the artifact back.
+    fn cost_ns(&self, artifact_bytes: u64) -> u64 {
+        let compile_ns = self.compile_ns.unwrap_or(u64::MAX);
+        if !self.on_disk {
+            return compile_ns;
+        }
+        let load_ns =
+            self.load_ns.unwrap_or_else(|| LOAD_NS.saturating_add(artifact_bytes.saturating_mul(LOAD_NS_PER_BYTE)));
+        load_ns.min(compile_ns)
     }
 }
 
@@ -214,18 +287,162 @@ fn make(
 }
 
 /// The slots of all modules on all engines, so that functions with the same module share their artifacts.
-#[derive(Default)]
 pub(crate) struct Slots {
-    slots: Mutex<std::collections::HashMap<(ModuleDigest, remuda_model::EngineId), Arc<Slot>>>,
+    memory: Arc<Memory>,
+}
+
+/// Which artifacts are in memory, under a budget. When it is spent, those with the least [`GreedyDual`] credit go.
+struct Memory {
+    slots: Mutex<HashMap<Key, Arc<Slot>>>,
+    /// Locked before a slot, never while one is locked.
+    resident: Mutex<GreedyDual<Key>>,
 }
 
 impl Slots {
+    pub(crate) fn new(memory_budget_bytes: u64) -> Self {
+        let resident = Mutex::new(GreedyDual::new(memory_budget_bytes));
+        Self { memory: Arc::new(Memory { slots: Mutex::default(), resident }) }
+    }
+
     pub(crate) fn get(&self, module: ModuleDigest, known: &Known, store: Option<&ArtifactStore>) -> Arc<Slot> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.entry((module, known.id)).or_insert_with(|| {
-            let keeps = known.capabilities.artifacts;
-            Arc::new(Slot::new(keeps && store.is_some_and(|store| store.may_contain(module, known))))
+        let key = (module, known.id);
+        let mut slots = self.memory.slots();
+        let slot = slots.entry(key).or_insert_with(|| {
+            let on_disk = known.capabilities.artifacts && store.is_some_and(|store| store.may_contain(module, known));
+            Arc::new(Slot::new(key, on_disk, Arc::downgrade(&self.memory)))
         });
         Arc::clone(slot)
+    }
+}
+
+impl Memory {
+    /// Counts an artifact that has come into memory, and lets others go if there are too many.
+    fn admit(&self, key: Key, bytes: u64, cost_ns: u64) {
+        let mut resident = self.resident();
+        let slots = self.slots();
+        let uses_since = |key: &Key| slots.get(key).map_or(0, |slot| slot.uses.swap(0, Ordering::Relaxed));
+        let evicted = resident.insert_counting(key, bytes, cost_ns, uses_since);
+        // While `resident` is locked: nobody can have made one of them again.
+        let gone: Vec<_> = evicted.iter().filter_map(|key| slots.get(key)?.evict()).collect();
+        drop(slots);
+        drop(resident);
+        if !gone.is_empty() {
+            tracing::debug!(evicted = gone.len(), "artifacts left the memory, which its budget demands");
+        }
+        // Here at last the memory is given back, with no lock held.
+        drop(gone);
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn resident(&self) -> MutexGuard<'_, GreedyDual<Key>> {
+        self.resident.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_model::{Entry, GuestContext, GuestLimits, ModuleLimits, Outcome};
+
+    use super::*;
+
+    /// What the mock engine's artifacts say of themselves.
+    const ARTIFACT_BYTES: u64 = 32;
+
+    fn mock() -> &'static Known {
+        Registry::default().find("mock").unwrap()
+    }
+
+    fn module(i: u32) -> Module {
+        let text = format!("(module (func (export \"_start\")) (func (export \"f{i}\")))");
+        Module::parse(wat::parse_str(text).unwrap(), &ModuleLimits::default()).unwrap()
+    }
+
+    /// Makes the artifact of a module ready.
+    fn prepare(slots: &Slots, module: &Module, store: Option<&ArtifactStore>) -> Prepared {
+        let slot = slots.get(module.digest(), mock(), store);
+        let prepared = slot.prepare(&Registry::default(), mock(), module, store, &Interrupt::new());
+        assert!(slot.making_since().is_none());
+        prepared.unwrap_or_else(|_| panic!("the mock engine compiles anything"))
+    }
+
+    fn states(slots: &Slots, modules: &[Module]) -> Vec<ArtifactState> {
+        let state = |module: &Module| slots.get(module.digest(), mock(), None).artifact_state();
+        modules.iter().map(|module| state(module).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_memory_budget_holds_and_use_keeps_an_artifact() {
+        let slots = Slots::new(3 * ARTIFACT_BYTES - 1);
+        let modules: Vec<_> = (0..3).map(module).collect();
+        for module in &modules[..2] {
+            assert!(prepare(&slots, module, None).compiled_here);
+            // Instead of what the clock said.
+            slots.memory.resident().set_cost(&(module.digest(), mock().id), 1000);
+        }
+        for _ in 0..5 {
+            assert_eq!(prepare(&slots, &modules[0], None).was, ArtifactState::InMemory);
+        }
+        prepare(&slots, &modules[2], None);
+        assert_eq!(
+            states(&slots, &modules),
+            [ArtifactState::InMemory, ArtifactState::Absent, ArtifactState::InMemory],
+            "the second was never used again"
+        );
+        for i in 0..100 {
+            prepare(&slots, &modules[i % 3], None);
+            let in_memory = states(&slots, &modules).iter().filter(|state| **state == ArtifactState::InMemory).count();
+            assert_eq!(in_memory, 2);
+            assert_eq!(slots.memory.resident().used_bytes(), 2 * ARTIFACT_BYTES);
+        }
+    }
+
+    #[test]
+    fn an_evicted_artifact_runs_on_and_is_given_back_after_its_last_request() {
+        let slots = Slots::new(ARTIFACT_BYTES);
+        let modules = [module(0), module(1)];
+        let running = prepare(&slots, &modules[0], None).artifact;
+        prepare(&slots, &modules[1], None);
+        assert_eq!(states(&slots, &modules), [ArtifactState::Absent, ArtifactState::InMemory]);
+        let weak = Arc::downgrade(&running);
+        let context = GuestContext { args: vec!["a".into(), "--exit".into(), "7".into()], ..GuestContext::default() };
+        let instance = running.instantiate(&context, &GuestLimits::default(), &Interrupt::new());
+        let called = instance.ok().unwrap().call(&Entry::Command).unwrap();
+        assert_eq!(called.outcome, Outcome::Exited { code: 7 });
+        assert!(weak.upgrade().is_none());
+    }
+
+    #[test]
+    fn without_any_budget_each_request_makes_its_own() {
+        let slots = Slots::new(0);
+        let module = module(0);
+        for _ in 0..3 {
+            assert!(prepare(&slots, &module, None).compiled_here);
+            assert_eq!(states(&slots, std::slice::from_ref(&module)), [ArtifactState::Absent]);
+        }
+    }
+
+    #[test]
+    fn what_left_the_memory_comes_back_from_the_disk_as_long_as_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(dir.path(), 1 << 20).unwrap();
+        let slots = Slots::new(ARTIFACT_BYTES);
+        let modules = [module(0), module(1)];
+        for module in &modules {
+            let prepared = prepare(&slots, module, Some(&store));
+            let bytes = prepared.artifact.serialize().unwrap().unwrap();
+            store.save(module.digest(), mock(), &bytes, 1).unwrap();
+            slots.get(module.digest(), mock(), Some(&store)).is_on_disk();
+        }
+        assert_eq!(states(&slots, &modules), [ArtifactState::OnDisk, ArtifactState::InMemory]);
+        let loaded = prepare(&slots, &modules[0], Some(&store));
+        assert!(!loaded.compiled_here && loaded.was == ArtifactState::OnDisk);
+        assert_eq!(states(&slots, &modules), [ArtifactState::InMemory, ArtifactState::OnDisk]);
+        // Another process evicts it meanwhile.
+        store.remove(modules[1].digest(), mock());
+        let compiled = prepare(&slots, &modules[1], Some(&store));
+        assert!(compiled.compiled_here && compiled.was == ArtifactState::Absent);
     }
 }

@@ -51,6 +51,15 @@ impl Estimate {
         (known > 0).then(|| (self.spread + PRIOR_SPREAD / (known as f32)).max(SIGMA_MIN))
     }
 
+    /// How far the expected duration may be from the one that very many observations would give: the standard error of its
+    /// natural logarithm.
+    #[must_use]
+    pub fn error(&self) -> Option<f32> {
+        /// A median's standard error beside a mean's, for a normal distribution.
+        const MEDIAN: f32 = 1.253;
+        Some(self.sigma()? * MEDIAN / (self.known() as f32).sqrt())
+    }
+
     /// How many observations there were, forgotten ones included.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -26,9 +26,9 @@ impl Features {
     pub(crate) fn execute_guess(&self, input_bytes: Option<u64>) -> Sized {
         let straight = self.code_bytes as f64 * STRAIGHT_LINE_NS_PER_CODE_BYTE;
         if self.loops == 0 {
-            return Sized { ns: straight.min(EXECUTE_GUESS_NS), sigma: SIGMA_UNKNOWN };
+            return Sized { ns: straight.min(EXECUTE_GUESS_NS), sigma: SIGMA_UNKNOWN, error: SIGMA_UNKNOWN };
         }
         let input = input_bytes.unwrap_or(0) as f64 * EXECUTE_GUESS_NS_PER_INPUT_BYTE;
-        Sized { ns: EXECUTE_GUESS_NS + input, sigma: SIGMA_UNKNOWN }
+        Sized { ns: EXECUTE_GUESS_NS + input, sigma: SIGMA_UNKNOWN, error: SIGMA_UNKNOWN }
     }
 }

@@ -33,6 +33,9 @@ pub struct Prediction {
     pub execute_ns: u64,
     /// How uncertain the execution is: the standard deviation of its natural logarithm.
     pub sigma: f32,
+    /// How uncertain the usual execution is: the standard error of its natural logarithm. Of a function whose requests
+    /// differ, that is much less.
+    pub error: f32,
     /// What the execution was predicted from.
     pub basis: Basis,
 }
@@ -175,6 +178,7 @@ impl FunctionProfile {
                 .unwrap_or_else(|| as_ns(calibration.instantiate_ns)),
             execute_ns: as_ns(execute.ns),
             sigma: execute.sigma,
+            error: execute.error,
             basis,
         }
     }
@@ -189,26 +193,55 @@ impl FunctionProfile {
 
     fn predict_execute(&self, candidate: &Candidate, input_bytes: Option<u64>, known: &Known<'_>) -> (Sized, Basis) {
         let own = self.engine(candidate.engine);
-        if let Some((own, observed)) = own.and_then(|own| Some((own, own.execute.predict(input_bytes)?))) {
-            return (observed, Basis::Observed { count: own.execute.count() });
-        }
-        let slowdown = known.calibration.engine(candidate.engine, candidate.tier).slowdown;
-        let surest = known
-            .candidates
-            .iter()
-            .filter_map(|other| Some((other, self.engine(other.engine)?.execute.predict(input_bytes)?)))
-            .min_by(|(_, a), (_, b)| a.sigma.total_cmp(&b.sigma));
-        match surest {
-            Some((other, observed)) => {
-                let relative = slowdown / known.calibration.engine(other.engine, other.tier).slowdown;
-                let sigma = observed.sigma.hypot(SIGMA_TRANSFER);
-                (Sized { ns: observed.ns * relative, sigma }, Basis::Transferred { from: other.engine })
+        let observed = own.and_then(|own| Some((own.execute.predict(input_bytes)?, own.execute.count())));
+        match (observed, self.transferred(candidate, input_bytes, known)) {
+            (Some((observed, count)), None) => (observed, Basis::Observed { count }),
+            (Some((observed, count)), Some((_, other))) => (observed.sharpened(&other), Basis::Observed { count }),
+            (None, Some((from, other))) => {
+                let (sigma, error) = (other.sigma.hypot(SIGMA_TRANSFER), other.error.hypot(SIGMA_TRANSFER));
+                (Sized { sigma, error, ..other }, Basis::Transferred { from })
             }
-            None => {
+            (None, None) => {
+                let slowdown = known.calibration.engine(candidate.engine, candidate.tier).slowdown;
                 let native = known.features.execute_guess(input_bytes);
                 (Sized { ns: native.ns * slowdown, ..native }, Basis::Module)
             }
         }
+    }
+
+    /// What the surest of the other engines was observed to take, at `candidate`'s usual speed.
+    fn transferred(
+        &self,
+        candidate: &Candidate,
+        input_bytes: Option<u64>,
+        known: &Known<'_>,
+    ) -> Option<(EngineId, Sized)> {
+        let others = known.candidates.iter().filter(|other| other.engine != candidate.engine);
+        let (other, observed) = others
+            .filter_map(|other| Some((other, self.engine(other.engine)?.execute.predict(input_bytes)?)))
+            .min_by(|(_, a), (_, b)| a.error.total_cmp(&b.error))?;
+        let slowdown = |candidate: &Candidate| known.calibration.engine(candidate.engine, candidate.tier).slowdown;
+        let ns = observed.ns * slowdown(candidate) / slowdown(other);
+        Some((other.engine, Sized { ns, ..observed }))
+    }
+}
+
+impl Sized {
+    /// What an engine was observed to take, in the light of what others' observations say of it; each weighs by its
+    /// precision, as in Bayes' rule for normal distributions.
+    ///
+    /// Where all requests are alike, this changes nothing. Where they differ and nobody knows beforehand how, two engines
+    /// have seen different ones, and the difference between their medians is as likely to be the requests' as the
+    /// engines'; what is known of engines in general then keeps a slow one from looking fast by chance. And how much
+    /// requests differ is the function's own: who has seen few of them is not to think that all are like these.
+    fn sharpened(self, other: &Self) -> Self {
+        let precision = |error: f32| 1.0 / f64::from(error).powi(2);
+        let own = precision(self.error * (other.sigma / self.sigma).max(1.0));
+        let transferred = precision(other.error.hypot(SIGMA_TRANSFER));
+        let logarithm = (self.ns.max(1.0).ln() * own + other.ns.max(1.0).ln() * transferred) / (own + transferred);
+        #[expect(clippy::cast_possible_truncation, reason = "it lies between the two")]
+        let error = (1.0 / (own + transferred).sqrt()) as f32;
+        Self { ns: logarithm.exp(), error, ..self }
     }
 }
 

@@ -33,8 +33,10 @@ struct Class {
 pub struct Sized {
     /// Nanoseconds.
     pub ns: f64,
-    /// Standard deviation of the logarithm.
+    /// Standard deviation of the logarithm: how far a request may be from it.
     pub sigma: f32,
+    /// Standard error of the logarithm: how far the usual request may be from it.
+    pub error: f32,
 }
 
 impl SizeModel {
@@ -72,10 +74,10 @@ impl SizeModel {
         match (input_bytes, self.classes.as_slice()) {
             (Some(_), [only]) => {
                 let distance = distance(only, input_bytes?);
-                Some(Sized { ns: only.estimate.ns()? as f64, sigma: only.estimate.sigma()? + distance })
+                Sized::of(&only.estimate, distance)
             }
             (Some(bytes), [_, _, ..]) => self.interpolate(bytes),
-            _ => Some(Sized { ns: self.any.ns()? as f64, sigma: self.any.sigma()? }),
+            _ => Sized::of(&self.any, 0.0),
         }
     }
 
@@ -89,10 +91,16 @@ impl SizeModel {
             if (x - low.size_ln).abs() <= (high.size_ln - x).abs() { (low, low_ln) } else { (high, high_ln) };
         let between = (low.size_ln..=high.size_ln).contains(&x);
         let slope = if between { slope } else { slope.clamp(0.0, 3.0) };
-        Some(Sized {
-            ns: (near_ln + slope * (x - near.size_ln)).exp(),
-            sigma: near.estimate.sigma()? + distance(near, bytes),
-        })
+        let ns = (near_ln + slope * (x - near.size_ln)).exp();
+        Some(Sized { ns, ..Sized::of(&near.estimate, distance(near, bytes))? })
+    }
+}
+
+impl Sized {
+    /// What was observed, so far away in size.
+    fn of(estimate: &Estimate, distance: f32) -> Option<Self> {
+        let (sigma, error) = (estimate.sigma()?, estimate.error()?);
+        Some(Self { ns: estimate.ns()? as f64, sigma: sigma + distance, error: error + distance })
     }
 }
 
