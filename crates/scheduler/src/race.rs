@@ -111,7 +111,8 @@ pub(crate) fn may_run(scheduler: &Scheduler, engine: EngineId, race: &RaceView<'
 fn entries(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> Vec<Entry> {
     let known = scheduler.known(race.request.candidates, world);
     // What joins now compiles on one core: the others are taken, or will be.
-    let predict = |candidate| scheduler.profile.predict(candidate, race.request.input_bytes, 1, &known);
+    let observed = scheduler.profile.observed(race.request.input_bytes, &known);
+    let predict = |candidate| scheduler.profile.predict_from(&observed, candidate, race.request.input_bytes, 1, &known);
     race.request.candidates.iter().map(|candidate| Entry::new(candidate, predict(candidate), race)).collect()
 }
 

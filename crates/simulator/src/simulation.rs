@@ -495,7 +495,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn step(&mut self, request: u32) -> Option<RaceStep> {
-        self.view(request, |scheduler, race, world| scheduler.race_step(race, world))
+        self.view(request, Scheduler::race_step)
     }
 
     fn may_run(&mut self, request: u32, engine: usize) -> bool {
