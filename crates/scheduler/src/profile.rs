@@ -251,10 +251,10 @@ impl Sized {
     /// What an engine was observed to take, in the light of what others' observations say of it; each weighs by its
     /// precision, as in Bayes' rule for normal distributions.
     ///
-    /// Where all requests are alike, this changes nothing. Where they differ and nobody knows beforehand how, two engines
-    /// have seen different ones, and the difference between their medians is as likely to be the requests' as the
-    /// engines'; what is known of engines in general then keeps a slow one from looking fast by chance. And how much
-    /// requests differ is the function's own: who has seen few of them is not to think that all are like these.
+    /// Where all requests are alike, this changes nothing. Where they differ and nobody knows beforehand how, two
+    /// engines have seen different ones, and the difference between their medians is as likely to be the requests' as
+    /// the engines'; what is known of engines in general then keeps a slow one from looking fast by chance. And how
+    /// much requests differ is the function's own: who has seen few of them is not to think that all are like these.
     fn sharpened(self, other: &Self) -> Self {
         /// How much more precise an engine's own observations have to be for the others' not to count.
         const NEGLIGIBLE: f64 = 100.0;

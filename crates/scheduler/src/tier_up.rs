@@ -1,9 +1,9 @@
 //! Between requests: when to make a better engine ready in the background.
 //!
-//! Ski rental: a function that runs on a slower engine loses time with each request; when it has lost as much as it costs
-//! to make the better engine ready, that is done. Whoever does so never pays more than twice what would have been best in
-//! hindsight (Karlin, Manasse, Rudolph, Sleator: Competitive Snoopy Caching, 1988). Where requests come so often that the
-//! next seconds will surely bring the loss, there is no reason to wait for it.
+//! Ski rental: a function that runs on a slower engine loses time with each request; when it has lost as much as it
+//! costs to make the better engine ready, that is done. Whoever does so never pays more than twice what would have been
+//! best in hindsight (Karlin, Manasse, Rudolph, Sleator: Competitive Snoopy Caching, 1988). Where requests come so
+//! often that the next seconds will surely bring the loss, there is no reason to wait for it.
 
 use std::fmt;
 

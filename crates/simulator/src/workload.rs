@@ -113,8 +113,8 @@ impl Workload {
         workload.sorted()
     }
 
-    /// Functions and requests as Shahrad et al. found them on Azure Functions in 2019 (Serverless in the Wild, USENIX ATC
-    /// 2020), from what they published of the distributions:
+    /// Functions and requests as Shahrad et al. found them on Azure Functions in 2019 (Serverless in the Wild, USENIX
+    /// ATC 2020), from what they published of the distributions:
     ///
     /// - 45 % of the functions are called at most once an hour, and 81 % at most once a minute: a log-normal distribution
     ///   of rates, cut to eight orders of magnitude;
@@ -179,8 +179,8 @@ impl Workload {
         }
     }
 
-    /// Adds a request like one of its module's cases: any of them if they differ in the size of their input, as requests of a
-    /// function do; always the same if they differ in their arguments, which belong to the function.
+    /// Adds a request like one of its module's cases: any of them if they differ in the size of their input, as
+    /// requests of a function do; always the same if they differ in their arguments, which belong to the function.
     fn add_arrival(&mut self, table: &CostTable, at_ns: f64, function: u32, random: &mut Pcg64Mcg) {
         let module = &table.modules[self.functions[function as usize].module as usize];
         let sizes: HashSet<Option<u64>> = module.cases.iter().map(|case| case.input_bytes).collect();

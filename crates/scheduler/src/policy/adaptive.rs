@@ -1,9 +1,9 @@
 //! The least expected cost, with whatever is known; and, where two engines may race, the one that begins first.
 //!
 //! What was never observed is predicted: from other engines' observations of the function, or from its module. A guess
-//! may be wrong by orders of magnitude, so without a race its mean counts, which for something so uncertain is far above
-//! what is usual: then an engine is chosen whose worst case is mild. With a race the worst case is somebody else's
-//! business, and what begins first is as good a beginning as any.
+//! may be wrong by orders of magnitude, so without a race its mean counts, which for something so uncertain is far
+//! above what is usual: then an engine is chosen whose worst case is mild. With a race the worst case is somebody
+//! else's business, and what begins first is as good a beginning as any.
 
 use remuda_model::ArtifactState;
 
@@ -14,7 +14,8 @@ use crate::{Basis, Candidate, Decision, Prediction, Reason, Request, Scheduler, 
 const LUCK: f64 = -1.5;
 /// How much sooner it has to begin: a race costs the waking of another thread and a second instance.
 const HEAD_START_NS: f64 = 250e3;
-/// How many standard deviations unlucky a request has to be for us to look again whether another engine would do better.
+/// How many standard deviations unlucky a request has to be for us to look again whether another engine would do
+/// better.
 const BAD_LUCK: f64 = 1.5;
 /// The least and the most time that a request is left alone: waking another thread costs microseconds on both cores,
 /// and a request that is done by then costs nothing more.
