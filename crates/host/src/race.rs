@@ -16,6 +16,7 @@ use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
 use crate::execute::{Answer, Attempt, Call, catching_panics, nanoseconds, prepare, run_prepared};
 use crate::function::Function;
 use crate::host::Shared;
+use crate::load::Cores;
 use crate::prepare::Prepared;
 
 /// One request and those who race for its answer.
@@ -42,6 +43,9 @@ struct State {
     gate: Option<Gate>,
     /// Since when somebody outside may have been waiting for what a gate holds back.
     wanted_since: Option<Instant>,
+    /// When somebody looked last, and how much of the waste since has been accounted for.
+    looked: Option<Instant>,
+    accounted: Duration,
     /// The race is decided: nobody joins any more.
     decided: bool,
     /// Nobody waits for an answer any more.
@@ -219,12 +223,16 @@ impl Race {
                 entry.interrupt.raise(Cause::Cancelled);
             }
         }
+        let accounted = state.accounted.min(took);
+        if !is_useful {
+            state.accounted -= accounted;
+        }
         drop(state);
         self.changed.notify_all();
         if is_useful {
             self.shared.cores.earn(took);
         } else {
-            self.shared.cores.spend(took);
+            self.shared.cores.spend(took - accounted);
         }
     }
 
@@ -232,6 +240,7 @@ impl Race {
     fn look(self: &Arc<Self>) {
         let mut state = self.lock();
         while !state.is_over() && !state.decided {
+            state.account(&self.shared.cores);
             let step = self.step(&state);
             if self.call.context.uses_host_streams() && state.must_be_decided(step == RaceStep::Settled) {
                 self.decide(&mut state);
@@ -332,6 +341,20 @@ impl State {
     /// Whether there is an answer, or will be none.
     fn is_over(&self) -> bool {
         self.answer.is_some() || self.cause.is_some() || self.closed
+    }
+
+    /// Accounts for the waste of the race so far: all but one of those that run.
+    fn account(&mut self, cores: &Cores) {
+        let now = Instant::now();
+        let running = self.entries.iter().filter(|entry| entry.running_since.is_some()).count();
+        if let (Some(looked), Some(losers)) = (self.looked, running.checked_sub(1))
+            && losers > 0
+        {
+            let wasted = (now - looked) * u32::try_from(losers).unwrap_or(u32::MAX);
+            self.accounted += wasted;
+            cores.spend(wasted);
+        }
+        self.looked = Some(now);
     }
 
     /// Whether somebody must get the host's own streams now: because nobody can beat who is racing, or because what is

@@ -1,5 +1,5 @@
-//! What a decision costs among ten thousand functions, asked in an order that no cache foresees: the target is at most two
-//! microseconds for deciding and learning together.
+//! What a decision costs among ten thousand functions, asked in an order that no cache foresees: the target is at most
+//! two microseconds for deciding and learning together.
 
 use std::hint::black_box;
 

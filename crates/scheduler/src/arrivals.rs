@@ -1,9 +1,10 @@
 //! When a function's next request is to be expected.
 //!
-//! The hybrid histogram of Shahrad et al. (Serverless in the Wild, USENIX ATC 2020): the idle times between a function's
-//! requests are counted in bins; the head of the histogram says from when on the next request may come, and the tail
-//! until when it is worth waiting for it. There the bins are a minute wide and end at four hours. Functions here answer in
-//! microseconds, and are called every few milliseconds or once a day, so the bins grow with the logarithm instead.
+//! The hybrid histogram of Shahrad et al. (Serverless in the Wild, USENIX ATC 2020): the idle times between a
+//! function's requests are counted in bins; the head of the histogram says from when on the next request may come, and
+//! the tail until when it is worth waiting for it. There the bins are a minute wide and end at four hours. Functions
+//! here answer in microseconds, and are called every few milliseconds or once a day, so the bins grow with the
+//! logarithm instead.
 
 use std::ops::Range;
 
@@ -67,8 +68,8 @@ impl Arrivals {
         }
     }
 
-    /// When artifacts should be ready for the next request, and until when it is worth keeping them: a span of the clock
-    /// of [`observe`](Self::observe). `None` if there was no request, or the window has passed without one.
+    /// When artifacts should be ready for the next request, and until when it is worth keeping them: a span of the
+    /// clock of [`observe`](Self::observe). `None` if there was no request, or the window has passed without one.
     ///
     /// Between the last request and the beginning of the window, the memory is better used by others.
     #[must_use]
@@ -86,11 +87,11 @@ impl Arrivals {
 
     /// How many requests are to be expected within `horizon_ns` from `now_ns` on.
     ///
-    /// The next one is as likely as idle times are, among those that are longer than the present silence, that end within
-    /// the horizon. From then on, requests follow one another until an idle time is longer than the horizon. A quarter of an
-    /// idle time of that kind is assumed beyond those that were counted, so that a new function that is called often is
-    /// expected to be called four times as often again as it was so far: the mean of Lindy's law, by which it is as likely as
-    /// not that there will be as many again, if it is cut at some fifty times as many.
+    /// The next one is as likely as idle times are, among those that are longer than the present silence, that end
+    /// within the horizon. From then on, requests follow one another until an idle time is longer than the horizon. A
+    /// quarter of an idle time of that kind is assumed beyond those that were counted, so that a new function that is
+    /// called often is expected to be called four times as often again as it was so far: the mean of Lindy's law, by
+    /// which it is as likely as not that there will be as many again, if it is cut at some fifty times as many.
     #[must_use]
     pub fn expected(&self, now_ns: u64, horizon_ns: u64) -> f64 {
         let Some(last_ns) = self.last_ns else { return 0.0 };

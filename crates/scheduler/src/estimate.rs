@@ -51,8 +51,8 @@ impl Estimate {
         (known > 0).then(|| (self.spread + PRIOR_SPREAD / (known as f32)).max(SIGMA_MIN))
     }
 
-    /// How far the expected duration may be from the one that very many observations would give: the standard error of its
-    /// natural logarithm.
+    /// How far the expected duration may be from the one that very many observations would give: the standard error of
+    /// its natural logarithm.
     #[must_use]
     pub fn error(&self) -> Option<f32> {
         /// A median's standard error beside a mean's, for a normal distribution.
@@ -71,8 +71,8 @@ impl Estimate {
     }
 }
 
-/// What a single observation leaves open, as the standard deviation of a logarithm: the first call of a function is often
-/// half as long again as the next.
+/// What a single observation leaves open, as the standard deviation of a logarithm: the first call of a function is
+/// often half as long again as the next.
 const PRIOR_SPREAD: f32 = 0.25;
 /// No two runs take the same time.
 const SIGMA_MIN: f32 = 0.02;

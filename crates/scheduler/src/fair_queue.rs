@@ -1,12 +1,12 @@
 //! A queue in which a busy function cannot starve another.
 //!
-//! Deficit round robin (M. Shreedhar, G. Varghese: Efficient Fair Queuing Using Deficit Round Robin, SIGCOMM 1995): each
-//! key has a lane of its own, lanes take turns, and a turn gives a lane credit for a *quantum* of work. An item leaves
-//! when its lane's credit covers its cost; what is left of the credit stays with the lane until the lane is empty.
-//! So lanes share work, not items: a function with long requests does not get more than one with short ones.
+//! Deficit round robin (M. Shreedhar, G. Varghese: Efficient Fair Queuing Using Deficit Round Robin, SIGCOMM 1995):
+//! each key has a lane of its own, lanes take turns, and a turn gives a lane credit for a *quantum* of work. An item
+//! leaves when its lane's credit covers its cost; what is left of the credit stays with the lane until the lane is
+//! empty. So lanes share work, not items: a function with long requests does not get more than one with short ones.
 //!
-//! There, the quantum is the cost of the largest item. Here, costs differ by eight orders of magnitude, and a quantum so
-//! large would let a lane of short items run for seconds in one turn. The quantum is the mean cost of what is queued
+//! There, the quantum is the cost of the largest item. Here, costs differ by eight orders of magnitude, and a quantum
+//! so large would let a lane of short items run for seconds in one turn. The quantum is the mean cost of what is queued
 //! instead, anew for each round: then as many turns as there are items pay for all of them, so that `pop` still takes
 //! constant time on average.
 
@@ -19,8 +19,8 @@ const COST_NS: std::ops::RangeInclusive<u64> = 1_000..=100_000_000_000;
 /// Items that wait, fair between their keys by cost.
 ///
 /// While two keys both have items waiting, what one gets in work exceeds what the other gets by at most two of the most
-/// expensive items and a quantum, which is never more than one of them. Items of one key leave in the order in which they
-/// came.
+/// expensive items and a quantum, which is never more than one of them. Items of one key leave in the order in which
+/// they came.
 #[derive(Clone, Debug)]
 pub struct FairQueue<K, T> {
     lanes: HashMap<K, Lane<T>>,

@@ -4,8 +4,8 @@
 //! choice needs to know, observations come with their time, and what a decision is for carries it out. The same code
 //! runs in the host and in the simulator.
 //!
-//! [`Scheduler`] is one function's; it decides between requests ([`Scheduler::decide`], [`Scheduler::tier_up`]) and within
-//! one ([`Scheduler::race_step`]).
+//! [`Scheduler`] is one function's; it decides between requests ([`Scheduler::decide`], [`Scheduler::tier_up`]) and
+//! within one ([`Scheduler::race_step`]).
 #![forbid(unsafe_code)]
 
 mod arrivals;

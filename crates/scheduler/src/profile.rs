@@ -156,6 +156,28 @@ impl FunctionProfile {
         cores: usize,
         known: &Known<'_>,
     ) -> Prediction {
+        self.predict_from(&self.observed(input_bytes, known), candidate, input_bytes, cores, known)
+    }
+
+    /// What was observed of each of the known candidates for a size of input, and how often; for
+    /// [`predict_from`](Self::predict_from).
+    pub(crate) fn observed(&self, input_bytes: Option<u64>, known: &Known<'_>) -> Vec<Option<(Sized, u64)>> {
+        let of = |candidate: &Candidate| {
+            let execute = &self.engine(candidate.engine)?.execute;
+            Some((execute.predict(input_bytes)?, execute.count()))
+        };
+        known.candidates.iter().map(of).collect()
+    }
+
+    /// As [`predict`](Self::predict), where several candidates are predicted for the same request.
+    pub(crate) fn predict_from(
+        &self,
+        observed: &[Option<(Sized, u64)>],
+        candidate: &Candidate,
+        input_bytes: Option<u64>,
+        cores: usize,
+        known: &Known<'_>,
+    ) -> Prediction {
         let own = self.engine(candidate.engine);
         let calibration = known.calibration.engine(candidate.engine, candidate.tier);
         let ready_ns = match candidate.artifact {
@@ -170,7 +192,7 @@ impl FunctionProfile {
             let elapsed = known.now_ns.saturating_sub(since_ns) as f64;
             if elapsed < ready_ns { ready_ns - elapsed } else { elapsed }
         });
-        let (execute, basis) = self.predict_execute(candidate, input_bytes, known);
+        let (execute, basis) = predict_execute(observed, candidate, input_bytes, known);
         Prediction {
             ready_ns: as_ns(ready_ns),
             instantiate_ns: own
@@ -190,39 +212,38 @@ impl FunctionProfile {
         let calibration = known.calibration.engine(candidate.engine, candidate.tier);
         observed.map_or_else(|| calibration.compile_ns(known.features.code_bytes, cores), as_float)
     }
+}
 
-    fn predict_execute(&self, candidate: &Candidate, input_bytes: Option<u64>, known: &Known<'_>) -> (Sized, Basis) {
-        let own = self.engine(candidate.engine);
-        let observed = own.and_then(|own| Some((own.execute.predict(input_bytes)?, own.execute.count())));
-        match (observed, self.transferred(candidate, input_bytes, known)) {
-            (Some((observed, count)), None) => (observed, Basis::Observed { count }),
-            (Some((observed, count)), Some((_, other))) => (observed.sharpened(&other), Basis::Observed { count }),
-            (None, Some((from, other))) => {
-                let (sigma, error) = (other.sigma.hypot(SIGMA_TRANSFER), other.error.hypot(SIGMA_TRANSFER));
-                (Sized { sigma, error, ..other }, Basis::Transferred { from })
-            }
-            (None, None) => {
-                let slowdown = known.calibration.engine(candidate.engine, candidate.tier).slowdown;
-                let native = known.features.execute_guess(input_bytes);
-                (Sized { ns: native.ns * slowdown, ..native }, Basis::Module)
-            }
+fn predict_execute(
+    observed: &[Option<(Sized, u64)>],
+    candidate: &Candidate,
+    input_bytes: Option<u64>,
+    known: &Known<'_>,
+) -> (Sized, Basis) {
+    let slowdown = |candidate: &Candidate| known.calibration.engine(candidate.engine, candidate.tier).slowdown;
+    let mut own = None;
+    // What the surest of the other engines was observed to take.
+    let mut surest: Option<(&Candidate, Sized)> = None;
+    for (other, seen) in known.candidates.iter().zip(observed) {
+        match seen {
+            Some(seen) if other.engine == candidate.engine => own = Some(*seen),
+            Some((seen, _)) if surest.is_none_or(|(_, best)| seen.error < best.error) => surest = Some((other, *seen)),
+            _ => {}
         }
     }
-
-    /// What the surest of the other engines was observed to take, at `candidate`'s usual speed.
-    fn transferred(
-        &self,
-        candidate: &Candidate,
-        input_bytes: Option<u64>,
-        known: &Known<'_>,
-    ) -> Option<(EngineId, Sized)> {
-        let others = known.candidates.iter().filter(|other| other.engine != candidate.engine);
-        let (other, observed) = others
-            .filter_map(|other| Some((other, self.engine(other.engine)?.execute.predict(input_bytes)?)))
-            .min_by(|(_, a), (_, b)| a.error.total_cmp(&b.error))?;
-        let slowdown = |candidate: &Candidate| known.calibration.engine(candidate.engine, candidate.tier).slowdown;
-        let ns = observed.ns * slowdown(candidate) / slowdown(other);
-        Some((other.engine, Sized { ns, ..observed }))
+    let transferred = surest
+        .map(|(other, seen)| (other.engine, Sized { ns: seen.ns * slowdown(candidate) / slowdown(other), ..seen }));
+    match (own, transferred) {
+        (Some((own, count)), None) => (own, Basis::Observed { count }),
+        (Some((own, count)), Some((_, other))) => (own.sharpened(&other), Basis::Observed { count }),
+        (None, Some((from, other))) => {
+            let (sigma, error) = (other.sigma.hypot(SIGMA_TRANSFER), other.error.hypot(SIGMA_TRANSFER));
+            (Sized { sigma, error, ..other }, Basis::Transferred { from })
+        }
+        (None, None) => {
+            let native = known.features.execute_guess(input_bytes);
+            (Sized { ns: native.ns * slowdown(candidate), ..native }, Basis::Module)
+        }
     }
 }
 
@@ -230,14 +251,20 @@ impl Sized {
     /// What an engine was observed to take, in the light of what others' observations say of it; each weighs by its
     /// precision, as in Bayes' rule for normal distributions.
     ///
-    /// Where all requests are alike, this changes nothing. Where they differ and nobody knows beforehand how, two engines
-    /// have seen different ones, and the difference between their medians is as likely to be the requests' as the
-    /// engines'; what is known of engines in general then keeps a slow one from looking fast by chance. And how much
-    /// requests differ is the function's own: who has seen few of them is not to think that all are like these.
+    /// Where all requests are alike, this changes nothing. Where they differ and nobody knows beforehand how, two
+    /// engines have seen different ones, and the difference between their medians is as likely to be the requests' as
+    /// the engines'; what is known of engines in general then keeps a slow one from looking fast by chance. And how
+    /// much requests differ is the function's own: who has seen few of them is not to think that all are like these.
     fn sharpened(self, other: &Self) -> Self {
+        /// How much more precise an engine's own observations have to be for the others' not to count.
+        const NEGLIGIBLE: f64 = 100.0;
         let precision = |error: f32| 1.0 / f64::from(error).powi(2);
         let own = precision(self.error * (other.sigma / self.sigma).max(1.0));
         let transferred = precision(other.error.hypot(SIGMA_TRANSFER));
+        if own > transferred * NEGLIGIBLE {
+            // Logarithms cost more than they would change.
+            return self;
+        }
         let logarithm = (self.ns.max(1.0).ln() * own + other.ns.max(1.0).ln() * transferred) / (own + transferred);
         #[expect(clippy::cast_possible_truncation, reason = "it lies between the two")]
         let error = (1.0 / (own + transferred).sqrt()) as f32;

@@ -2,14 +2,14 @@
 //!
 //! How long a request takes is its work times an engine's speed. The longer it has been running, the more work it must
 //! be: of a request of which nothing was known, what has taken `t` will as likely as not take `t` again, and the share
-//! of those that take ten times as long is a tenth (Lindy's law, a Pareto distribution with exponent 1). Of one that was
-//! well known, overtime says less. So each engine's time is predicted under a common *multiple* of what was expected: a
-//! usual one, and one of the tail.
+//! of those that take ten times as long is a tenth (Lindy's law, a Pareto distribution with exponent 1). Of one that
+//! was well known, overtime says less. So each engine's time is predicted under a common *multiple* of what was
+//! expected: a usual one, and one of the tail.
 //!
-//! Cores that are idle are worth little: an engine is made ready, and run, as soon as it would win in the tail. Where no
-//! core is idle, it must be clearly better in the usual case. And a racer that cannot win any more leaves; at once where
-//! its core is wanted, and else when there is little doubt. When nothing more may be wasted, only the best one stays: what a
-//! race wastes is to be counted while it runs ([`WasteBudget`](crate::WasteBudget)).
+//! Cores that are idle are worth little: an engine is made ready, and run, as soon as it would win in the tail. Where
+//! no core is idle, it must be clearly better in the usual case. And a racer that cannot win any more leaves; at once
+//! where its core is wanted, and else when there is little doubt. When nothing more may be wasted, only the best one
+//! stays: what a race wastes is to be counted while it runs ([`WasteBudget`](crate::WasteBudget)).
 
 use remuda_model::EngineId;
 
@@ -122,7 +122,8 @@ pub(crate) fn soonest(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<
 fn entries(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> Vec<Entry> {
     let known = scheduler.known(race.request.candidates, world);
     // What joins now compiles on one core: the others are taken, or will be.
-    let predict = |candidate| scheduler.profile.predict(candidate, race.request.input_bytes, 1, &known);
+    let observed = scheduler.profile.observed(race.request.input_bytes, &known);
+    let predict = |candidate| scheduler.profile.predict_from(&observed, candidate, race.request.input_bytes, 1, &known);
     race.request.candidates.iter().map(|candidate| Entry::new(candidate, predict(candidate), race)).collect()
 }
 

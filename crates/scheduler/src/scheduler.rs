@@ -167,10 +167,10 @@ impl Scheduler {
     ) -> impl Iterator<Item = (&'a Candidate, Prediction)> {
         let cores = world.load.idle_cores() + 1;
         let known = self.known(request.candidates, world);
-        request
-            .candidates
-            .iter()
-            .map(move |candidate| (candidate, self.profile.predict(candidate, request.input_bytes, cores, &known)))
+        let observed = self.profile.observed(request.input_bytes, &known);
+        request.candidates.iter().map(move |candidate| {
+            (candidate, self.profile.predict_from(&observed, candidate, request.input_bytes, cores, &known))
+        })
     }
 
     pub(crate) fn known<'a>(&'a self, candidates: &'a [Candidate], world: &World<'a>) -> Known<'a> {

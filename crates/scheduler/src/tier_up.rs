@@ -1,9 +1,9 @@
 //! Between requests: when to make a better engine ready in the background.
 //!
-//! Ski rental: a function that runs on a slower engine loses time with each request; when it has lost as much as it costs
-//! to make the better engine ready, that is done. Whoever does so never pays more than twice what would have been best in
-//! hindsight (Karlin, Manasse, Rudolph, Sleator: Competitive Snoopy Caching, 1988). Where requests come so often that the
-//! next seconds will surely bring the loss, there is no reason to wait for it.
+//! Ski rental: a function that runs on a slower engine loses time with each request; when it has lost as much as it
+//! costs to make the better engine ready, that is done. Whoever does so never pays more than twice what would have been
+//! best in hindsight (Karlin, Manasse, Rudolph, Sleator: Competitive Snoopy Caching, 1988). Where requests come so
+//! often that the next seconds will surely bring the loss, there is no reason to wait for it.
 
 use std::fmt;
 
@@ -91,8 +91,15 @@ impl Losses {
         candidates: &[Candidate],
         world: &World<'_>,
     ) {
+        // The warm path: there is nothing to want.
+        if candidates.iter().all(is_ready) {
+            self.engines.clear();
+            return;
+        }
         let known = scheduler.known(candidates, world);
-        let predict = |candidate| scheduler.profile.predict(candidate, observation.input_bytes, 1, &known);
+        let observed = scheduler.profile.observed(observation.input_bytes, &known);
+        let predict =
+            |candidate| scheduler.profile.predict_from(&observed, candidate, observation.input_bytes, 1, &known);
         let Some(ran_on) = candidates.iter().find(|candidate| candidate.engine == observation.engine) else { return };
         let usual_ns = predict(ran_on).execute_ns.max(1) as f64;
         let phases = &observation.phases;
@@ -130,10 +137,12 @@ pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &Wo
     if !scheduler.policy.tiers_up() {
         return None;
     }
+    let is_to_be_made = |candidate: &&Candidate| !is_ready(candidate) && candidate.making_since_ns.is_none();
+    candidates.iter().find(is_to_be_made)?;
     let requests = scheduler.arrivals.expected(world.now_ns, HORIZON_NS);
     candidates
         .iter()
-        .filter(|candidate| !is_ready(candidate) && candidate.making_since_ns.is_none())
+        .filter(is_to_be_made)
         .filter_map(|candidate| consider(scheduler, candidate, requests, candidates, world))
         .max_by(|a, b| a.worth_ns.total_cmp(&b.worth_ns))
 }

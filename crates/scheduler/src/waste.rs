@@ -32,9 +32,9 @@ impl WasteBudget {
     /// Notes CPU time that answered nothing. What is under way may overdraw the budget, which is paid back before
     /// anything else may be wasted.
     ///
-    /// Of several guests that race, all but one will have run for nothing, whoever wins. So that races cannot overdraw the
-    /// budget by much, that time is to be noted at each [`race_step`](crate::Scheduler::race_step), and when the race is
-    /// over, what the losers have used beyond it.
+    /// Of several guests that race, all but one will have run for nothing, whoever wins. So that races cannot overdraw
+    /// the budget by much, that time is to be noted at each [`race_step`](crate::Scheduler::race_step), and when the
+    /// race is over, what the losers have used beyond it.
     pub fn spend(&mut self, wasted_ns: u64) {
         self.left_ns -= wasted_ns as f64;
     }

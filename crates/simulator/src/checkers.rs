@@ -1,5 +1,5 @@
-//! What must hold in every run, whoever decides. Nothing here knows how a simulation works: the checkers see events, keep
-//! their own books and compare.
+//! What must hold in every run, whoever decides. Nothing here knows how a simulation works: the checkers see events,
+//! keep their own books and compare.
 
 use std::collections::HashMap;
 
@@ -234,8 +234,8 @@ impl Checkers {
         self.waits.insert(request, wait);
     }
 
-    /// No starvation: while a request waits, no other function gets more done than what stood before it in its own line,
-    /// give or take three of the most expensive requests.
+    /// No starvation: while a request waits, no other function gets more done than what stood before it in its own
+    /// line, give or take three of the most expensive requests.
     fn end_wait(&mut self, request: u32) -> Result<(), String> {
         let wait = self.waits.remove(&request).ok_or_else(|| format!("request {request} has not waited"))?;
         let before_ns = self.left_ns - wait.left_ns_before;

@@ -1,15 +1,15 @@
 //! Cores that are shared by those who run on them.
 //!
-//! Everyone who runs gets at most one core. Where there are more runners than cores, all get the same share, except that
-//! those in the background weigh less, as on an operating system with priorities (processor sharing). All runners of a
-//! class advance at the same rate, so each class has a clock of its own that goes at that rate, and who ends next is at
-//! the top of a heap.
+//! Everyone who runs gets at most one core. Where there are more runners than cores, all get the same share, except
+//! that those in the background weigh less, as on an operating system with priorities (processor sharing). All runners
+//! of a class advance at the same rate, so each class has a clock of its own that goes at that rate, and who ends next
+//! is at the top of a heap.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// What a background runner weighs beside one in the foreground: niceness 10, by the weights of Linux' scheduler (110 to
-/// 1024).
+/// What a background runner weighs beside one in the foreground: niceness 10, by the weights of Linux' scheduler (110
+/// to 1024).
 const BACKGROUND_WEIGHT: f64 = 0.107;
 
 /// Who somebody runs for.

@@ -291,8 +291,8 @@ pub(crate) fn engine_id(name: &str) -> EngineId {
     *ids.entry(name.to_owned()).or_insert_with(|| EngineId::new(Box::leak(name.to_owned().into_boxed_str())))
 }
 
-/// The straight line through points with the least squares of relative errors: the value at 0, and the slope. Neither is
-/// negative.
+/// The straight line through points with the least squares of relative errors: the value at 0, and the slope. Neither
+/// is negative.
 fn line(points: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
     let (mut w, mut wx, mut wy, mut wxx, mut wxy) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for (x, y) in points.filter(|(_, y)| *y > 0.0) {

@@ -1,10 +1,11 @@
 //! Hindsight, as the yardstick: what one would do who knows every cost and every request to come.
 //!
-//! It is exactly this. A request runs, alone, on the engine that would answer it first if it had a core to itself, given
-//! what is in memory, on disk or in the making at this moment, and the true costs. And with each request, the engine is made ready in
-//! the background that saves the function's requests after that the most time over what will be ready anyway, if it saves
-//! any and a core is idle, or more than its compile takes if none is. It uses the same cores, workers, compilers and
-//! budgets as the others, waits in the same queues, and wastes nothing on races: it knows who would win.
+//! It is exactly this. A request runs, alone, on the engine that would answer it first if it had a core to itself,
+//! given what is in memory, on disk or in the making at this moment, and the true costs. And with each request, the
+//! engine is made ready in the background that saves the function's requests after that the most time over what will be
+//! ready anyway, if it saves any and a core is idle, or more than its compile takes if none is. It uses the same cores,
+//! workers, compilers and budgets as the others, waits in the same queues, and wastes nothing on races: it knows who
+//! would win.
 //!
 //! It is not a lower bound: it decides request by request, so that under load, where one request's gain is another's
 //! wait, a policy may now and then do better.

@@ -37,13 +37,15 @@ pub struct Report {
     pub latency_ns_p99: u64,
     /// The longest.
     pub latency_ns_max: u64,
-    /// How much longer than the oracle's a request takes, as a share of the oracle's: 0.05 is 5 %. The mean over requests.
+    /// How much longer than the oracle's a request takes, as a share of the oracle's: 0.05 is 5 %. The mean over
+    /// requests.
     pub regret_mean: f64,
     /// Exceeded by one request in a hundred.
     pub regret_p99: f64,
     /// How much longer all requests together take than the oracle's, as a share.
     pub regret_total: f64,
-    /// For each function, the ratio of what all its requests take together to the oracle's; of these the geometric mean.
+    /// For each function, the ratio of what all its requests take together to the oracle's; of these the geometric
+    /// mean.
     pub function_ratio_geomean: f64,
     /// Of these, the worst.
     pub function_ratio_max: f64,

@@ -1,5 +1,5 @@
-//! Cost tables from what `remuda characterize` has measured: JSON Lines, a record a line. Of these, samples count; of the
-//! samples, those of single calls on the engines that are built in.
+//! Cost tables from what `remuda characterize` has measured: JSON Lines, a record a line. Of these, samples count; of
+//! the samples, those of single calls on the engines that are built in.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;

@@ -1,9 +1,9 @@
 //! One policy, one workload, one host: events in the order of time.
 //!
-//! The model, where the real host may differ: a compile and a load take one core; compiles between requests weigh less on
-//! the cores than requests, and a compile for which a request begins to wait weighs as much; an engine that has lost
-//! a race finishes its compile, as compilers cannot be interrupted; an artifact that no budget has room for is
-//! used once and dropped. Deciding takes no time.
+//! The model, where the real host may differ: a compile and a load take one core; compiles between requests weigh less
+//! on the cores than requests, and a compile for which a request begins to wait weighs as much; an engine that has lost
+//! a race finishes its compile, as compilers cannot be interrupted; an artifact that no budget has room for is used
+//! once and dropped. Deciding takes no time.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -495,7 +495,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn step(&mut self, request: u32) -> Option<RaceStep> {
-        self.view(request, |scheduler, race, world| scheduler.race_step(race, world))
+        self.view(request, Scheduler::race_step)
     }
 
     fn may_run(&mut self, request: u32, engine: usize) -> bool {

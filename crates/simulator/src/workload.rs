@@ -1,7 +1,8 @@
 //! What is asked of the host, and when.
 
+use std::collections::HashSet;
+
 use rand::RngExt;
-use rand::seq::IndexedRandom;
 use rand_distr::{Distribution, Exp, Normal, Zipf};
 use rand_pcg::Pcg64Mcg;
 
@@ -112,8 +113,8 @@ impl Workload {
         workload.sorted()
     }
 
-    /// Functions and requests as Shahrad et al. found them on Azure Functions in 2019 (Serverless in the Wild, USENIX ATC
-    /// 2020), from what they published of the distributions:
+    /// Functions and requests as Shahrad et al. found them on Azure Functions in 2019 (Serverless in the Wild, USENIX
+    /// ATC 2020), from what they published of the distributions:
     ///
     /// - 45 % of the functions are called at most once an hour, and 81 % at most once a minute: a log-normal distribution
     ///   of rates, cut to eight orders of magnitude;
@@ -178,13 +179,18 @@ impl Workload {
         }
     }
 
-    /// Adds a request like one of its module's cases.
+    /// Adds a request like one of its module's cases: any of them if they differ in the size of their input, as
+    /// requests of a function do; always the same if they differ in their arguments, which belong to the function.
     fn add_arrival(&mut self, table: &CostTable, at_ns: f64, function: u32, random: &mut Pcg64Mcg) {
         let module = &table.modules[self.functions[function as usize].module as usize];
-        let cases: Vec<usize> = (0..module.cases.len()).collect();
-        let case = number(cases.choose(random).copied().unwrap_or(0));
+        let sizes: HashSet<Option<u64>> = module.cases.iter().map(|case| case.input_bytes).collect();
+        let case = if sizes.len() == module.cases.len() {
+            random.random_range(0..module.cases.len())
+        } else {
+            function as usize % module.cases.len()
+        };
         let work = random.random_range(0.8..1.25);
-        self.arrivals.push(Arrival { at_ns: as_ns(at_ns), function, case, work });
+        self.arrivals.push(Arrival { at_ns: as_ns(at_ns), function, case: number(case), work });
     }
 
     /// Adds a request that takes `run_ns` on the fastest engine.

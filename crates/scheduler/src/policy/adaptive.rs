@@ -1,9 +1,9 @@
 //! The least expected cost, with whatever is known; and, where two engines may race, the one that begins first.
 //!
 //! What was never observed is predicted: from other engines' observations of the function, or from its module. A guess
-//! may be wrong by orders of magnitude, so without a race its mean counts, which for something so uncertain is far above
-//! what is usual: then an engine is chosen whose worst case is mild. With a race the worst case is somebody else's
-//! business, and what begins first is as good a beginning as any.
+//! may be wrong by orders of magnitude, so without a race its mean counts, which for something so uncertain is far
+//! above what is usual: then an engine is chosen whose worst case is mild. With a race the worst case is somebody
+//! else's business, and what begins first is as good a beginning as any.
 
 use remuda_model::ArtifactState;
 
@@ -14,7 +14,8 @@ use crate::{Basis, Candidate, Decision, Prediction, Reason, Request, Scheduler, 
 const LUCK: f64 = -1.5;
 /// How much sooner it has to begin: a race costs the waking of another thread and a second instance.
 const HEAD_START_NS: f64 = 250e3;
-/// How many standard deviations unlucky a request has to be for us to look again whether another engine would do better.
+/// How many standard deviations unlucky a request has to be for us to look again whether another engine would do
+/// better.
 const BAD_LUCK: f64 = 1.5;
 /// The least and the most time that a request is left alone: a race costs two threads' waking and the neighbourhood of a
 /// compiler, and a request that is done by then costs nothing more.
@@ -25,49 +26,61 @@ const LEAVE_ALONE_SHARE: f64 = 0.03;
 const RACE_GAIN_NS_MIN: f64 = 300e3;
 
 pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> Option<Decision> {
-    let predicted: Vec<(&Candidate, Prediction)> = scheduler.predict(request, world).collect();
-    let cost =
-        |(candidate, prediction): &(&Candidate, Prediction)| cost_ns(scheduler, request, world, candidate, prediction);
-    let favourite = predicted.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    let predicted: Vec<Predicted<'_>> = scheduler
+        .predict(request, world)
+        .map(|(candidate, prediction)| {
+            let cost_ns = cost_ns(scheduler, request, world, candidate, &prediction);
+            Predicted { candidate, prediction, cost_ns }
+        })
+        .collect();
+    let favourite = predicted.iter().min_by(|a, b| a.cost_ns.total_cmp(&b.cost_ns))?;
     // It needs another core to be raced on: else it may be the wrong engine for as long as the request takes.
     if may_race(scheduler, request, world) && world.load.idle_cores() > 0 {
         let begins_first = predicted
             .iter()
+            .map(|one| (one.candidate, &one.prediction))
             .min_by(|(_, a), (_, b)| a.before_execution_ns().total_cmp(&b.before_execution_ns()))
             .filter(|(_, first)| {
                 // A request that is lucky on one engine is lucky on the other.
                 let lucky =
                     |prediction: &Prediction| prediction.before_execution_ns() + prediction.execute_quantile_ns(LUCK);
-                first.before_execution_ns() + HEAD_START_NS < favourite.1.before_execution_ns()
-                    && lucky(first) < lucky(&favourite.1)
+                first.before_execution_ns() + HEAD_START_NS < favourite.prediction.before_execution_ns()
+                    && lucky(first) < lucky(&favourite.prediction)
             });
         if let Some((candidate, prediction)) = begins_first
-            && candidate.engine != favourite.0.engine
-            && (favourite.1.basis == Basis::Module
-                || prediction.total_ns() as f64 > favourite.1.total_ns() as f64 + RACE_GAIN_NS_MIN)
+            && candidate.engine != favourite.candidate.engine
+            && (favourite.prediction.basis == Basis::Module
+                || prediction.total_ns() as f64 > favourite.prediction.total_ns() as f64 + RACE_GAIN_NS_MIN)
         {
             return Some(Decision {
                 engine: candidate.engine,
-                look_again_after_ns: Some(leave_alone_ns(&favourite.1)),
+                look_again_after_ns: Some(leave_alone_ns(&favourite.prediction)),
                 reason: Reason::BeginsFirst {
                     prediction: *prediction,
-                    favourite: (favourite.0.engine, favourite.1.total_ns()),
+                    favourite: (favourite.candidate.engine, favourite.prediction.total_ns()),
                 },
             });
         }
     }
     let runner_up = predicted
         .iter()
-        .filter(|(candidate, _)| candidate.engine != favourite.0.engine)
-        .min_by(|a, b| cost(a).total_cmp(&cost(b)))
-        .map(|(candidate, prediction)| (candidate.engine, prediction.total_ns()));
+        .filter(|one| one.candidate.engine != favourite.candidate.engine)
+        .min_by(|a, b| a.cost_ns.total_cmp(&b.cost_ns))
+        .map(|one| (one.candidate.engine, one.prediction.total_ns()));
     let look_again_after_ns = (may_race(scheduler, request, world) && could_be_beaten(favourite, &predicted))
-        .then(|| look_again_ns(&favourite.1));
+        .then(|| look_again_ns(&favourite.prediction));
     Some(Decision {
-        engine: favourite.0.engine,
+        engine: favourite.candidate.engine,
         look_again_after_ns,
-        reason: Reason::Soonest { prediction: favourite.1, runner_up },
+        reason: Reason::Soonest { prediction: favourite.prediction, runner_up },
     })
+}
+
+/// A candidate, and what it is expected to cost.
+struct Predicted<'a> {
+    candidate: &'a Candidate,
+    prediction: Prediction,
+    cost_ns: f64,
 }
 
 fn may_race(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> bool {
@@ -126,10 +139,8 @@ fn look_again_ns(favourite: &Prediction) -> u64 {
 }
 
 /// Whether another engine runs the function faster, once it is ready.
-fn could_be_beaten(favourite: &(&Candidate, Prediction), predicted: &[(&Candidate, Prediction)]) -> bool {
-    predicted.iter().any(|(candidate, prediction)| {
-        candidate.engine != favourite.0.engine && prediction.execute_ns < favourite.1.execute_ns
-    })
+fn could_be_beaten(favourite: &Predicted<'_>, predicted: &[Predicted<'_>]) -> bool {
+    predicted.iter().any(|one| one.prediction.execute_ns < favourite.prediction.execute_ns)
 }
 
 #[expect(

@@ -16,10 +16,11 @@ use crate::{Decision, Request, Scheduler, World};
 pub enum Policy {
     /// Always this one.
     Single(EngineId),
-    /// The one whose measured phases promise the soonest answer; one that was never measured is tried first. The paper's.
+    /// The one whose measured phases promise the soonest answer; one that was never measured is tried first. The
+    /// paper's.
     Profile,
-    /// The one with the least expected cost, by what was observed, transferred or guessed; better code is compiled in the
-    /// background.
+    /// The one with the least expected cost, by what was observed, transferred or guessed; better code is compiled in
+    /// the background.
     Adaptive,
     /// As [`Policy::Adaptive`], and a request that runs for long is raced by better engines on idle cores.
     Hedged,
