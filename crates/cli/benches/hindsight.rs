@@ -41,7 +41,7 @@ const CASES: &[(&str, &str, &[&str], &str)] = &[
 fn child(wasm: &str, args: &[String], stdin: &str, engine: &str, calls: usize) {
     if std::env::var_os("VERBOSE").is_some() {
         tracing_subscriber::fmt()
-            .with_env_filter("debug")
+            .with_env_filter("remuda_host=debug")
             .with_target(false)
             .without_time()
             .with_ansi(false)

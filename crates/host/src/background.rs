@@ -1,7 +1,9 @@
-//! Threads beside those that run requests: some at low priority that compile between requests, some that join races.
+//! Threads beside those that run requests: some that compile, some that join races.
 //!
-//! Every thread here is a rayon pool of its own, so that a compiler that works in parallel stays on the one core that
-//! the decision gave it.
+//! Compilers get what cores have left (`SCHED_IDLE`): whoever has a request to run takes a core from them at once. Being
+//! merely less important is not enough, because Linux lets a thread that has begun finish its slice of some
+//! milliseconds, and a request that is woken beside a compiler would wait for it. Each of them is a rayon pool of its
+//! own, so that a compiler that works in parallel stays on the one core that the decision gave it.
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,11 +11,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use remuda_model::{EngineId, ModuleDigest};
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 
-/// How far racers stand back behind the threads that take requests, and compilers behind both: they use cores that are
-/// idle, and give way where one is not.
-const NICENESS_RACE: i32 = 5;
-const NICENESS_COMPILE: i32 = 10;
 /// A compiler's recursion needs more than a thread's usual stack, and a racing guest needs its own.
 const STACK_BYTES: usize = 8 << 20;
 
@@ -37,6 +38,8 @@ struct Queue {
 #[derive(Default)]
 struct State {
     races: VecDeque<Work>,
+    /// Compiles that a race waits for.
+    urgent: VecDeque<Work>,
     compiles: Vec<Compile>,
     keys: HashSet<CompileKey>,
     closed: bool,
@@ -72,6 +75,23 @@ impl Background {
     pub(crate) fn race(&self, work: impl FnOnce() + Send + 'static) {
         self.queue.lock().races.push_back(Box::new(work));
         self.queue.changed.notify_all();
+    }
+
+    /// Has `work` done by a compiler's thread before everything else, and waits for its result; `None` if it panicked, or
+    /// the host is shutting down.
+    pub(crate) fn compile_now<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (done, wait) = std::sync::mpsc::sync_channel(1);
+        let mut state = self.queue.lock();
+        if state.closed {
+            return None;
+        }
+        state.urgent.push_back(Box::new(move || {
+            // Whoever waited may have gone with its host.
+            let _ = done.send(work());
+        }));
+        drop(state);
+        self.queue.changed.notify_all();
+        wait.recv().ok()
     }
 
     /// Has `work` done when a compiler's thread is free, the most worthwhile first; unless it waits or is under way
@@ -114,25 +134,16 @@ impl Queue {
     }
 
     fn run(&self, kind: Kind) {
-        let niceness = match kind {
-            Kind::Race => NICENESS_RACE,
-            Kind::Compile => NICENESS_COMPILE,
-        };
-        // On Linux this is a thread's own.
-        if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), niceness) {
-            tracing::warn!(%error, "background threads run at the priority of requests");
-        }
-        // From here on what compiles in parallel on this thread does so on this thread alone.
-        let alone = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
-        if let Err(error) = &alone {
-            tracing::warn!(%error, "background compilers use every core");
-        }
+        let _alone = matches!(kind, Kind::Compile).then(stand_back);
         loop {
             let mut state = self.lock();
             let (key, work) = loop {
                 let next = match kind {
                     Kind::Race => state.races.pop_front().map(|work| (None, work)),
-                    Kind::Compile => state.most_worthwhile().map(|compile| (Some(compile.key), compile.work)),
+                    Kind::Compile => match state.urgent.pop_front() {
+                        Some(work) => Some((None, work)),
+                        None => state.most_worthwhile().map(|compile| (Some(compile.key), compile.work)),
+                    },
                 };
                 match next {
                     Some(next) => break next,
@@ -149,6 +160,18 @@ impl Queue {
             }
         }
     }
+}
+
+/// Makes this thread a compiler's, for as long as what is returned lives.
+fn stand_back() -> Option<rayon::ThreadPool> {
+    // On Linux this is a thread's own.
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle) {
+        tracing::warn!(?error, "background compilers run at the priority of requests");
+    }
+    // From here on what compiles in parallel on this thread does so on this thread alone.
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+    alone.inspect_err(|error| tracing::warn!(%error, "background compilers use every core")).ok()
 }
 
 impl State {

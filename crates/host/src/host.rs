@@ -177,13 +177,13 @@ impl Host {
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // Of the threads for races, some race and as many look on; they all sleep when there is no race.
-        let (racers, compilers) = if config.policy.may_race() { (2 * cores, cores.div_ceil(2)) } else { (0, 1) };
+        let racers = if config.policy.may_race() { 2 * cores } else { 0 };
         let shared = Arc::new(Shared {
             registry: Registry::default(),
             store,
             deadlines: Deadlines::start().map_err(OpenError::Thread)?,
             cores: Cores::new(cores, config.waste_share),
-            background: Background::start(racers, compilers).map_err(OpenError::Thread)?,
+            background: Background::start(racers, cores).map_err(OpenError::Thread)?,
             calibration: ArcSwap::default(),
             housekeeper,
         });
@@ -320,6 +320,9 @@ impl Host {
     pub fn leave(self) {
         if let Some(housekeeper) = &self.shared.housekeeper {
             housekeeper.flush();
+        }
+        if let Some(store) = &self.shared.store {
+            store.flush();
         }
         // Its threads end with the process.
         std::mem::forget(self);

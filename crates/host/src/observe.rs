@@ -24,6 +24,8 @@ pub(crate) enum Task {
     Compiled(CompileObservation),
     /// An artifact to be kept, say.
     Do(Box<dyn FnOnce() + Send>),
+    /// To be answered when all that came before is written.
+    Flush(SyncSender<()>),
 }
 
 impl Housekeeper {
@@ -41,21 +43,13 @@ impl Housekeeper {
             tracing::warn!("the disk is too slow: an observation or artifact was not kept");
         }
     }
-}
 
-impl Housekeeper {
     /// Waits until everything that was handed over before is written.
     pub(crate) fn flush(&self) {
-        // Work is done as it is met, observations when all that has come with them was: so the second answer comes when
-        // what came before the first one is written.
-        for _ in 0..2 {
-            let (done, wait) = sync_channel(1);
-            self.hand(Task::Do(Box::new(move || {
-                let _ = done.send(());
-            })));
-            // If it was dropped, the disk is so far behind that nobody should wait for it.
-            let _ = wait.recv();
-        }
+        let (done, wait) = sync_channel(1);
+        self.hand(Task::Flush(done));
+        // If it was dropped, the disk is so far behind that nobody should wait for it.
+        let _ = wait.recv();
     }
 }
 
@@ -73,15 +67,18 @@ fn keep(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>) {
     let mut reported = false;
     while let Ok(first) = tasks.recv() {
         // One transaction for all that has come meanwhile.
-        let (mut observations, mut compiles) = (Vec::new(), Vec::new());
+        let (mut observations, mut compiles, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         for task in std::iter::once(first).chain(tasks.try_iter().take(TASKS_MAX)) {
             match task {
                 Task::Observed(observation) => observations.push(observation),
                 Task::Compiled(compile) => compiles.push(compile),
                 Task::Do(work) => work(),
+                Task::Flush(done) => waiting.push(done),
             }
         }
-        if observations.is_empty() && compiles.is_empty() {
+        let nothing = observations.is_empty() && compiles.is_empty();
+        if nothing {
+            waiting.clear();
             continue;
         }
         match profiles.lock().unwrap_or_else(PoisonError::into_inner).append(&observations, &compiles) {
@@ -93,6 +90,8 @@ fn keep(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>) {
             }
             Err(_) => {}
         }
+        // Whoever waits for them learns it by their end.
+        drop(waiting);
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use remuda_engine::EngineError;
-use remuda_model::{Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome};
+use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome};
 use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
 
 use crate::execute::{Answer, Attempt, Call, catching_panics, nanoseconds, prepare, run_prepared};
@@ -150,7 +150,7 @@ impl Race {
         let _busy = self.shared.cores.work();
         let began = Instant::now();
         let attempt = || {
-            let prepared = match prepare(&self.shared, &self.function, engine, interrupt) {
+            let prepared = match self.prepare(engine, interrupt, began_first) {
                 Ok(prepared) => prepared,
                 Err(ended) => return ended,
             };
@@ -168,6 +168,17 @@ impl Race {
         let ended = catching_panics(&self.function, &self.call, attempt).unwrap_or_else(Attempt::Broken);
         tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "leaves the race");
         self.end(entered, ended, began.elapsed());
+    }
+
+    /// Gets an engine ready. Who joins compiles on a thread that gives way to requests.
+    fn prepare(&self, engine: EngineId, interrupt: &Interrupt, began_first: bool) -> Result<Prepared, Attempt> {
+        let is_ready = self.function.engine(engine).slot.artifact_state() == Some(ArtifactState::InMemory);
+        if began_first || is_ready {
+            return prepare(&self.shared, &self.function, engine, interrupt);
+        }
+        let (shared, function, interrupt) = (Arc::clone(&self.shared), Arc::clone(&self.function), interrupt.clone());
+        let prepared = self.shared.background.compile_now(move || prepare(&shared, &function, engine, &interrupt));
+        prepared.unwrap_or(Err(Attempt::Interrupted))
     }
 
     /// Notes that an engine is ready, and says whether there is still something to win. One that was compiled meanwhile is

@@ -201,6 +201,14 @@ impl ArtifactStore {
         }
     }
 
+    /// Writes down the uses that were only counted in memory so far.
+    pub(crate) fn flush(&self) {
+        let is_behind = !self.loads().is_empty();
+        if is_behind && let Err(error) = self.enter() {
+            tracing::warn!(dir = %self.dir.display(), %error, "cannot count the uses of artifacts");
+        }
+    }
+
     /// Keeps an artifact that took `cost_ns` to compile. It is there whole or not at all, also after a crash and with
     /// other writers. Others go if the budget demands it, or once if the disk is full.
     pub(crate) fn save(
@@ -442,10 +450,7 @@ impl ArtifactStore {
 /// Notes what was loaded.
 impl Drop for ArtifactStore {
     fn drop(&mut self) {
-        let is_behind = !self.loads().is_empty();
-        if is_behind && let Err(error) = self.enter() {
-            tracing::warn!(dir = %self.dir.display(), %error, "cannot count the uses of artifacts");
-        }
+        self.flush();
     }
 }
 
