@@ -1,18 +1,20 @@
 //! Threads beside those that run requests: some that compile, some that join races.
 //!
-//! Compilers get what cores have left (`SCHED_IDLE`): whoever has a request to run takes a core from them at once. Being
-//! merely less important is not enough, because Linux lets a thread that has begun finish its slice of some
-//! milliseconds, and a request that is woken beside a compiler would wait for it. Each of them is a rayon pool of its
-//! own, so that a compiler that works in parallel stays on the one core that the decision gave it.
+//! Compilers that no request waits for get what cores have left (`SCHED_IDLE`): whoever has a request to run takes a core
+//! from them at once. Being merely less important is not enough, because Linux lets a thread that has begun finish its
+//! slice of some milliseconds, and a request that is woken beside a compiler would wait for it. Each compiler's thread
+//! is a rayon pool of its own, so that one that works in parallel stays on the one core that the decision gave it.
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use remuda_model::{EngineId, ModuleDigest};
 use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+    NormalThreadSchedulePolicy, ThreadId, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
 };
 
 /// A compiler's recursion needs more than a thread's usual stack, and a racing guest needs its own.
@@ -38,8 +40,6 @@ struct Queue {
 #[derive(Default)]
 struct State {
     races: VecDeque<Work>,
-    /// Compiles that a race waits for.
-    urgent: VecDeque<Work>,
     compiles: Vec<Compile>,
     keys: HashSet<CompileKey>,
     closed: bool,
@@ -77,21 +77,30 @@ impl Background {
         self.queue.changed.notify_all();
     }
 
-    /// Has `work` done by a compiler's thread before everything else, and waits for its result; `None` if it panicked, or
-    /// the host is shutting down.
-    pub(crate) fn compile_now<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let (done, wait) = std::sync::mpsc::sync_channel(1);
-        let mut state = self.queue.lock();
-        if state.closed {
+    /// Has `work` done by a compiler's thread of its own, at the priority of requests until it is told to
+    /// [stand back](Compiler::stand_back); `None` if there is no such thread to be had.
+    pub(crate) fn compile_now<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<(Compiler, Receiver<T>)> {
+        let (done, wait) = sync_channel(1);
+        let compiler = Compiler::default();
+        let theirs = compiler.clone();
+        let mut threads = self.lock_threads();
+        // There is nobody any more who would wait for it.
+        if self.queue.lock().closed {
             return None;
         }
-        state.urgent.push_back(Box::new(move || {
-            // Whoever waited may have gone with its host.
+        let spawned = thread::Builder::new().name("remuda-comp".into()).stack_size(STACK_BYTES).spawn(move || {
+            theirs.begin();
+            let _alone = compile_alone();
+            // Whoever waited may have gone; a panic has been caught, or is told by the channel's end.
             let _ = done.send(work());
-        }));
-        drop(state);
-        self.queue.changed.notify_all();
-        wait.recv().ok()
+            theirs.end();
+        });
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(spawned.ok()?);
+        Some((compiler, wait))
     }
 
     /// Has `work` done when a compiler's thread is free, the most worthwhile first; unless it waits or is under way
@@ -116,10 +125,15 @@ impl Background {
         drop(state);
         drop(waiting);
         self.queue.changed.notify_all();
-        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+        let threads = std::mem::take(&mut *self.lock_threads());
+        for thread in threads {
             // What it did was caught where it was done.
             let _ = thread.join();
         }
+    }
+
+    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether that compile waits or is under way.
@@ -134,16 +148,16 @@ impl Queue {
     }
 
     fn run(&self, kind: Kind) {
-        let _alone = matches!(kind, Kind::Compile).then(stand_back);
+        let _alone = matches!(kind, Kind::Compile).then(|| {
+            stand_back(thread_native_id());
+            compile_alone()
+        });
         loop {
             let mut state = self.lock();
             let (key, work) = loop {
                 let next = match kind {
                     Kind::Race => state.races.pop_front().map(|work| (None, work)),
-                    Kind::Compile => match state.urgent.pop_front() {
-                        Some(work) => Some((None, work)),
-                        None => state.most_worthwhile().map(|compile| (Some(compile.key), compile.work)),
-                    },
+                    Kind::Compile => state.most_worthwhile().map(|compile| (Some(compile.key), compile.work)),
                 };
                 match next {
                     Some(next) => break next,
@@ -162,14 +176,46 @@ impl Queue {
     }
 }
 
-/// Makes this thread a compiler's, for as long as what is returned lives.
-fn stand_back() -> Option<rayon::ThreadPool> {
+/// A thread that compiles for a race.
+#[derive(Clone, Default)]
+pub(crate) struct Compiler {
+    /// While it is at it.
+    thread: Arc<Mutex<Option<ThreadId>>>,
+}
+
+impl Compiler {
+    fn begin(&self) {
+        *self.lock() = Some(thread_native_id());
+    }
+
+    fn end(&self) {
+        *self.lock() = None;
+    }
+
+    /// The race is over: what it compiles is for later, and gives way to requests.
+    pub(crate) fn stand_back(&self) {
+        // The thread cannot end while this is locked.
+        if let Some(thread) = *self.lock() {
+            stand_back(thread);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves a thread what cores have left.
+fn stand_back(thread: ThreadId) {
     // On Linux this is a thread's own.
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle) {
-        tracing::warn!(?error, "background compilers run at the priority of requests");
+    if let Err(error) = set_thread_priority_and_policy(thread, ThreadPriority::Min, idle) {
+        tracing::warn!(?error, "a background compiler runs at the priority of requests");
     }
-    // From here on what compiles in parallel on this thread does so on this thread alone.
+}
+
+/// From here on what compiles in parallel on this thread does so on this thread alone.
+fn compile_alone() -> Option<rayon::ThreadPool> {
     let alone = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
     alone.inspect_err(|error| tracing::warn!(%error, "background compilers use every core")).ok()
 }

@@ -13,6 +13,7 @@ use remuda_engine::EngineError;
 use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome};
 use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
 
+use crate::background::Compiler;
 use crate::execute::{Answer, Attempt, Call, catching_panics, nanoseconds, prepare, run_prepared};
 use crate::function::Function;
 use crate::host::Shared;
@@ -39,6 +40,8 @@ struct State {
     answer: Option<Attempt>,
     /// Why the request was interrupted, if it was.
     cause: Option<Cause>,
+    /// The threads that compile for those who join.
+    compilers: Vec<Compiler>,
     /// The winner's gate.
     gate: Option<Gate>,
     /// Since when somebody outside may have been waiting for what a gate holds back.
@@ -102,6 +105,9 @@ pub(crate) fn run(
     drop(stops_with_its_request);
     let mut state = race.lock();
     state.closed = true;
+    for compiler in state.compilers.drain(..) {
+        compiler.stand_back();
+    }
     if let Some(gate) = state.gate.take() {
         gate.open(write_through);
     }
@@ -170,15 +176,25 @@ impl Race {
         self.end(entered, ended, began.elapsed());
     }
 
-    /// Gets an engine ready. Who joins compiles on a thread that gives way to requests.
+    /// Gets an engine ready. Who joins compiles on a thread that can be told to give way.
     fn prepare(&self, engine: EngineId, interrupt: &Interrupt, began_first: bool) -> Result<Prepared, Attempt> {
         let is_ready = self.function.engine(engine).slot.artifact_state() == Some(ArtifactState::InMemory);
         if began_first || is_ready {
             return prepare(&self.shared, &self.function, engine, interrupt);
         }
         let (shared, function, interrupt) = (Arc::clone(&self.shared), Arc::clone(&self.function), interrupt.clone());
-        let prepared = self.shared.background.compile_now(move || prepare(&shared, &function, engine, &interrupt));
-        prepared.unwrap_or(Err(Attempt::Interrupted))
+        let work = move || prepare(&shared, &function, engine, &interrupt);
+        let Some((compiler, prepared)) = self.shared.background.compile_now(work) else {
+            return Err(Attempt::Interrupted);
+        };
+        let mut state = self.lock();
+        if state.is_over() {
+            compiler.stand_back();
+        } else {
+            state.compilers.push(compiler);
+        }
+        drop(state);
+        prepared.recv().unwrap_or(Err(Attempt::Interrupted))
     }
 
     /// Notes that an engine is ready, and says whether there is still something to win. One that was compiled meanwhile is
