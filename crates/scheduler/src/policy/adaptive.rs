@@ -22,6 +22,9 @@ const BAD_LUCK: f64 = 1.5;
 const LEAVE_ALONE_NS: std::ops::RangeInclusive<f64> = 250e3..=1e6;
 /// The share of the favourite's preparation that a request of which nothing is known is left alone.
 const LEAVE_ALONE_SHARE: f64 = 0.03;
+/// Requests that are over by then are not looked at again, once so many of them were seen.
+const SHORT_NS: u64 = 500_000;
+const KNOWN_MIN: u64 = 3;
 /// What a race must be expected to save if something is known: it costs about as much.
 const RACE_GAIN_NS_MIN: f64 = 300e3;
 
@@ -67,8 +70,11 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
         .filter(|one| one.candidate.engine != favourite.candidate.engine)
         .min_by(|a, b| a.cost_ns.total_cmp(&b.cost_ns))
         .map(|one| (one.candidate.engine, one.prediction.total_ns()));
-    let look_again_after_ns = (may_race(scheduler, request, world) && could_be_beaten(favourite, &predicted))
-        .then(|| look_again_ns(&favourite.prediction));
+    let look_again_after_ns = Some(look_again_ns(&favourite.prediction)).filter(|_| {
+        may_race(scheduler, request, world)
+            && could_be_beaten(favourite, &predicted)
+            && !is_known_to_be_short(&favourite.prediction)
+    });
     Some(Decision {
         engine: favourite.candidate.engine,
         look_again_after_ns,
@@ -136,6 +142,12 @@ fn leave_alone_ns(favourite: &Prediction) -> u64 {
 /// When a request that should have ended long ago is looked at again.
 fn look_again_ns(favourite: &Prediction) -> u64 {
     as_ns(favourite.before_execution_ns() + favourite.execute_quantile_ns(BAD_LUCK) + LEAVE_ALONE_NS.start())
+}
+
+/// Whether a request is over before a second look at it would be worth the microseconds that arming a clock costs. One that
+/// is not over then, against all experience, teaches the next ones.
+fn is_known_to_be_short(favourite: &Prediction) -> bool {
+    matches!(favourite.basis, Basis::Observed { count } if count >= KNOWN_MIN) && look_again_ns(favourite) < SHORT_NS
 }
 
 /// Whether another engine runs the function faster, once it is ready.
