@@ -220,10 +220,10 @@ fn find(name: &str, known: &[ModuleDigest]) -> anyhow::Result<ModuleDigest> {
     let path = Path::new(name);
     if path.is_file() {
         let digest = ModuleDigest::of(&read_module(path)?);
-        return match known.contains(&digest) {
-            true => Ok(digest),
-            false => bail!("nothing is known of {name} (SHA-256 {digest})"),
-        };
+        if !known.contains(&digest) {
+            bail!("nothing is known of {name} (SHA-256 {digest})");
+        }
+        return Ok(digest);
     }
     let matching: Vec<ModuleDigest> =
         known.iter().copied().filter(|digest| digest.to_string().starts_with(name)).collect();

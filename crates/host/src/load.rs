@@ -145,10 +145,10 @@ mod tests {
         drop(cores.work());
         assert_eq!(first.cause(), Some(Cause::Cancelled));
         drop(lent);
-        let _busy = cores.work();
+        let busy = cores.work();
         drop(cores.lend(&second));
         assert_eq!(second.cause(), Some(Cause::Cancelled), "there was work already");
-        drop(_busy);
+        drop(busy);
         drop(cores.lend(&third));
         drop(cores.work());
         assert_eq!(third.cause(), None, "it had given them back");

@@ -455,6 +455,15 @@ mod tests {
         profiles.load(MODULE, workload, &Registry::default()).unwrap()
     }
 
+    /// What a request with workload `workload` and 10 bytes takes, in whole nanoseconds.
+    fn execute_ns(profiles: &Profiles, workload: u64) -> i64 {
+        let profile = load(profiles, workload);
+        let ns = profile.engine(WINCH).unwrap().execute.predict(Some(10)).unwrap().ns;
+        #[expect(clippy::cast_possible_truncation, reason = "the tests' durations are short")]
+        let ns = ns.round() as i64;
+        ns
+    }
+
     fn rows(profiles: &Profiles) -> i64 {
         profiles.connection.query_row("SELECT count(*) FROM observation", [], |row| row.get(0)).unwrap()
     }
@@ -470,7 +479,7 @@ mod tests {
         profiles.append(&[observation(100)], &[]).unwrap();
         assert_eq!(load(&profiles, 1).engine(WINCH).unwrap().execute.count(), 1);
         assert_eq!(load(&profiles, 1).engine(WINCH).unwrap().compile.count(), 2);
-        assert_eq!(load(&profiles, 2).engine(WINCH).unwrap().execute.predict(Some(10)).unwrap().ns, 900.0);
+        assert_eq!(execute_ns(&profiles, 2), 900);
     }
 
     #[test]
@@ -481,7 +490,7 @@ mod tests {
         profiles.append(&(1..=100).map(observation).collect::<Vec<_>>(), &[]).unwrap();
         assert_eq!(rows(&profiles), kept);
         // The lower middle of 86 to 100.
-        assert_eq!(load(&profiles, 1).engine(WINCH).unwrap().execute.predict(Some(10)).unwrap().ns, 93.0);
+        assert_eq!(execute_ns(&profiles, 1), 93);
         let of_size = |input_bytes| Observation { input_bytes, ..observation(7) };
         profiles.append(&[of_size(None), of_size(Some(0)), of_size(Some(1 << 20))], &[]).unwrap();
         assert_eq!(rows(&profiles), kept + 3);
@@ -514,7 +523,7 @@ mod tests {
         profiles.append(&future, &[]).unwrap();
         let past: Vec<_> = (0..15).map(|_| at(10, 0)).collect();
         profiles.append(&past, &[]).unwrap();
-        assert_eq!(load(&profiles, 1).engine(WINCH).unwrap().execute.predict(Some(10)).unwrap().ns, 10.0);
+        assert_eq!(execute_ns(&profiles, 1), 10);
     }
 
     #[test]

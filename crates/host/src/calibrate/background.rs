@@ -14,7 +14,7 @@ use crate::host::Shared;
 const IDLE_FIRST: Duration = Duration::from_secs(2);
 /// A host that is never idle for that long stays with what is shipped. Each time that a request came in between, twice
 /// the time is waited for, up to this.
-const IDLE_MAX: Duration = Duration::from_secs(600);
+const IDLE_MAX: Duration = Duration::from_mins(10);
 /// How far it stands back behind everything else.
 const NICENESS: i32 = 15;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use remuda_engine::Registry;
+use remuda_engine::{Known, Registry};
 use remuda_scheduler::{Calibration, EngineCalibration};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
@@ -33,11 +33,7 @@ impl HostFingerprint {
     /// Of the host that this runs on.
     #[must_use]
     pub fn of(registry: &Registry) -> Self {
-        Self {
-            cpu_model: cpu_model(),
-            cores: cores(),
-            engines: automatic(registry).map(|known| known.fingerprint()).collect(),
-        }
+        Self { cpu_model: cpu_model(), cores: cores(), engines: automatic(registry).map(Known::fingerprint).collect() }
     }
 }
 
