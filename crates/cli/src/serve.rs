@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use remuda_host::{Deployment, Host, HostConfig};
@@ -16,6 +17,9 @@ use crate::options::{DataDir, EngineChoice, start_log};
 
 /// The exit code for a server that was told twice to stop: 128 and SIGINT's number.
 const EXIT_INTERRUPTED: i32 = 130;
+
+/// How long the socket stays closed at most while functions are made ready for their first requests.
+const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serve functions over HTTP as a manifest describes them
 #[derive(Args)]
@@ -53,12 +57,14 @@ impl Serve {
             queue_max: server.queue_max,
             memory_budget_bytes: server.artifact_memory_bytes,
             disk_budget_bytes: server.artifact_disk_bytes,
+            waste_share: server.hedge_share,
             ..HostConfig::default()
         })?;
         let functions = functions
             .into_iter()
             .map(|spec| host.deploy(spec, Some(&Entry::Command)))
             .collect::<Result<Vec<_>, _>>()?;
+        host.make_ready(&functions, START_PATIENCE);
 
         // The network needs few threads: guests run on the host's own.
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,11 +1,15 @@
 //! The bounded queue between those who bring requests and the threads that run guests.
+//!
+//! It is fair between functions: they take turns, by the time that their requests usually keep a thread. So one that is
+//! called without end does not make another wait for longer than a turn of each; and where it has filled the queue, one
+//! request of every other function still has a place.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use remuda_model::{Cause, Interrupt};
+use remuda_scheduler::FairQueue;
 
 use crate::deadline::Armed;
 use crate::execute::{Answer, Call, CallError, execute};
@@ -61,15 +65,20 @@ struct Queue {
     waiting_max: usize,
 }
 
-#[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    /// By their function.
+    jobs: FairQueue<u64, Job>,
     closed: bool,
 }
 
 impl Workers {
     pub(crate) fn start(shared: &Arc<Shared>, threads: usize, waiting_max: usize) -> std::io::Result<Self> {
-        let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new(), waiting_max });
+        let queue = Arc::new(Queue {
+            // How many may wait is decided here, where it is known whose turn to wait it is.
+            state: Mutex::new(State { jobs: FairQueue::new(usize::MAX), closed: false }),
+            changed: Condvar::new(),
+            waiting_max,
+        });
         let threads = (0..threads)
             .map(|i| {
                 let (queue, shared) = (Arc::clone(&queue), Arc::clone(shared));
@@ -94,19 +103,22 @@ impl Workers {
         if state.closed {
             return Err(Rejected::Draining);
         }
-        if state.jobs.len() >= self.queue.waiting_max {
+        if !self.queue.has_place(&state, function) {
             return Err(Rejected::QueueFull);
         }
         let interrupt = Interrupt::new();
         let deadline = shared.deadlines.arm(admitted, call.limits.timeout, interrupt.clone());
-        state.jobs.push_back(Job {
+        let job = Job {
             function: Arc::clone(function),
             call: Arc::new(call),
             interrupt: interrupt.clone(),
             admitted,
             done,
             _deadline: deadline,
-        });
+        };
+        // It has no bound of its own.
+        let pushed = state.jobs.push(function.id, function.usual_ns(), job);
+        debug_assert!(pushed.is_ok(), "the queue itself is never full");
         shared.cores.set_waiting(state.jobs.len());
         drop(state);
         self.queue.changed.notify_one();
@@ -135,10 +147,17 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether another request of the function may wait. A queue of no length at all has no place for anybody.
+    fn has_place(&self, state: &State, function: &Function) -> bool {
+        state.jobs.len() < self.waiting_max || (self.waiting_max > 0 && !state.jobs.has(&function.id))
+    }
+
     fn work(&self, shared: &Arc<Shared>) {
         while let Some(job) = self.next(shared) {
-            let queued = job.admitted.elapsed();
+            let began = Instant::now();
+            let queued = began.saturating_duration_since(job.admitted);
             let result = execute(shared, &job.function, &job.call, &job.interrupt, queued);
+            job.function.took(began.elapsed());
             (job.done)(result);
         }
     }
@@ -146,7 +165,7 @@ impl Queue {
     fn next(&self, shared: &Shared) -> Option<Job> {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some((_, job)) = state.jobs.pop() {
                 shared.cores.set_waiting(state.jobs.len());
                 return Some(job);
             }

@@ -13,14 +13,15 @@ use remuda_scheduler::{Calibration, Features, FunctionProfile, Policy, Scheduler
 
 use crate::admit::{Done, Rejected, Ticket, Workers};
 use crate::background::Background;
-use crate::brain::Brain;
+use crate::counters::Counters;
 use crate::deadline::Deadlines;
 use crate::deploy::ReadModuleError;
 use crate::execute::{Answer, Call, CallError, execute, nanoseconds, prepare};
-use crate::function::{EngineSlot, Function, workload};
+use crate::function::{EngineSlot, Function};
 use crate::load::Cores;
 use crate::observe::{Housekeeper, ProfileError, Profiles, Task};
 use crate::prepare::{Slot, Slots};
+use crate::prewarm::Prewarmer;
 use crate::store::{ArtifactStore, StoreError};
 use crate::{FunctionSpec, read_module};
 
@@ -54,7 +55,7 @@ impl Default for HostConfig {
             workers: 0,
             queue_max: 0,
             module_limits: ModuleLimits::default(),
-            waste_share: 0.5,
+            waste_share: WASTE_SHARE_DEFAULT,
             memory_budget_bytes: ARTIFACT_MEMORY_BYTES_DEFAULT,
             disk_budget_bytes: ARTIFACT_DISK_BYTES_DEFAULT,
         }
@@ -65,6 +66,9 @@ impl Default for HostConfig {
 pub const ARTIFACT_MEMORY_BYTES_DEFAULT: u64 = 512 << 20;
 /// [`HostConfig::disk_budget_bytes`] for who has no better idea: 4 GiB.
 pub const ARTIFACT_DISK_BYTES_DEFAULT: u64 = 4 << 30;
+
+/// [`HostConfig::waste_share`] for who has no better idea.
+pub const WASTE_SHARE_DEFAULT: f64 = 0.5;
 
 /// Functions, engines, artifacts and profiles of one process.
 pub struct Host {
@@ -77,6 +81,7 @@ pub struct Host {
     slots: Slots,
     process: u32,
     sequence: AtomicU64,
+    functions: AtomicU64,
 }
 
 /// What every request needs of its host.
@@ -86,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) deadlines: Deadlines,
     pub(crate) cores: Cores,
     pub(crate) background: Background,
+    pub(crate) prewarmer: Prewarmer,
+    pub(crate) counters: Counters,
     calibration: ArcSwap<Calibration>,
     housekeeper: Option<Housekeeper>,
 }
@@ -178,6 +185,8 @@ impl Host {
             deadlines: Deadlines::start().map_err(OpenError::Thread)?,
             cores: Cores::new(cores, config.waste_share),
             background: Background::start(racers, compilers).map_err(OpenError::Thread)?,
+            prewarmer: Prewarmer::new(),
+            counters: Counters::default(),
             calibration: ArcSwap::default(),
             housekeeper,
         });
@@ -185,6 +194,9 @@ impl Host {
             0 => None,
             threads => Some(Workers::start(&shared, threads, config.queue_max).map_err(OpenError::Thread)?),
         };
+        if workers.is_some() {
+            shared.prewarmer.start(&shared).map_err(OpenError::Thread)?;
+        }
         Ok(Self {
             workers,
             shared,
@@ -194,11 +206,42 @@ impl Host {
             slots: Slots::new(config.memory_budget_bytes),
             process: process_id(),
             sequence: AtomicU64::new(0),
+            functions: AtomicU64::new(0),
         })
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Makes functions ready for their first requests: loads the artifacts that these will run on, as far as they are on
+    /// disk and the memory budget allows, those first that gain most; and starts the engines. Returns when that is done,
+    /// or after `patience`, and then it is done in the background. Nothing of a guest's is run.
+    ///
+    /// For hosts with [workers](HostConfig::workers); on others nothing happens.
+    pub fn make_ready(&self, functions: &[Arc<Function>], patience: Duration) {
+        if self.workers.is_none() {
+            return;
+        }
+        let mut functions: Vec<(f64, &Arc<Function>)> = functions
+            .iter()
+            .map(|function| {
+                let candidates = function.candidates(&self.shared.cores);
+                let favourite = self
+                    .shared
+                    .with_world(|world| function.brain.with(|scheduler| scheduler.favourite(&candidates, world)));
+                (favourite.map_or(0.0, |favourite| favourite.worth_ns), function)
+            })
+            .collect();
+        functions.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let functions = functions.into_iter().map(|(_, function)| Arc::downgrade(function));
+        self.shared.prewarmer.make_ready(functions, patience);
     }
 
     /// The engines.
@@ -230,13 +273,8 @@ impl Host {
         let stats = module.stats();
         let features = Features { code_bytes: stats.code_bytes, functions: stats.functions, loops: stats.loops };
         let scheduler = Scheduler::new(self.policy, features, self.profile(&module));
-        Ok(Arc::new(Function {
-            workload: workload(&spec.args),
-            spec,
-            module: Arc::new(module),
-            engines,
-            brain: Brain::new(scheduler),
-        }))
+        let id = self.functions.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Function::new(id, spec, Arc::new(module), engines, scheduler)))
     }
 
     /// The engines that may run the module and are able to.
@@ -334,6 +372,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.workers = None;
+        self.shared.prewarmer.close();
         self.shared.background.close();
     }
 }
@@ -350,8 +389,13 @@ fn process_id() -> u32 {
 impl Shared {
     /// What a decision depends on beside the function, as it is now.
     pub(crate) fn with_world<T>(&self, decide: impl FnOnce(&World<'_>) -> T) -> T {
+        self.with_world_at(self.cores.now_ns(), decide)
+    }
+
+    /// As [`Shared::with_world`], at this moment of the scheduler's clock.
+    pub(crate) fn with_world_at<T>(&self, now_ns: u64, decide: impl FnOnce(&World<'_>) -> T) -> T {
         let calibration = self.calibration.load();
-        decide(&World { calibration: &calibration, load: self.cores.load(), now_ns: self.cores.now_ns() })
+        decide(&World { calibration: &calibration, load: self.cores.load(), now_ns })
     }
 
     /// Makes an engine ready in the background.
@@ -365,10 +409,13 @@ impl Shared {
                 Ok(prepared) if prepared.compiled_here => {
                     let ns = nanoseconds(prepared.compile);
                     tracing::debug!(function = theirs.name(), %engine, ns, "compiled in the background");
+                    shared.counters.compiles_background.add_one();
                     theirs.brain.with(|scheduler| scheduler.observe_compile(engine, ns));
                 }
-                // Loaded, or made by somebody else meanwhile; or it failed, which the slot has noted.
-                Ok(_) | Err(_) => {}
+                // Loaded, or made by somebody else meanwhile.
+                Ok(_) => {}
+                // The slot has noted it.
+                Err(_) => shared.counters.compiles_failed.add_one(),
             }
         });
     }

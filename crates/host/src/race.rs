@@ -12,7 +12,7 @@ use remuda_engine::EngineError;
 use remuda_model::{Cause, EngineId, Interrupt, Outcome};
 use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
 
-use crate::execute::{Answer, Attempt, Call, catching_panics, nanoseconds, prepare, run_prepared};
+use crate::execute::{Answer, Attempt, Call, CallError, catching_panics, nanoseconds, prepare, run_prepared};
 use crate::function::Function;
 use crate::host::Shared;
 use crate::prepare::Prepared;
@@ -33,6 +33,10 @@ struct State {
     /// Engines that were stopped or have failed: they do not come back.
     left: Vec<EngineId>,
     failures: Vec<EngineError>,
+    /// Why nobody can answer, said by an engine that broke: unless another does.
+    broken: Option<CallError>,
+    /// Whether a second engine has joined.
+    was_joined: bool,
     /// The winner's.
     answer: Option<Attempt>,
     /// Why the request was interrupted, if it was.
@@ -85,10 +89,11 @@ pub(crate) fn run(
     drop(stops_with_its_request);
     let mut state = race.lock();
     state.closed = true;
-    match (state.answer.take(), state.failures.pop()) {
-        (Some(answer), _) => answer,
-        (None, Some(failure)) => Attempt::Failed(failure),
-        (None, None) => Attempt::Interrupted,
+    match (state.answer.take(), state.broken.take(), state.failures.pop()) {
+        (Some(answer), ..) => answer,
+        (None, Some(error), _) => Attempt::Broken(error),
+        (None, None, Some(failure)) => Attempt::Failed(failure),
+        (None, None, None) => Attempt::Interrupted,
     }
 }
 
@@ -178,8 +183,10 @@ impl Race {
                 is_useful = state.answer.is_none();
                 state.answer.get_or_insert(Attempt::Answered(answer));
             }
+            // The others in the race know nothing of it.
             Attempt::Broken(error) => {
-                state.answer.get_or_insert(Attempt::Broken(error));
+                state.left.push(engine);
+                state.broken.get_or_insert(error);
             }
             Attempt::Failed(error) => {
                 state.left.push(engine);
@@ -208,6 +215,9 @@ impl Race {
         while !state.is_over() {
             match self.step(&state) {
                 RaceStep::Start(engine) => {
+                    if !std::mem::replace(&mut state.was_joined, true) {
+                        self.shared.counters.races.add_one();
+                    }
                     let interrupt = self.enter(&mut state, engine);
                     drop(state);
                     // Somebody else looks on meanwhile.
