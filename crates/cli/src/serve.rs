@@ -74,6 +74,9 @@ impl Serve {
             .build()?;
         runtime.block_on(async {
             let server = Server::bind(host, functions, &server).await?;
+            if let Err(error) = server.rehearse().await {
+                tracing::debug!(%error, "the first client may wait a little longer");
+            }
             let stop = stop_signals()?;
             println!("listening on http://{}", server.local_addr());
             for function in server.functions() {

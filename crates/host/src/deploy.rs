@@ -264,7 +264,8 @@ impl Deployment {
         }
         let hedge_share = raw.server.hedge_share;
         if !HEDGE_SHARES.contains(&hedge_share) {
-            let problem = "it is CPU time that races may waste, as a share of what answers requests: from 0 (no races) to 10";
+            let problem =
+                "it is CPU time that races may waste, as a share of what answers requests: from 0 (no races) to 10";
             return Err(check.value("server.hedge_share", &hedge_share.to_string(), problem));
         }
         let mut functions: Vec<FunctionSpec> = Vec::new();
@@ -474,7 +475,10 @@ mod tests {
                 vec!["function[0].dirs.host", "no folder"],
             ),
             (format!("[server]\nworkers = 0\n{function}"), vec!["server.workers", "at least one"]),
-            (format!("[server]\nhedge_share = -0.1\n{function}"), vec!["server.hedge_share = -0.1", "from 0 (no races) to 10"]),
+            (
+                format!("[server]\nhedge_share = -0.1\n{function}"),
+                vec!["server.hedge_share = -0.1", "from 0 (no races) to 10"],
+            ),
             (format!("[server]\nhedge_share = 11\n{function}"), vec!["server.hedge_share = 11", "to 10"]),
             (format!("[server]\nhedge_share = nan\n{function}"), vec!["server.hedge_share = NaN", "to 10"]),
             (format!("[server]\nlisten = \"here\"\n{function}"), vec!["listen", "socket address"]),

@@ -259,7 +259,7 @@ impl Drop for Undecided<'_> {
 }
 
 /// An answer without anything of the guest's in it.
-fn cut_short(outcome: Outcome, artifact: Option<ArtifactState>, phases: Phases) -> Answer {
+pub(crate) fn cut_short(outcome: Outcome, artifact: Option<ArtifactState>, phases: Phases) -> Answer {
     Answer {
         engine: None,
         reason: String::new(),

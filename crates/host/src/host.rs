@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use remuda_engine::{Artifact, EntryError, Known, Module, ModuleError, Registry, UnknownEngine};
-use remuda_model::{Entry, Interrupt, ModuleLimits, Observation, RequestId};
-use remuda_scheduler::{Calibration, Features, FunctionProfile, Policy, Scheduler, TierUp, World};
+use remuda_model::{EngineId, Entry, Interrupt, ModuleLimits, Observation, RequestId};
+use remuda_scheduler::{Calibration, Favourite, Features, FunctionProfile, Policy, Scheduler, TierUp, World};
 
 use crate::admit::{Done, Rejected, Ticket, Workers};
 use crate::background::Background;
@@ -21,7 +21,7 @@ use crate::function::{EngineSlot, Function};
 use crate::load::Cores;
 use crate::observe::{Housekeeper, ProfileError, Profiles, Task};
 use crate::prepare::{Slot, Slots};
-use crate::prewarm::Prewarmer;
+use crate::prewarm::{Prewarmer, rehearsal};
 use crate::store::{ArtifactStore, StoreError};
 use crate::{FunctionSpec, read_module};
 
@@ -36,6 +36,8 @@ pub struct HostConfig {
     pub workers: usize,
     /// Requests that may wait for one of them.
     pub queue_max: usize,
+    /// Cores that guests and compilers may use; `None`: all that the process has.
+    pub cores: Option<usize>,
     /// Bounds on modules.
     pub module_limits: ModuleLimits,
     /// How much CPU time races may waste, as a share of what answers requests.
@@ -54,6 +56,7 @@ impl Default for HostConfig {
             policy: Policy::Hedged,
             workers: 0,
             queue_max: 0,
+            cores: None,
             module_limits: ModuleLimits::default(),
             waste_share: WASTE_SHARE_DEFAULT,
             memory_budget_bytes: ARTIFACT_MEMORY_BYTES_DEFAULT,
@@ -176,7 +179,8 @@ impl Host {
                 )
             }
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let all_cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = config.cores.unwrap_or_else(all_cores).max(1);
         // Of the threads for races, some race and as many look on; they all sleep when there is no race.
         let (racers, compilers) = if config.policy.may_race() { (2 * cores, cores.div_ceil(2)) } else { (0, 1) };
         let shared = Arc::new(Shared {
@@ -210,8 +214,13 @@ impl Host {
         })
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    #[cfg(test)]
+    pub(crate) fn workers(&self) -> Option<&Workers> {
+        self.workers.as_ref()
     }
 
     /// What it has done so far.
@@ -226,22 +235,28 @@ impl Host {
     ///
     /// For hosts with [workers](HostConfig::workers); on others nothing happens.
     pub fn make_ready(&self, functions: &[Arc<Function>], patience: Duration) {
-        if self.workers.is_none() {
-            return;
+        let Some(workers) = &self.workers else { return };
+        let began = Instant::now();
+        let favourite = |function: &Arc<Function>| {
+            let candidates = function.candidates(&self.shared.cores);
+            self.shared.with_world(|world| function.brain.with(|scheduler| scheduler.favourite(&candidates, world)))
+        };
+        let mut functions: Vec<(Favourite, &Arc<Function>)> =
+            functions.iter().filter_map(|function| Some((favourite(function)?, function))).collect();
+        functions.sort_by(|(a, _), (b, _)| b.worth_ns.total_cmp(&a.worth_ns));
+        let mut engines: Vec<EngineId> = Vec::new();
+        for (Favourite { engine, .. }, _) in &functions {
+            if !engines.contains(engine) {
+                engines.push(*engine);
+            }
         }
-        let mut functions: Vec<(f64, &Arc<Function>)> = functions
-            .iter()
-            .map(|function| {
-                let candidates = function.candidates(&self.shared.cores);
-                let favourite = self
-                    .shared
-                    .with_world(|world| function.brain.with(|scheduler| scheduler.favourite(&candidates, world)));
-                (favourite.map_or(0.0, |favourite| favourite.worth_ns), function)
-            })
-            .collect();
-        functions.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        let functions = functions.into_iter().map(|(_, function)| Arc::downgrade(function));
-        self.shared.prewarmer.make_ready(functions, patience);
+        let in_order = functions.into_iter().map(|(_, function)| Arc::downgrade(function));
+        self.shared.prewarmer.make_ready(in_order, patience);
+        if let Some(left) = patience.checked_sub(began.elapsed())
+            && let Some(work) = rehearsal(&self.shared.registry, &engines)
+        {
+            workers.on_each_thread(work, left);
+        }
     }
 
     /// The engines.

@@ -203,6 +203,35 @@ impl Slot {
             return false;
         };
         state.load_ns = Some(nanoseconds(load));
+        self.arrived(state, artifact)
+    }
+
+    /// Makes the artifact of an engine that keeps none, if nobody has yet: as complete as the engine can, so that the first
+    /// call finds nothing left to do. It has the place of what is only expected, too.
+    pub(crate) fn make_expected(&self, registry: &Registry, known: &'static Known, module: &Module) -> bool {
+        let mut state = self.lock();
+        if !matches!(state.place, Place::Nowhere) {
+            return false;
+        }
+        state.place = Place::InTheMaking(Instant::now());
+        drop(state);
+        let began = Instant::now();
+        let attempt = || registry.open(known.id).ok()?.compile_ahead(module).ok();
+        let made = catch_unwind(AssertUnwindSafe(attempt)).ok().flatten();
+        let mut state = self.lock();
+        let Some(artifact) = made else {
+            // Whoever needs it finds out why.
+            state.place = Place::Nowhere;
+            drop(state);
+            self.changed.notify_all();
+            return false;
+        };
+        state.compile_ns = Some(nanoseconds(began.elapsed()));
+        self.arrived(state, artifact)
+    }
+
+    /// What was made or loaded for an expected request is there. Says whether it stays.
+    fn arrived(&self, mut state: MutexGuard<'_, State>, artifact: Arc<dyn Artifact>) -> bool {
         let bytes = artifact.memory_bytes();
         let cost_ns = state.cost_ns(bytes);
         state.place = Place::Ready(artifact);

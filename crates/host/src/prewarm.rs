@@ -12,8 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use remuda_engine::EngineError;
-use remuda_model::{ArtifactState, EngineId, GuestContext, Interrupt};
+use remuda_engine::{Artifact, EngineError, InstantiateError, Module, Registry};
+use remuda_model::{ArtifactState, EngineId, Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Sink};
 use remuda_scheduler::PrewarmHow;
 
 use crate::execute::Answer;
@@ -73,7 +73,8 @@ impl Prewarmer {
     /// Starts the thread, which keeps `shared` until [`close`](Self::close).
     pub(crate) fn start(&self, shared: &Arc<Shared>) -> std::io::Result<()> {
         let theirs = Arc::clone(shared);
-        let thread = thread::Builder::new().name("remuda-prewarm".into()).spawn(move || theirs.prewarmer.run(&theirs))?;
+        let thread =
+            thread::Builder::new().name("remuda-prewarm".into()).spawn(move || theirs.prewarmer.run(&theirs))?;
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
     }
@@ -276,8 +277,7 @@ impl Shared {
 /// Has in memory what the first request of a function will run on, and touches what it will touch.
 fn make_ready(shared: &Arc<Shared>, function: &Arc<Function>) {
     let candidates = function.candidates(&shared.cores);
-    let favourite =
-        shared.with_world(|world| function.brain.with(|scheduler| scheduler.favourite(&candidates, world)));
+    let favourite = shared.with_world(|world| function.brain.with(|scheduler| scheduler.favourite(&candidates, world)));
     let Some(favourite) = favourite else { return };
     let EngineSlot { known, slot } = function.engine(favourite.engine);
     let (registry, store) = (&shared.registry, shared.store.as_deref());
@@ -287,7 +287,7 @@ fn make_ready(shared: &Arc<Shared>, function: &Arc<Function>) {
         }
         // An engine that keeps no artifacts makes them in no time.
         Some(ArtifactState::Absent) if !known.capabilities.artifacts => {
-            let _ = slot.prepare(registry, known, &function.module, store, &Interrupt::new());
+            slot.make_expected(registry, known, &function.module);
         }
         Some(ArtifactState::InMemory | ArtifactState::Absent) | None => {}
     }
@@ -303,13 +303,168 @@ fn make_ready(shared: &Arc<Shared>, function: &Arc<Function>) {
     }
 }
 
+/// A module of the host's own, which does what every guest does: it writes.
+const REHEARSAL: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\08\00\00\00\06\00\00\00ready\n")
+    (func (export "_start")
+        (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))))"#;
+
+/// What a thread does once before its first request on these engines: what the engines, WASI and the thread itself set
+/// up when they are first used is then there. No guest runs, but a module of the host's own.
+pub(crate) fn rehearsal(registry: &Registry, engines: &[EngineId]) -> Option<impl Fn() + Send + Sync + use<>> {
+    let bytes = wat::parse_str(REHEARSAL).ok()?;
+    let module = Module::parse(bytes, &ModuleLimits::default()).ok()?;
+    let artifacts: Vec<_> =
+        engines.iter().filter_map(|engine| registry.open(*engine).ok()?.compile_ahead(&module).ok()).collect();
+    let context = GuestContext { stdout: Sink::Capture { bytes_max: 64 }, ..GuestContext::default() };
+    Some(move || {
+        for artifact in &artifacts {
+            let instance = Arc::clone(artifact).instantiate(&context, &GuestLimits::default(), &Interrupt::new());
+            // If it fails here, a request will find out.
+            let _ = instance.map(|mut instance| instance.call(&Entry::Command).map(|_| instance.into_output()));
+        }
+    })
+}
+
 /// Makes an instance and drops it, where that runs nothing of the guest's.
-fn touch(function: &Function, artifact: Arc<dyn remuda_engine::Artifact>) -> Result<(), EngineError> {
+fn touch(function: &Function, artifact: Arc<dyn Artifact>) -> Result<(), EngineError> {
     if function.module.has_start() {
         return Ok(());
     }
     match artifact.instantiate(&GuestContext::default(), &function.spec.limits, &Interrupt::new()) {
-        Ok(_) | Err(remuda_engine::InstantiateError::Guest { .. }) => Ok(()),
-        Err(remuda_engine::InstantiateError::Engine(error)) => Err(error),
+        Ok(_) | Err(InstantiateError::Guest { .. }) => Ok(()),
+        Err(InstantiateError::Engine(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_scheduler::Policy;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::execute::Call;
+    use crate::{FunctionSpec, Host, HostConfig};
+
+    const S: u64 = 1_000_000_000;
+    /// What the mock engine's artifacts say of themselves.
+    const ARTIFACT_BYTES: u64 = 32;
+
+    /// A data directory with the artifacts of so many functions on disk and none in memory, and their modules.
+    fn known_functions(count: usize, memory_budget_bytes: u64) -> (TempDir, Host, Vec<Arc<Function>>) {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let config = HostConfig {
+                data_dir: Some(dir.path().join("data")),
+                policy: Policy::Hedged,
+                workers: 1,
+                queue_max: 10,
+                memory_budget_bytes,
+                ..HostConfig::default()
+            };
+            let host = Host::open(&config).unwrap();
+            let functions = (0..count).map(|i| {
+                let path = dir.path().join(format!("f{i}.wat"));
+                std::fs::write(&path, format!("(module (func (export \"_start\")) (func (export \"f{i}\")))")).unwrap();
+                let engines = Some(vec!["mock".to_owned()]);
+                host.deploy(FunctionSpec { engines, ..FunctionSpec::of_module(&path) }, Some(&Entry::Command)).unwrap()
+            });
+            let functions: Vec<_> = functions.collect();
+            (host, functions)
+        };
+        // What a host leaves behind is on disk when it has been dropped.
+        let (host, functions) = open();
+        functions.iter().for_each(|function| call(&host, function));
+        drop((host, functions));
+        let (host, functions) = open();
+        for function in &functions {
+            assert_eq!(state(function), ArtifactState::OnDisk);
+        }
+        (dir, host, functions)
+    }
+
+    fn call(host: &Host, function: &Arc<Function>) {
+        let context = GuestContext { args: vec!["f".into()], ..GuestContext::default() };
+        let limits = GuestLimits::default();
+        let call = Arc::new(Call { id: host.next_request_id(), entry: Entry::Command, context, limits });
+        assert!(host.call(function, &call, &Interrupt::new()).unwrap().outcome.is_success());
+    }
+
+    fn state(function: &Function) -> ArtifactState {
+        function.engines[0].slot.artifact_state().unwrap()
+    }
+
+    /// Requests every minute; the time of the last.
+    fn called_every_minute(function: &Function) -> u64 {
+        function.brain.with(|scheduler| (0..=20).for_each(|i| scheduler.arrived(60 * S * i)));
+        60 * S * 20
+    }
+
+    fn counts(host: &Host) -> (u64, u64) {
+        (host.counters().prewarms_useful.get(), host.counters().prewarms_wasted.get())
+    }
+
+    #[test]
+    fn an_artifact_is_there_before_the_expected_request_and_counts_as_useful() {
+        let (_dir, host, functions) = known_functions(1, 1 << 20);
+        let (shared, function) = (host.shared(), &functions[0]);
+        let last_ns = called_every_minute(function);
+        let at_ns = shared.prewarm(function, last_ns).unwrap();
+        assert!((last_ns + 30 * S..last_ns + 60 * S).contains(&at_ns), "{at_ns}");
+        assert_eq!(state(function), ArtifactState::OnDisk, "it is too early");
+        let until_ns = shared.prewarm(function, at_ns).unwrap();
+        assert!(until_ns > last_ns + 60 * S);
+        assert_eq!(state(function), ArtifactState::InMemory);
+        call(&host, function);
+        assert_eq!(counts(&host), (1, 0));
+        call(&host, function);
+        assert_eq!(counts(&host), (1, 0), "only the first request was expected");
+    }
+
+    #[test]
+    fn what_nobody_came_for_is_given_back_and_counts_as_wasted() {
+        let (_dir, host, functions) = known_functions(1, 1 << 20);
+        let (shared, function) = (host.shared(), &functions[0]);
+        let at_ns = shared.prewarm(function, called_every_minute(function)).unwrap();
+        let until_ns = shared.prewarm(function, at_ns).unwrap();
+        assert_eq!((state(function), counts(&host)), (ArtifactState::InMemory, (0, 0)));
+        assert_eq!(shared.prewarm(function, until_ns), None, "nothing is expected any more");
+        assert_eq!((state(function), counts(&host)), (ArtifactState::OnDisk, (0, 1)));
+    }
+
+    #[test]
+    fn what_is_used_is_not_displaced_by_what_is_expected() {
+        let (_dir, host, functions) = known_functions(2, ARTIFACT_BYTES);
+        let (shared, used, expected) = (host.shared(), &functions[0], &functions[1]);
+        for _ in 0..1000 {
+            call(&host, used);
+        }
+        let at_ns = shared.prewarm(expected, called_every_minute(expected)).unwrap();
+        assert!(shared.prewarm(expected, at_ns).is_some());
+        assert_eq!((state(used), state(expected)), (ArtifactState::InMemory, ArtifactState::OnDisk));
+        assert_eq!(counts(&host), (0, 0));
+    }
+
+    #[test]
+    fn a_lost_artifact_is_left_to_the_request() {
+        let (dir, host, functions) = known_functions(1, 1 << 20);
+        let function = &functions[0];
+        std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+        let at_ns = host.shared().prewarm(function, called_every_minute(function)).unwrap();
+        host.shared().prewarm(function, at_ns);
+        assert_eq!(state(function), ArtifactState::Absent);
+        call(&host, function);
+        assert_eq!((state(function), counts(&host)), (ArtifactState::InMemory, (0, 0)));
+    }
+
+    #[test]
+    fn functions_are_ready_before_their_first_request() {
+        let (_dir, host, functions) = known_functions(5, 3 * ARTIFACT_BYTES);
+        host.make_ready(&functions, Duration::MAX);
+        let ready = functions.iter().filter(|function| state(function) == ArtifactState::InMemory).count();
+        assert_eq!(ready, 3, "as many as fit");
+        assert_eq!(counts(&host), (0, 0), "nobody was expected");
     }
 }

@@ -87,8 +87,11 @@ pub(crate) fn run(
     race.race(engine, &entered, true);
     race.wait();
     drop(stops_with_its_request);
-    let mut state = race.lock();
-    state.closed = true;
+    race.close()
+}
+
+/// How the race ended, from its state.
+fn result(state: &mut State) -> Attempt {
     match (state.answer.take(), state.broken.take(), state.failures.pop()) {
         (Some(answer), ..) => answer,
         (None, Some(error), _) => Attempt::Broken(error),
@@ -109,6 +112,13 @@ impl Race {
         }
         state.entries.push(Entry { engine, interrupt: interrupt.clone(), running_since: None });
         interrupt
+    }
+
+    /// Nobody waits any more: says how it ended.
+    fn close(&self) -> Attempt {
+        let mut state = self.lock();
+        state.closed = true;
+        result(&mut state)
     }
 
     /// The request itself is interrupted.
@@ -296,4 +306,105 @@ impl State {
 
 fn is_stopped(answer: &Answer) -> bool {
     matches!(answer.outcome, Outcome::Interrupted { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_model::{GuestContext, GuestLimits};
+
+    use super::*;
+    use crate::execute::cut_short;
+    use crate::{FunctionSpec, Host, HostConfig};
+
+    const ENGINES: [EngineId; 3] = [EngineId::new("first"), EngineId::new("second"), EngineId::new("third")];
+
+    /// A race between these three, of which none runs by itself.
+    fn race() -> (Host, Race) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.wat");
+        std::fs::write(&path, "(module (func (export \"_start\")))").unwrap();
+        let host = Host::open(&HostConfig::default()).unwrap();
+        let engines = Some(vec!["mock".to_owned()]);
+        let function = host.deploy(FunctionSpec { engines, ..FunctionSpec::of_module(&path) }, None).unwrap();
+        let (context, limits) = (GuestContext::default(), GuestLimits::default());
+        let call = Call { id: host.next_request_id(), entry: remuda_model::Entry::Command, context, limits };
+        let race = Race {
+            shared: Arc::clone(host.shared()),
+            function,
+            call: Arc::new(call),
+            began: Instant::now(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        };
+        (host, race)
+    }
+
+    fn answered(engine: EngineId, outcome: Outcome) -> Attempt {
+        let phases = remuda_model::Phases::default();
+        Attempt::Answered(Box::new(Answer { engine: Some(engine), ..cut_short(outcome, None, phases) }))
+    }
+
+    fn broken() -> Attempt {
+        Attempt::Broken(CallError::Panicked { message: "broken".into() })
+    }
+
+    fn failed(engine: EngineId) -> Attempt {
+        Attempt::Failed(EngineError::Compile { engine, reason: "failed".into() })
+    }
+
+    /// Ends the engines one after the other, and says who answered or what else came of it, and who was stopped.
+    fn ends(endings: [Attempt; 3]) -> (String, Vec<bool>) {
+        let (_host, race) = race();
+        let interrupts = ENGINES.map(|engine| race.enter(&mut race.lock(), engine));
+        for (engine, ending) in ENGINES.into_iter().zip(endings) {
+            race.end(engine, ending, Duration::ZERO);
+        }
+        let result = match race.close() {
+            Attempt::Answered(answer) => answer.engine.unwrap().to_string(),
+            Attempt::Failed(error) => error.to_string(),
+            Attempt::Broken(error) => error.to_string(),
+            Attempt::Interrupted => "interrupted".into(),
+        };
+        (result, interrupts.iter().map(|interrupt| interrupt.cause().is_some()).collect())
+    }
+
+    #[test]
+    fn the_first_answer_counts_and_engines_that_fail_lose_no_request() {
+        let [first, second, third] = ENGINES;
+        let ok = |engine| answered(engine, Outcome::Returned);
+        let stopped = |engine| answered(engine, Outcome::Interrupted { cause: Cause::Cancelled });
+        for (endings, expected, are_stopped) in [
+            ([ok(first), stopped(second), stopped(third)], "first", [false, true, true]),
+            ([broken(), ok(second), stopped(third)], "second", [false, false, true]),
+            ([failed(first), broken(), ok(third)], "third", [false, false, false]),
+            // One that was stopped for another does not answer, and one that comes late does not either.
+            ([stopped(first), ok(second), ok(third)], "second", [false, false, true]),
+            ([ok(first), broken(), failed(third)], "first", [false, true, true]),
+            // A trap is an answer.
+            (
+                [answered(first, Outcome::Exited { code: 3 }), stopped(second), stopped(third)],
+                "first",
+                [false, true, true],
+            ),
+        ] {
+            assert_eq!(ends(endings), (expected.to_owned(), are_stopped.to_vec()), "{expected}");
+        }
+        let (result, _) = ends([broken(), failed(second), failed(third)]);
+        assert!(result.contains("broken"), "{result}");
+        let (result, _) = ends([failed(first), failed(second), failed(third)]);
+        assert!(result.contains("third"), "{result}");
+    }
+
+    #[test]
+    fn an_interrupted_request_stops_everybody_and_says_why() {
+        let (_host, race) = race();
+        let first = race.enter(&mut race.lock(), ENGINES[0]);
+        race.stop_all(Cause::Deadline);
+        let late = race.enter(&mut race.lock(), ENGINES[1]);
+        assert_eq!((first.cause(), late.cause()), (Some(Cause::Deadline), Some(Cause::Deadline)));
+        race.end(ENGINES[1], Attempt::Interrupted, Duration::ZERO);
+        race.end(ENGINES[0], answered(ENGINES[0], Outcome::Interrupted { cause: Cause::Deadline }), Duration::ZERO);
+        let Attempt::Answered(answer) = race.close() else { panic!("the guest was interrupted, which is an answer") };
+        assert_eq!(answer.outcome, Outcome::Interrupted { cause: Cause::Deadline });
+    }
 }

@@ -88,7 +88,8 @@ pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &Wo
     // What will pay is a question of the time when the request is near.
     let near = World { now_ns: window.start.max(world.now_ns), ..*world };
     let better = scheduler.tier_up(candidates, &near).and_then(|tier_up| {
-        let candidate = candidates.iter().find(|candidate| candidate.engine == tier_up.engine && !is_ready(candidate))?;
+        let candidate =
+            candidates.iter().find(|candidate| candidate.engine == tier_up.engine && !is_ready(candidate))?;
         let (how, price_ns) = match candidate.artifact {
             ArtifactState::Absent => {
                 let compile_ns = scheduler.profile().compile_ns(candidate, 1, &known);
@@ -153,7 +154,8 @@ mod tests {
     fn scheduler(idle_ns: &[u64], engines: &[(EngineId, u64)]) -> (Scheduler, u64) {
         let mut profile = FunctionProfile::default();
         for (engine, execute_ns) in engines {
-            let phases = Phases { compile_ns: 100 * MS, load_ns: 3 * MS, instantiate_ns: MS / 100, ..Phases::default() };
+            let phases =
+                Phases { compile_ns: 100 * MS, load_ns: 3 * MS, instantiate_ns: MS / 100, ..Phases::default() };
             for _ in 0..5 {
                 profile.observe(&observation(*engine, Phases { execute_ns: *execute_ns, ..phases }));
             }

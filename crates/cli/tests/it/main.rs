@@ -5,6 +5,7 @@ mod engines;
 mod examples;
 mod guests;
 mod http;
+mod race;
 mod run;
 mod serve;
 mod support;
