@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use remuda_host::{Deployment, Host, HostConfig};
@@ -16,6 +17,9 @@ use crate::options::{DataDir, EngineChoice, start_log};
 
 /// The exit code for a server that was told twice to stop: 128 and SIGINT's number.
 const EXIT_INTERRUPTED: i32 = 130;
+
+/// How long the socket stays closed at most while functions are made ready for their first requests.
+const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serve functions over HTTP as a manifest describes them
 #[derive(Args)]
@@ -54,12 +58,14 @@ impl Serve {
             memory_budget_bytes: server.artifact_memory_bytes,
             disk_budget_bytes: server.artifact_disk_bytes,
             calibrate_in_background: true,
+            waste_share: server.hedge_share,
             ..HostConfig::default()
         })?;
         let functions = functions
             .into_iter()
             .map(|spec| host.deploy(spec, Some(&Entry::Command)))
             .collect::<Result<Vec<_>, _>>()?;
+        host.make_ready(&functions, START_PATIENCE);
 
         // The network needs few threads: guests run on the host's own.
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -69,6 +75,9 @@ impl Serve {
             .build()?;
         runtime.block_on(async {
             let server = Server::bind(host, functions, &server).await?;
+            if let Err(error) = server.rehearse().await {
+                tracing::debug!(%error, "the first client may wait a little longer");
+            }
             let stop = stop_signals()?;
             println!("listening on http://{}", server.local_addr());
             for function in server.functions() {

@@ -21,6 +21,15 @@ pub trait Engine: Send + Sync {
     /// [`EngineError::Compile`] if the engine refuses the module all the same.
     fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError>;
 
+    /// As [`Engine::compile`], when nobody waits for it: what an engine would leave to the first call, it does now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::compile`].
+    fn compile_ahead(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+        self.compile(module)
+    }
+
     /// Makes an artifact of what [`Artifact::serialize`] gave for the same module.
     ///
     /// # Errors

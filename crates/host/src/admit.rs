@@ -1,11 +1,16 @@
 //! The bounded queue between those who bring requests and the threads that run guests.
+//!
+//! It is fair between functions: they take turns, by the time that their requests usually keep a thread. So one that is
+//! called without end does not make another wait for longer than a turn of each; and where it has filled the queue, one
+//! request of every other function still has a place.
 
-use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use remuda_model::{Cause, Interrupt};
+use remuda_scheduler::FairQueue;
 
 use crate::deadline::Armed;
 use crate::execute::{Answer, Call, CallError, execute};
@@ -61,15 +66,31 @@ struct Queue {
     waiting_max: usize,
 }
 
-#[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    /// By their function.
+    jobs: FairQueue<u64, Job>,
+    /// What each thread does once before its next request, and how many have done it.
+    rehearsal: Option<Arc<Rehearsal>>,
+    rehearsed: usize,
     closed: bool,
+}
+
+type Rehearsal = dyn Fn() + Send + Sync;
+
+/// What a thread does next.
+enum Next {
+    Job(Job),
+    Rehearse(Arc<Rehearsal>),
 }
 
 impl Workers {
     pub(crate) fn start(shared: &Arc<Shared>, threads: usize, waiting_max: usize) -> std::io::Result<Self> {
-        let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new(), waiting_max });
+        let queue = Arc::new(Queue {
+            // How many may wait is decided here, where it is known whose turn to wait it is.
+            state: Mutex::new(State { jobs: FairQueue::new(usize::MAX), rehearsal: None, rehearsed: 0, closed: false }),
+            changed: Condvar::new(),
+            waiting_max,
+        });
         let threads = (0..threads)
             .map(|i| {
                 let (queue, shared) = (Arc::clone(&queue), Arc::clone(shared));
@@ -94,23 +115,38 @@ impl Workers {
         if state.closed {
             return Err(Rejected::Draining);
         }
-        if state.jobs.len() >= self.queue.waiting_max {
+        if !self.queue.has_place(&state, function) {
             return Err(Rejected::QueueFull);
         }
         let interrupt = Interrupt::new();
         let deadline = shared.deadlines.arm(admitted, call.limits.timeout, interrupt.clone());
-        state.jobs.push_back(Job {
+        let job = Job {
             function: Arc::clone(function),
             call: Arc::new(call),
             interrupt: interrupt.clone(),
             admitted,
             done,
             _deadline: deadline,
-        });
+        };
+        // It has no bound of its own.
+        let pushed = state.jobs.push(function.id, function.usual_ns(), job);
+        debug_assert!(pushed.is_ok(), "the queue itself is never full");
         shared.cores.set_waiting(state.jobs.len());
         drop(state);
         self.queue.changed.notify_one();
         Ok(Ticket { interrupt })
+    }
+
+    /// Has every thread do `work` once, and returns when that is done or after `patience`. To be called once.
+    pub(crate) fn on_each_thread(&self, work: impl Fn() + Send + Sync + 'static, patience: Duration) {
+        let began = Instant::now();
+        let mut state = self.queue.lock();
+        state.rehearsal = Some(Arc::new(work));
+        self.queue.changed.notify_all();
+        while state.rehearsed < self.threads.len() {
+            let Some(left) = patience.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else { break };
+            state = self.queue.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Takes nothing new, and returns when all that was admitted has been answered.
@@ -135,25 +171,176 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether another request of the function may wait. A queue of no length at all has no place for anybody.
+    fn has_place(&self, state: &State, function: &Function) -> bool {
+        state.jobs.len() < self.waiting_max || (self.waiting_max > 0 && !state.jobs.has(&function.id))
+    }
+
     fn work(&self, shared: &Arc<Shared>) {
-        while let Some(job) = self.next(shared) {
-            let queued = job.admitted.elapsed();
+        let mut has_rehearsed = false;
+        while let Some(next) = self.next(shared, has_rehearsed) {
+            let job = match next {
+                Next::Job(job) => job,
+                Next::Rehearse(work) => {
+                    has_rehearsed = true;
+                    if catch_unwind(AssertUnwindSafe(|| work())).is_err() {
+                        tracing::error!("panic in what threads do before their first request");
+                    }
+                    self.lock().rehearsed += 1;
+                    self.changed.notify_all();
+                    continue;
+                }
+            };
+            let began = Instant::now();
+            let queued = began.saturating_duration_since(job.admitted);
             let result = execute(shared, &job.function, &job.call, &job.interrupt, queued);
+            job.function.took(began.elapsed());
             (job.done)(result);
         }
     }
 
-    fn next(&self, shared: &Shared) -> Option<Job> {
+    fn next(&self, shared: &Shared, has_rehearsed: bool) -> Option<Next> {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some(work) = state.rehearsal.as_ref().filter(|_| !has_rehearsed) {
+                return Some(Next::Rehearse(Arc::clone(work)));
+            }
+            if let Some((_, job)) = state.jobs.pop() {
                 shared.cores.set_waiting(state.jobs.len());
-                return Some(job);
+                return Some(Next::Job(job));
             }
             if state.closed {
                 return None;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use remuda_model::{Entry, GuestContext, GuestLimits, Outcome, Sink};
+    use remuda_scheduler::Policy;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{FunctionSpec, Host, HostConfig};
+
+    /// A host with one thread and so many functions on the mock engine.
+    fn host(functions: usize, queue_max: usize) -> (TempDir, Host, Vec<Arc<Function>>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.wat");
+        std::fs::write(&path, "(module (func (export \"_start\")))").unwrap();
+        let config = HostConfig { policy: Policy::Hedged, workers: 1, queue_max, ..HostConfig::default() };
+        let host = Host::open(&config).unwrap();
+        let deploy = |_| {
+            let engines = Some(vec!["mock".to_owned()]);
+            host.deploy(FunctionSpec { engines, ..FunctionSpec::of_module(&path) }, None).unwrap()
+        };
+        let functions = (0..functions).map(deploy).collect();
+        (dir, host, functions)
+    }
+
+    /// Submits what the mock engine does with `args`; `name` is sent when it is answered.
+    fn submit(
+        host: &Host,
+        function: &Arc<Function>,
+        args: &[&str],
+        name: &'static str,
+        done: &Sender<&'static str>,
+    ) -> Result<Ticket, Rejected> {
+        let context = GuestContext {
+            args: std::iter::once("f").chain(args.iter().copied()).map(str::to_owned).collect(),
+            stdout: Sink::Capture { bytes_max: 100 },
+            ..GuestContext::default()
+        };
+        let limits = GuestLimits::default();
+        let call = Call { id: host.next_request_id(), entry: Entry::Command, context, limits };
+        let done = done.clone();
+        host.submit(function, call, move |answer| {
+            let name = match answer.unwrap().outcome {
+                Outcome::Returned => name,
+                Outcome::Interrupted { .. } => "interrupted",
+                other => panic!("{other}"),
+            };
+            done.send(name).unwrap();
+        })
+    }
+
+    /// Keeps the host's thread until the ticket is dropped.
+    fn block(host: &Host, function: &Arc<Function>, done: &Sender<&'static str>) -> Ticket {
+        let ticket = submit(host, function, &["--spin"], "spun", done).unwrap();
+        // Only what waits takes a place in the queue.
+        while host.shared().cores.load().waiting > 0 {
+            std::thread::yield_now();
+        }
+        ticket
+    }
+
+    #[test]
+    fn a_busy_function_does_not_make_others_wait_and_every_request_is_answered() {
+        const QUEUE: usize = 100;
+        let (_dir, host, functions) = host(3, QUEUE);
+        let (done, order): (_, Receiver<&str>) = channel();
+        let blocking = block(&host, &functions[0], &done);
+        let mut tickets: Vec<Ticket> =
+            (0..QUEUE).map(|_| submit(&host, &functions[0], &[], "busy", &done).unwrap()).collect();
+        let refused = |function| submit(&host, function, &[], "refused", &done).err();
+        assert_eq!(refused(&functions[0]), Some(Rejected::QueueFull));
+        for (function, name) in [(&functions[1], "second"), (&functions[2], "third")] {
+            tickets.push(submit(&host, function, &[], name, &done).expect("one of each other function has a place"));
+            assert_eq!(refused(function), Some(Rejected::QueueFull), "{name}");
+        }
+        drop(blocking);
+        drop(host);
+        drop(done);
+        let order: Vec<&str> = order.iter().collect();
+        assert_eq!(order[..4], ["interrupted", "busy", "second", "third"]);
+        assert_eq!(order.len(), 1 + QUEUE + 2);
+        assert!(order[4..].iter().all(|name| *name == "busy"));
+        drop(tickets);
+    }
+
+    #[test]
+    fn functions_share_time_not_requests() {
+        let (_dir, host, functions) = host(2, 100);
+        let (done, order): (_, Receiver<&str>) = channel();
+        let blocking = block(&host, &functions[0], &done);
+        let [slow, fast] = [&functions[0], &functions[1]];
+        for _ in 0..50 {
+            slow.took(Duration::from_millis(100));
+        }
+        let slow_tickets: Vec<_> = (0..3).map(|_| submit(&host, slow, &[], "slow", &done).unwrap()).collect();
+        let fast_tickets: Vec<_> = (0..60).map(|_| submit(&host, fast, &[], "fast", &done).unwrap()).collect();
+        drop(blocking);
+        drop(host);
+        drop(done);
+        let order: Vec<&str> = order.iter().collect();
+        // Sixty short requests are worth less than one long one.
+        assert_eq!(order.iter().rev().take_while(|name| **name == "slow").count(), 3, "{order:?}");
+        drop((slow_tickets, fast_tickets));
+    }
+
+    #[test]
+    fn a_queue_of_no_length_refuses_everybody() {
+        let (_dir, host, functions) = host(1, 0);
+        let (done, _order) = channel();
+        assert_eq!(submit(&host, &functions[0], &[], "refused", &done).err(), Some(Rejected::QueueFull));
+    }
+
+    #[test]
+    fn every_thread_rehearses_once() {
+        let (_dir, host, functions) = host(1, 10);
+        let (done, heard) = channel();
+        let workers = host.workers().unwrap();
+        let rehearsed = done.clone();
+        workers.on_each_thread(move || rehearsed.send("rehearsed").unwrap(), Duration::MAX);
+        let ticket = submit(&host, &functions[0], &[], "answered", &done).unwrap();
+        drop(host);
+        drop(done);
+        assert_eq!(heard.iter().collect::<Vec<_>>(), ["rehearsed", "answered"]);
+        drop(ticket);
     }
 }

@@ -42,6 +42,8 @@ struct State {
     races: VecDeque<Work>,
     compiles: Vec<Compile>,
     keys: HashSet<CompileKey>,
+    /// Modules that have had their turn in this round.
+    served: HashSet<ModuleDigest>,
     closed: bool,
 }
 
@@ -103,8 +105,8 @@ impl Background {
         Some((compiler, wait))
     }
 
-    /// Has `work` done when a compiler's thread is free, the most worthwhile first; unless it waits or is under way
-    /// already.
+    /// Has `work` done when a compiler's thread is free, the most worthwhile first, as long as modules take turns; unless it
+    /// waits or is under way already.
     pub(crate) fn compile(&self, key: CompileKey, worth_ns: f64, work: impl FnOnce() + Send + 'static) {
         let mut state = self.queue.lock();
         if state.closed || !state.keys.insert(key) {
@@ -157,7 +159,7 @@ impl Queue {
             let (key, work) = loop {
                 let next = match kind {
                     Kind::Race => state.races.pop_front().map(|work| (None, work)),
-                    Kind::Compile => state.most_worthwhile().map(|compile| (Some(compile.key), compile.work)),
+                    Kind::Compile => state.next_compile().map(|compile| (Some(compile.key), compile.work)),
                 };
                 match next {
                     Some(next) => break next,
@@ -221,10 +223,17 @@ fn compile_alone() -> Option<rayon::ThreadPool> {
 }
 
 impl State {
-    fn most_worthwhile(&mut self) -> Option<Compile> {
-        let best = self.compiles.iter().enumerate().max_by(|(_, a), (_, b)| a.worth_ns.total_cmp(&b.worth_ns));
-        let at = best.map(|(at, _)| at)?;
-        Some(self.compiles.swap_remove(at))
+    /// The most worthwhile compile, but for modules that have had one in this round. So worth decides who is first, and a
+    /// module whose compiles are worth less waits for one of each of the others.
+    fn next_compile(&mut self) -> Option<Compile> {
+        if self.compiles.iter().all(|compile| self.served.contains(&compile.key.0)) {
+            self.served.clear();
+        }
+        let waiting = self.compiles.iter().enumerate().filter(|(_, compile)| !self.served.contains(&compile.key.0));
+        let (at, _) = waiting.max_by(|(_, a), (_, b)| a.worth_ns.total_cmp(&b.worth_ns))?;
+        let compile = self.compiles.swap_remove(at);
+        self.served.insert(compile.key.0);
+        Some(compile)
     }
 }
 
@@ -252,6 +261,28 @@ mod tests {
         go.send(()).unwrap();
         drop(done);
         assert_eq!(order.iter().collect::<Vec<_>>(), [2, 3, 1]);
+        background.close();
+    }
+
+    #[test]
+    fn a_module_worth_much_does_not_keep_others_waiting() {
+        let background = Background::start(0, 1).unwrap();
+        let (done, order) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        background.compile(key(0), 0.0, move || wait.recv().unwrap());
+        let engines = ["a", "b", "c"].map(EngineId::new);
+        for (module, worth_ns) in [(1, 1000.0), (2, 1.0), (3, 10.0)] {
+            for (at, engine) in engines.into_iter().enumerate() {
+                let done = done.clone();
+                let key = (ModuleDigest::from_bytes([module; 32]), engine);
+                let worth_ns = worth_ns * (at + 1) as f64;
+                background.compile(key, worth_ns, move || done.send((module, engine.as_str())).unwrap());
+            }
+        }
+        go.send(()).unwrap();
+        drop(done);
+        let round = |engine| [(1, engine), (3, engine), (2, engine)];
+        assert_eq!(order.iter().collect::<Vec<_>>(), ["c", "b", "a"].map(round).concat());
         background.close();
     }
 

@@ -11,10 +11,13 @@ use bytesize::ByteSize;
 use remuda_model::{GuestLimits, Preopen};
 use serde::Deserialize;
 
-use crate::{ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT};
+use crate::{ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, WASTE_SHARE_DEFAULT};
 
 /// The manifest's name in a folder that is deployed.
 const MANIFEST_NAME: &str = "remuda.toml";
+
+/// What makes sense for `server.hedge_share`.
+const HEDGE_SHARES: std::ops::RangeInclusive<f64> = 0.0..=10.0;
 
 /// A manifest, resolved: where to listen, and the functions to serve.
 #[derive(Clone, Debug)]
@@ -26,7 +29,7 @@ pub struct Deployment {
 }
 
 /// How to serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServerSettings {
     /// The public address.
     pub listen: SocketAddr,
@@ -40,6 +43,8 @@ pub struct ServerSettings {
     pub artifact_memory_bytes: u64,
     /// Bytes of artifacts that stay in the data directory.
     pub artifact_disk_bytes: u64,
+    /// How much CPU time races may waste, as a share of what answers requests; 0: there are no races.
+    pub hedge_share: f64,
 }
 
 /// One function to be deployed.
@@ -157,6 +162,7 @@ struct RawServer {
     client_timeout: Duration,
     artifact_memory: ByteSize,
     artifact_disk: ByteSize,
+    hedge_share: f64,
 }
 
 impl Default for RawServer {
@@ -168,6 +174,7 @@ impl Default for RawServer {
             client_timeout: Duration::from_secs(30),
             artifact_memory: ByteSize::b(ARTIFACT_MEMORY_BYTES_DEFAULT),
             artifact_disk: ByteSize::b(ARTIFACT_DISK_BYTES_DEFAULT),
+            hedge_share: WASTE_SHARE_DEFAULT,
         }
     }
 }
@@ -255,6 +262,12 @@ impl Deployment {
         if raw.server.workers == Some(0) {
             return Err(check.value("server.workers", "0", "at least one thread must run guests"));
         }
+        let hedge_share = raw.server.hedge_share;
+        if !HEDGE_SHARES.contains(&hedge_share) {
+            let problem =
+                "it is CPU time that races may waste, as a share of what answers requests: from 0 (no races) to 10";
+            return Err(check.value("server.hedge_share", &hedge_share.to_string(), problem));
+        }
         let mut functions: Vec<FunctionSpec> = Vec::new();
         for (i, raw) in raw.function.into_iter().enumerate() {
             let function = check.function(i, raw)?;
@@ -268,7 +281,7 @@ impl Deployment {
             }
             functions.push(function);
         }
-        let RawServer { listen, workers, queue, client_timeout, artifact_memory, artifact_disk } = raw.server;
+        let RawServer { listen, workers, queue, client_timeout, artifact_memory, artifact_disk, .. } = raw.server;
         let server = ServerSettings {
             listen,
             workers,
@@ -276,6 +289,7 @@ impl Deployment {
             client_timeout,
             artifact_memory_bytes: artifact_memory.as_u64(),
             artifact_disk_bytes: artifact_disk.as_u64(),
+            hedge_share,
         };
         Ok(Self { server, functions })
     }
@@ -415,12 +429,13 @@ mod tests {
         let server = &deployment.server;
         assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (512 << 20, 4 << 30));
+        assert_eq!(server.hedge_share, 0.5);
     }
 
     #[test]
     fn sizes_and_durations_are_written_as_people_write_them() {
         let deployment = parse(
-            "[server]\nartifact_memory = \"1GiB\"\nartifact_disk = 0\n\
+            "[server]\nartifact_memory = \"1GiB\"\nartifact_disk = 0\nhedge_share = 2\n\
              [[function]]\nname = \"a\"\nmodule = \"a.wasm\"\n\
              limits = { timeout = \"1m 30s\", memory = \"64MiB\", body = \"1MB\", output = 10 }",
         )
@@ -431,6 +446,7 @@ mod tests {
         assert_eq!((function.body_bytes_max, function.limits.output_bytes_max), (1_000_000, 10));
         let server = &deployment.server;
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (1 << 30, 0));
+        assert_eq!(server.hedge_share, 2.0);
     }
 
     #[test]
@@ -459,6 +475,12 @@ mod tests {
                 vec!["function[0].dirs.host", "no folder"],
             ),
             (format!("[server]\nworkers = 0\n{function}"), vec!["server.workers", "at least one"]),
+            (
+                format!("[server]\nhedge_share = -0.1\n{function}"),
+                vec!["server.hedge_share = -0.1", "from 0 (no races) to 10"],
+            ),
+            (format!("[server]\nhedge_share = 11\n{function}"), vec!["server.hedge_share = 11", "to 10"]),
+            (format!("[server]\nhedge_share = nan\n{function}"), vec!["server.hedge_share = NaN", "to 10"]),
             (format!("[server]\nlisten = \"here\"\n{function}"), vec!["listen", "socket address"]),
             (format!("{function}env = {{ \"A=B\" = \"c\" }}"), vec!["function[0].env", "no '='"]),
         ] {

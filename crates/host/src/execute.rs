@@ -140,6 +140,8 @@ fn run(
                 answer.reason = reason(&decision, &answer);
                 if answer.engine == Some(decision.engine) {
                     std::mem::forget(undecided);
+                } else if answer.engine.is_some() {
+                    shared.counters.races_overtaken.add_one();
                 }
                 observe(shared, function, call, &answer);
                 return Ok(*answer);
@@ -258,7 +260,7 @@ impl Drop for Undecided<'_> {
 }
 
 /// An answer without anything of the guest's in it.
-fn cut_short(outcome: Outcome, artifact: Option<ArtifactState>, phases: Phases) -> Answer {
+pub(crate) fn cut_short(outcome: Outcome, artifact: Option<ArtifactState>, phases: Phases) -> Answer {
     Answer {
         engine: None,
         reason: String::new(),
@@ -290,6 +292,7 @@ fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: 
     if let Some(tier_up) = tier_up {
         shared.tier_up(function, &tier_up);
     }
+    shared.prewarmer.answered(shared, function, answer);
 }
 
 /// Names what stands in each engine's way.

@@ -2,16 +2,19 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use remuda_engine::{Known, Module};
 use remuda_model::{ArtifactState, EngineId, GuestContext, Preopen};
-use remuda_scheduler::{Candidate, Request};
+use remuda_scheduler::{Candidate, Request, Scheduler};
 
 use crate::FunctionSpec;
 use crate::brain::Brain;
-use crate::execute::Call;
+use crate::execute::{Call, nanoseconds};
 use crate::load::Cores;
 use crate::prepare::Slot;
+use crate::prewarm::Expectation;
 
 /// A function that has been deployed to a host.
 pub struct Function {
@@ -22,7 +25,15 @@ pub struct Function {
     /// Which arguments it runs with, as a hash.
     pub(crate) workload: u64,
     pub(crate) brain: Brain,
+    /// Tells it apart from all others of its host.
+    pub(crate) id: u64,
+    pub(crate) expectation: Expectation,
+    /// About how long a request keeps a thread, in nanoseconds.
+    usual_ns: AtomicU64,
 }
+
+/// What [`Function::usual_ns`] is before anything was observed.
+const USUAL_NS: u64 = 1_000_000;
 
 /// One of a function's engines, with the place for its artifact.
 pub(crate) struct EngineSlot {
@@ -31,6 +42,25 @@ pub(crate) struct EngineSlot {
 }
 
 impl Function {
+    pub(crate) fn new(
+        id: u64,
+        spec: FunctionSpec,
+        module: Arc<Module>,
+        engines: Vec<EngineSlot>,
+        scheduler: Scheduler,
+    ) -> Self {
+        Self {
+            workload: workload_of(&spec.args),
+            spec,
+            module,
+            engines,
+            brain: Brain::new(scheduler),
+            id,
+            expectation: Expectation::default(),
+            usual_ns: AtomicU64::new(USUAL_NS),
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -59,6 +89,17 @@ impl Function {
             .iter()
             .find(|engine| engine.known.id == id)
             .expect("the engine is one of the function's candidates")
+    }
+
+    /// About how long a request keeps a thread, in nanoseconds.
+    pub(crate) fn usual_ns(&self) -> u64 {
+        self.usual_ns.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long a request has kept its thread. One that is lost among many threads is no loss.
+    pub(crate) fn took(&self, took: Duration) {
+        let usual_ns = self.usual_ns();
+        self.usual_ns.store(usual_ns - usual_ns / 4 + nanoseconds(took) / 4, Ordering::Relaxed);
     }
 
     /// The engines that have not failed on this module.
@@ -109,7 +150,7 @@ impl std::fmt::Debug for Function {
 
 /// Tells functions apart whose executions cannot be compared: the same module with other arguments may do something else
 /// entirely. 0 without arguments.
-pub(crate) fn workload(args: &[String]) -> u64 {
+pub(crate) fn workload_of(args: &[String]) -> u64 {
     if args.is_empty() {
         return 0;
     }

@@ -8,20 +8,21 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use remuda_engine::{Artifact, EntryError, Known, Module, ModuleError, Registry, UnknownEngine};
-use remuda_model::{Entry, Interrupt, ModuleLimits, Observation, RequestId};
-use remuda_scheduler::{Calibration, Features, FunctionProfile, Policy, Scheduler, TierUp, World};
+use remuda_model::{EngineId, Entry, Interrupt, ModuleLimits, Observation, RequestId};
+use remuda_scheduler::{Calibration, Favourite, Features, FunctionProfile, Policy, Scheduler, TierUp, World};
 
 use crate::admit::{Done, Rejected, Ticket, Workers};
 use crate::background::Background;
-use crate::brain::Brain;
 use crate::calibrate::{self, Calibrator, LoadCalibrationError};
+use crate::counters::Counters;
 use crate::deadline::Deadlines;
 use crate::deploy::ReadModuleError;
 use crate::execute::{Answer, Call, CallError, execute, nanoseconds, prepare, unix_ms};
-use crate::function::{EngineSlot, Function, workload};
+use crate::function::{EngineSlot, Function, workload_of};
 use crate::load::Cores;
 use crate::observe::{Housekeeper, Task};
 use crate::prepare::{Slot, Slots};
+use crate::prewarm::{Prewarmer, rehearsal};
 use crate::profile::{CompileObservation, ProfileError, Profiles};
 use crate::store::{ArtifactStore, StoreError};
 use crate::{FunctionSpec, read_module};
@@ -37,6 +38,8 @@ pub struct HostConfig {
     pub workers: usize,
     /// Requests that may wait for one of them.
     pub queue_max: usize,
+    /// Cores that guests and compilers may use; `None`: all that the process has.
+    pub cores: Option<usize>,
     /// Bounds on modules.
     pub module_limits: ModuleLimits,
     /// How much CPU time races may waste, as a share of what answers requests.
@@ -57,8 +60,9 @@ impl Default for HostConfig {
             policy: Policy::Hedged,
             workers: 0,
             queue_max: 0,
+            cores: None,
             module_limits: ModuleLimits::default(),
-            waste_share: 0.5,
+            waste_share: WASTE_SHARE_DEFAULT,
             memory_budget_bytes: ARTIFACT_MEMORY_BYTES_DEFAULT,
             disk_budget_bytes: ARTIFACT_DISK_BYTES_DEFAULT,
             calibrate_in_background: false,
@@ -70,6 +74,9 @@ impl Default for HostConfig {
 pub const ARTIFACT_MEMORY_BYTES_DEFAULT: u64 = 512 << 20;
 /// [`HostConfig::disk_budget_bytes`] for who has no better idea: 4 GiB.
 pub const ARTIFACT_DISK_BYTES_DEFAULT: u64 = 4 << 30;
+
+/// [`HostConfig::waste_share`] for who has no better idea.
+pub const WASTE_SHARE_DEFAULT: f64 = 0.5;
 
 /// Functions, engines, artifacts and profiles of one process.
 pub struct Host {
@@ -83,6 +90,7 @@ pub struct Host {
     slots: Slots,
     process: u32,
     sequence: AtomicU64,
+    functions: AtomicU64,
 }
 
 /// What every request needs of its host.
@@ -92,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) deadlines: Deadlines,
     pub(crate) cores: Cores,
     pub(crate) background: Background,
+    pub(crate) prewarmer: Prewarmer,
+    pub(crate) counters: Counters,
     calibration: ArcSwap<Calibration>,
     housekeeper: Option<Housekeeper>,
 }
@@ -175,7 +185,8 @@ impl Host {
                 )
             }
         };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let all_cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = config.cores.unwrap_or_else(all_cores).max(1);
         // Of the threads for races, some race and as many look on; they all sleep when there is no race.
         let racers = if config.policy.may_race() { 2 * cores } else { 0 };
         let shared = Arc::new(Shared {
@@ -184,6 +195,8 @@ impl Host {
             deadlines: Deadlines::start().map_err(OpenError::Thread)?,
             cores: Cores::new(cores, config.waste_share),
             background: Background::start(racers, cores).map_err(OpenError::Thread)?,
+            prewarmer: Prewarmer::new(),
+            counters: Counters::default(),
             calibration: ArcSwap::default(),
             housekeeper,
         });
@@ -197,6 +210,9 @@ impl Host {
             0 => None,
             threads => Some(Workers::start(&shared, threads, config.queue_max).map_err(OpenError::Thread)?),
         };
+        if workers.is_some() {
+            shared.prewarmer.start(&shared).map_err(OpenError::Thread)?;
+        }
         Ok(Self {
             workers,
             calibrator,
@@ -207,11 +223,53 @@ impl Host {
             slots: Slots::new(config.memory_budget_bytes),
             process: process_id(),
             sequence: AtomicU64::new(0),
+            functions: AtomicU64::new(0),
         })
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    #[cfg(test)]
+    pub(crate) fn workers(&self) -> Option<&Workers> {
+        self.workers.as_ref()
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Makes functions ready for their first requests: loads the artifacts that these will run on, as far as they are on
+    /// disk and the memory budget allows, those first that gain most; and starts the engines. Returns when that is done,
+    /// or after `patience`, and then it is done in the background. Nothing of a guest's is run.
+    ///
+    /// For hosts with [workers](HostConfig::workers); on others nothing happens.
+    pub fn make_ready(&self, functions: &[Arc<Function>], patience: Duration) {
+        let Some(workers) = &self.workers else { return };
+        let began = Instant::now();
+        let favourite = |function: &Arc<Function>| {
+            let candidates = function.candidates(&self.shared.cores);
+            self.shared.with_world(|world| function.brain.with(|scheduler| scheduler.favourite(&candidates, world)))
+        };
+        let mut functions: Vec<(Favourite, &Arc<Function>)> =
+            functions.iter().filter_map(|function| Some((favourite(function)?, function))).collect();
+        functions.sort_by(|(a, _), (b, _)| b.worth_ns.total_cmp(&a.worth_ns));
+        let mut engines: Vec<EngineId> = Vec::new();
+        for (Favourite { engine, .. }, _) in &functions {
+            if !engines.contains(engine) {
+                engines.push(*engine);
+            }
+        }
+        let in_order = functions.into_iter().map(|(_, function)| Arc::downgrade(function));
+        self.shared.prewarmer.make_ready(in_order, patience);
+        if let Some(left) = patience.checked_sub(began.elapsed())
+            && let Some(work) = rehearsal(&self.shared.registry, &engines)
+        {
+            workers.on_each_thread(work, left);
+        }
     }
 
     /// The engines.
@@ -242,9 +300,10 @@ impl Host {
             .collect();
         let stats = module.stats();
         let features = Features { code_bytes: stats.code_bytes, functions: stats.functions, loops: stats.loops };
-        let workload = workload(&spec.args);
+        let workload = workload_of(&spec.args);
         let scheduler = Scheduler::new(self.policy, features, self.profile(&module, workload));
-        Ok(Arc::new(Function { workload, spec, module: Arc::new(module), engines, brain: Brain::new(scheduler) }))
+        let id = self.functions.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Function::new(id, spec, Arc::new(module), engines, scheduler)))
     }
 
     /// The engines that may run the module and are able to.
@@ -356,6 +415,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.workers = None;
         self.calibrator = None;
+        self.shared.prewarmer.close();
         self.shared.background.close();
     }
 }
@@ -372,8 +432,13 @@ fn process_id() -> u32 {
 impl Shared {
     /// What a decision depends on beside the function, as it is now.
     pub(crate) fn with_world<T>(&self, decide: impl FnOnce(&World<'_>) -> T) -> T {
+        self.with_world_at(self.cores.now_ns(), decide)
+    }
+
+    /// As [`Shared::with_world`], at this moment of the scheduler's clock.
+    pub(crate) fn with_world_at<T>(&self, now_ns: u64, decide: impl FnOnce(&World<'_>) -> T) -> T {
         let calibration = self.calibration.load();
-        decide(&World { calibration: &calibration, load: self.cores.load(), now_ns: self.cores.now_ns() })
+        decide(&World { calibration: &calibration, load: self.cores.load(), now_ns })
     }
 
     /// Makes an engine ready in the background.
@@ -387,6 +452,7 @@ impl Shared {
                 Ok(prepared) if prepared.compiled_here => {
                     let ns = nanoseconds(prepared.compile);
                     tracing::debug!(function = theirs.name(), %engine, ns, "compiled in the background");
+                    shared.counters.compiles_background.add_one();
                     theirs.brain.with(|scheduler| scheduler.observe_compile(engine, ns));
                     shared.hand(Task::Compiled(CompileObservation {
                         module: theirs.module.digest(),
@@ -395,8 +461,10 @@ impl Shared {
                         unix_ms: unix_ms(),
                     }));
                 }
-                // Loaded, or made by somebody else meanwhile; or it failed, which the slot has noted.
-                Ok(_) | Err(_) => {}
+                // Loaded, or made by somebody else meanwhile.
+                Ok(_) => {}
+                // The slot has noted it.
+                Err(_) => shared.counters.compiles_failed.add_one(),
             }
         });
     }

@@ -9,6 +9,7 @@ mod admit;
 mod background;
 mod brain;
 pub mod calibrate;
+mod counters;
 mod deadline;
 mod deploy;
 mod execute;
@@ -18,15 +19,20 @@ mod host;
 mod load;
 mod observe;
 mod prepare;
+mod prewarm;
 pub mod profile;
 mod race;
 mod store;
 
 pub use admit::{Rejected, Ticket};
+pub use counters::{Counter, Counters};
 pub use deploy::{Abi, Deployment, FunctionSpec, ManifestError, ReadModuleError, ServerSettings, read_module};
 pub use execute::{Answer, Call, CallError};
 pub use explain::{ExplainedEngine, Explanation};
 pub use function::Function;
-pub use host::{ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, DeployError, Host, HostConfig, OpenError};
+pub use host::{
+    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, DeployError, Host, HostConfig, OpenError,
+    WASTE_SHARE_DEFAULT,
+};
 pub use profile::{ProfileError, Profiles};
 pub use store::{ArtifactFile, ArtifactStore, FileState, MadeFor, Prune, StoreError};

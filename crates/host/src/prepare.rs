@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use remuda_engine::{Artifact, EngineError, Known, Module, Registry};
+use remuda_engine::{Artifact, Engine, EngineError, Known, Module, Registry};
 use remuda_model::{ArtifactState, EngineId, Interrupt, ModuleDigest};
-use remuda_scheduler::GreedyDual;
+use remuda_scheduler::{GreedyDual, WorthLess};
 
 use crate::execute::{nanoseconds, panic_message};
 use crate::store::ArtifactStore;
@@ -176,6 +176,93 @@ impl Slot {
         result
     }
 
+    /// Loads the artifact for a request that is only expected, if it is on disk and not worth less than what it would
+    /// displace. Says whether it is in memory because of that.
+    pub(crate) fn load_expected(
+        &self,
+        registry: &Registry,
+        known: &'static Known,
+        module: &Module,
+        store: Option<&ArtifactStore>,
+    ) -> bool {
+        let Some(store) = store else { return false };
+        let mut state = self.lock();
+        if !state.on_disk || !matches!(state.place, Place::Nowhere) {
+            return false;
+        }
+        state.place = Place::InTheMaking(Instant::now());
+        drop(state);
+        let attempt = || load(&**registry.open(known.id).ok()?, known, module, store);
+        let loaded = catch_unwind(AssertUnwindSafe(attempt)).ok().flatten();
+        let mut state = self.lock();
+        let Some(Prepared { artifact, load, .. }) = loaded else {
+            // Whoever needs it compiles it.
+            (state.place, state.on_disk) = (Place::Nowhere, false);
+            drop(state);
+            self.changed.notify_all();
+            return false;
+        };
+        state.load_ns = Some(nanoseconds(load));
+        self.arrived(state, artifact)
+    }
+
+    /// Makes the artifact of an engine that keeps none, if nobody has yet: as complete as the engine can, so that the first
+    /// call finds nothing left to do. It has the place of what is only expected, too.
+    pub(crate) fn make_expected(&self, registry: &Registry, known: &'static Known, module: &Module) -> bool {
+        let mut state = self.lock();
+        if !matches!(state.place, Place::Nowhere) {
+            return false;
+        }
+        state.place = Place::InTheMaking(Instant::now());
+        drop(state);
+        let began = Instant::now();
+        let attempt = || registry.open(known.id).ok()?.compile_ahead(module).ok();
+        let made = catch_unwind(AssertUnwindSafe(attempt)).ok().flatten();
+        let mut state = self.lock();
+        let Some(artifact) = made else {
+            // Whoever needs it finds out why.
+            state.place = Place::Nowhere;
+            drop(state);
+            self.changed.notify_all();
+            return false;
+        };
+        state.compile_ns = Some(nanoseconds(began.elapsed()));
+        self.arrived(state, artifact)
+    }
+
+    /// What was made or loaded for an expected request is there. Says whether it stays.
+    fn arrived(&self, mut state: MutexGuard<'_, State>, artifact: Arc<dyn Artifact>) -> bool {
+        let bytes = artifact.memory_bytes();
+        let cost_ns = state.cost_ns(bytes);
+        state.place = Place::Ready(artifact);
+        drop(state);
+        self.changed.notify_all();
+        self.memory.upgrade().is_some_and(|memory| memory.admit_expected(self.key, bytes, cost_ns))
+    }
+
+    /// Lets go of an artifact that was loaded for a request that did not come.
+    pub(crate) fn release_unused(&self) {
+        let Some(memory) = self.memory.upgrade() else { return };
+        let mut resident = memory.resident();
+        // It counts as used once when it comes in; and another function may have the same module.
+        let is_unused = resident.uses(&self.key) == Some(1) && self.uses.load(Ordering::Relaxed) == 0;
+        if !is_unused || !self.lock().on_disk {
+            return;
+        }
+        resident.remove(&self.key);
+        let gone = self.evict();
+        drop(resident);
+        drop(gone);
+    }
+
+    /// The artifact, if it is in memory. That is no use of it.
+    pub(crate) fn in_memory(&self) -> Option<Arc<dyn Artifact>> {
+        match &self.lock().place {
+            Place::Ready(artifact) => Some(Arc::clone(artifact)),
+            Place::Nowhere | Place::InTheMaking(_) | Place::Failed(_) => None,
+        }
+    }
+
     /// Notes that the store has the artifact now.
     pub(crate) fn is_on_disk(&self) {
         let mut state = self.lock();
@@ -251,25 +338,8 @@ fn make(
 ) -> Result<Prepared, EngineError> {
     let attempt = || -> Result<Prepared, EngineError> {
         let engine = registry.open(known.id)?;
-        if let Some(store) = store {
-            let began = Instant::now();
-            if let Some(stored) = store.load(module.digest(), known) {
-                match engine.load(module, &stored) {
-                    Ok(artifact) => {
-                        return Ok(Prepared {
-                            artifact,
-                            compile: Duration::ZERO,
-                            load: began.elapsed(),
-                            was: ArtifactState::OnDisk,
-                            compiled_here: false,
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(engine = %known.id, %error, "compiling anew what could not be loaded");
-                        store.remove(module.digest(), known);
-                    }
-                }
-            }
+        if let Some(loaded) = store.and_then(|store| load(&**engine, known, module, store)) {
+            return Ok(loaded);
         }
         let began = Instant::now();
         let artifact = engine.compile(module)?;
@@ -284,6 +354,26 @@ fn make(
     catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
         Err(EngineError::Internal { engine: known.id, reason: format!("it panicked: {}", panic_message(&*panic)) })
     })
+}
+
+/// Loads from the store, and takes out of it what cannot be loaded.
+fn load(engine: &dyn Engine, known: &'static Known, module: &Module, store: &ArtifactStore) -> Option<Prepared> {
+    let began = Instant::now();
+    let stored = store.load(module.digest(), known)?;
+    match engine.load(module, &stored) {
+        Ok(artifact) => Some(Prepared {
+            artifact,
+            compile: Duration::ZERO,
+            load: began.elapsed(),
+            was: ArtifactState::OnDisk,
+            compiled_here: false,
+        }),
+        Err(error) => {
+            tracing::warn!(engine = %known.id, %error, "to be compiled anew, as it could not be loaded");
+            store.remove(module.digest(), known);
+            None
+        }
+    }
 }
 
 /// The slots of all modules on all engines, so that functions with the same module share their artifacts.
@@ -331,6 +421,23 @@ impl Memory {
         }
         // Here at last the memory is given back, with no lock held.
         drop(gone);
+    }
+
+    /// As [`Memory::admit`], for what is only expected to be used: it displaces nothing that is worth more. Says whether it
+    /// is in.
+    fn admit_expected(&self, key: Key, bytes: u64, cost_ns: u64) -> bool {
+        let mut resident = self.resident();
+        let slots = self.slots();
+        let uses_since = |key: &Key| slots.get(key).map_or(0, |slot| slot.uses.swap(0, Ordering::Relaxed));
+        let (evicted, is_in) = match resident.insert_expected(key, bytes, cost_ns, uses_since) {
+            Ok(evicted) => (evicted, true),
+            Err(WorthLess) => (vec![key], false),
+        };
+        let gone: Vec<_> = evicted.iter().filter_map(|key| slots.get(key)?.evict()).collect();
+        drop(slots);
+        drop(resident);
+        drop(gone);
+        is_in
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<Key, Arc<Slot>>> {

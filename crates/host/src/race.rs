@@ -14,7 +14,7 @@ use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStrea
 use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
 
 use crate::background::Compiler;
-use crate::execute::{Answer, Attempt, Call, catching_panics, nanoseconds, prepare, run_prepared};
+use crate::execute::{Answer, Attempt, Call, CallError, catching_panics, nanoseconds, prepare, run_prepared};
 use crate::function::Function;
 use crate::host::Shared;
 use crate::load::Cores;
@@ -36,6 +36,10 @@ struct State {
     /// Engines that were stopped or have failed: they do not come back.
     left: Vec<EngineId>,
     failures: Vec<EngineError>,
+    /// Why nobody can answer, said by an engine that broke: unless another does.
+    broken: Option<CallError>,
+    /// Whether a second engine has joined.
+    was_joined: bool,
     /// The winner's.
     answer: Option<Attempt>,
     /// Why the request was interrupted, if it was.
@@ -103,18 +107,16 @@ pub(crate) fn run(
     race.race(&entered, true);
     race.wait();
     drop(stops_with_its_request);
-    let mut state = race.lock();
-    state.closed = true;
-    for compiler in state.compilers.drain(..) {
-        compiler.stand_back();
-    }
-    if let Some(gate) = state.gate.take() {
-        gate.open(write_through);
-    }
-    match (state.answer.take(), state.failures.pop()) {
-        (Some(answer), _) => answer,
-        (None, Some(failure)) => Attempt::Failed(failure),
-        (None, None) => Attempt::Interrupted,
+    race.close()
+}
+
+/// How the race ended, from its state.
+fn result(state: &mut State) -> Attempt {
+    match (state.answer.take(), state.broken.take(), state.failures.pop()) {
+        (Some(answer), ..) => answer,
+        (None, Some(error), _) => Attempt::Broken(error),
+        (None, None, Some(failure)) => Attempt::Failed(failure),
+        (None, None, None) => Attempt::Interrupted,
     }
 }
 
@@ -130,6 +132,19 @@ impl Race {
         }
         state.entries.push(Entry { engine, interrupt: interrupt.clone(), running_since: None, gate: gate.clone() });
         Entered { engine, interrupt, gate }
+    }
+
+    /// Nobody waits any more: says how it ended.
+    fn close(&self) -> Attempt {
+        let mut state = self.lock();
+        state.closed = true;
+        for compiler in state.compilers.drain(..) {
+            compiler.stand_back();
+        }
+        if let Some(gate) = state.gate.take() {
+            gate.open(write_through);
+        }
+        result(&mut state)
     }
 
     /// The request itself is interrupted.
@@ -235,8 +250,10 @@ impl Race {
                     state.gate = Some(entered.gate.clone());
                 }
             }
+            // The others in the race know nothing of it.
             Attempt::Broken(error) => {
-                state.answer.get_or_insert(Attempt::Broken(error));
+                state.left.push(engine);
+                state.broken.get_or_insert(error);
             }
             Attempt::Failed(error) => {
                 state.left.push(engine);
@@ -275,6 +292,9 @@ impl Race {
             }
             match step {
                 RaceStep::Start(engine) => {
+                    if !std::mem::replace(&mut state.was_joined, true) {
+                        self.shared.counters.races.add_one();
+                    }
                     let entered = self.enter(&mut state, engine);
                     drop(state);
                     // Somebody else looks on meanwhile.
@@ -416,4 +436,105 @@ fn write_through(stream: HostStream, bytes: &[u8]) {
 
 fn is_stopped(answer: &Answer) -> bool {
     matches!(answer.outcome, Outcome::Interrupted { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_model::{GuestContext, GuestLimits};
+
+    use super::*;
+    use crate::execute::cut_short;
+    use crate::{FunctionSpec, Host, HostConfig};
+
+    const ENGINES: [EngineId; 3] = [EngineId::new("first"), EngineId::new("second"), EngineId::new("third")];
+
+    /// A race between these three, of which none runs by itself.
+    fn race() -> (Host, Race) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.wat");
+        std::fs::write(&path, "(module (func (export \"_start\")))").unwrap();
+        let host = Host::open(&HostConfig::default()).unwrap();
+        let engines = Some(vec!["mock".to_owned()]);
+        let function = host.deploy(FunctionSpec { engines, ..FunctionSpec::of_module(&path) }, None).unwrap();
+        let (context, limits) = (GuestContext::default(), GuestLimits::default());
+        let call = Call { id: host.next_request_id(), entry: remuda_model::Entry::Command, context, limits };
+        let race = Race {
+            shared: Arc::clone(host.shared()),
+            function,
+            call: Arc::new(call),
+            began: Instant::now(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        };
+        (host, race)
+    }
+
+    fn answered(engine: EngineId, outcome: Outcome) -> Attempt {
+        let phases = remuda_model::Phases::default();
+        Attempt::Answered(Box::new(Answer { engine: Some(engine), ..cut_short(outcome, None, phases) }))
+    }
+
+    fn broken() -> Attempt {
+        Attempt::Broken(CallError::Panicked { message: "broken".into() })
+    }
+
+    fn failed(engine: EngineId) -> Attempt {
+        Attempt::Failed(EngineError::Compile { engine, reason: "failed".into() })
+    }
+
+    /// Ends the engines one after the other, and says who answered or what else came of it, and who was stopped.
+    fn ends(endings: [Attempt; 3]) -> (String, Vec<bool>) {
+        let (_host, race) = race();
+        let all = ENGINES.map(|engine| race.enter(&mut race.lock(), engine));
+        for (entered, ending) in all.iter().zip(endings) {
+            race.end(entered, ending, Duration::ZERO);
+        }
+        let result = match race.close() {
+            Attempt::Answered(answer) => answer.engine.unwrap().to_string(),
+            Attempt::Failed(error) => error.to_string(),
+            Attempt::Broken(error) => error.to_string(),
+            Attempt::Interrupted => "interrupted".into(),
+        };
+        (result, all.iter().map(|entered| entered.interrupt.cause().is_some()).collect())
+    }
+
+    #[test]
+    fn the_first_answer_counts_and_engines_that_fail_lose_no_request() {
+        let [first, second, third] = ENGINES;
+        let ok = |engine| answered(engine, Outcome::Returned);
+        let stopped = |engine| answered(engine, Outcome::Interrupted { cause: Cause::Cancelled });
+        for (endings, expected, are_stopped) in [
+            ([ok(first), stopped(second), stopped(third)], "first", [false, true, true]),
+            ([broken(), ok(second), stopped(third)], "second", [false, false, true]),
+            ([failed(first), broken(), ok(third)], "third", [false, false, false]),
+            // One that was stopped for another does not answer, and one that comes late does not either.
+            ([stopped(first), ok(second), ok(third)], "second", [false, false, true]),
+            ([ok(first), broken(), failed(third)], "first", [false, true, true]),
+            // A trap is an answer.
+            (
+                [answered(first, Outcome::Exited { code: 3 }), stopped(second), stopped(third)],
+                "first",
+                [false, true, true],
+            ),
+        ] {
+            assert_eq!(ends(endings), (expected.to_owned(), are_stopped.to_vec()), "{expected}");
+        }
+        let (result, _) = ends([broken(), failed(second), failed(third)]);
+        assert!(result.contains("broken"), "{result}");
+        let (result, _) = ends([failed(first), failed(second), failed(third)]);
+        assert!(result.contains("third"), "{result}");
+    }
+
+    #[test]
+    fn an_interrupted_request_stops_everybody_and_says_why() {
+        let (_host, race) = race();
+        let first = race.enter(&mut race.lock(), ENGINES[0]);
+        race.stop_all(Cause::Deadline);
+        let late = race.enter(&mut race.lock(), ENGINES[1]);
+        assert_eq!((first.interrupt.cause(), late.interrupt.cause()), (Some(Cause::Deadline), Some(Cause::Deadline)));
+        race.end(&late, Attempt::Interrupted, Duration::ZERO);
+        race.end(&first, answered(ENGINES[0], Outcome::Interrupted { cause: Cause::Deadline }), Duration::ZERO);
+        let Attempt::Answered(answer) = race.close() else { panic!("the guest was interrupted, which is an answer") };
+        assert_eq!(answer.outcome, Outcome::Interrupted { cause: Cause::Deadline });
+    }
 }

@@ -74,15 +74,34 @@ impl Arrivals {
     /// Between the last request and the beginning of the window, the memory is better used by others.
     #[must_use]
     pub fn prewarm_window(&self, now_ns: u64) -> Option<Range<u64>> {
+        self.window(now_ns, self.pattern().unwrap_or(0..KEEP_ALIVE_NS))
+    }
+
+    /// As [`prewarm_window`](Self::prewarm_window), but `None` also where the idle times have no pattern.
+    #[must_use]
+    pub fn pattern_window(&self, now_ns: u64) -> Option<Range<u64>> {
+        self.window(now_ns, self.pattern()?)
+    }
+
+    fn window(&self, now_ns: u64, after: Range<u64>) -> Option<Range<u64>> {
         let last_ns = self.last_ns?;
-        let after = match (self.is_representative(), self.percentile(HEAD), self.percentile(TAIL)) {
-            (true, Some(head), Some(tail)) => {
-                as_ns(bin_begin_ns(head) * (1.0 - MARGIN))..as_ns(bin_begin_ns(tail + 1) * (1.0 + MARGIN))
-            }
-            _ => 0..KEEP_ALIVE_NS,
-        };
         let window = last_ns.saturating_add(after.start)..last_ns.saturating_add(after.end);
         (now_ns < window.end).then_some(window)
+    }
+
+    /// Between which idle times the next one should lie, if there is a pattern.
+    fn pattern(&self) -> Option<Range<u64>> {
+        if !self.is_representative() {
+            return None;
+        }
+        let (head, tail) = (self.percentile(HEAD)?, self.percentile(TAIL)?);
+        Some(as_ns(bin_begin_ns(head) * (1.0 - MARGIN))..as_ns(bin_begin_ns(tail + 1) * (1.0 + MARGIN)))
+    }
+
+    /// When the last request came, if there was one.
+    #[must_use]
+    pub fn last_ns(&self) -> Option<u64> {
+        self.last_ns
     }
 
     /// How many requests are to be expected within `horizon_ns` from `now_ns` on.

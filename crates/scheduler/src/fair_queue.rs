@@ -143,6 +143,12 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.len
     }
 
+    /// Whether an item of that key waits.
+    #[must_use]
+    pub fn has(&self, key: &K) -> bool {
+        self.lanes.contains_key(key)
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -221,6 +227,7 @@ mod tests {
         );
         assert_eq!(queue.pop(), Some((1, 'a')));
         assert_eq!(queue.push(3, MS, 'c'), Ok(()));
+        assert!(!queue.has(&1) && queue.has(&2) && queue.has(&3));
     }
 
     #[test]

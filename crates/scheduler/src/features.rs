@@ -17,7 +17,7 @@ const SIGMA_UNKNOWN: f32 = 3.0;
 /// A short request that computes something, on the fastest engine.
 const EXECUTE_GUESS_NS: f64 = 30e3;
 /// What a byte of input adds to that: parsing it, or a few operations for each.
-const EXECUTE_GUESS_NS_PER_INPUT_BYTE: f64 = 20.0;
+const EXECUTE_GUESS_NS_PER_INPUT_BYTE: f64 = 5.0;
 /// Without loops and calls back, each operation runs once.
 const STRAIGHT_LINE_NS_PER_CODE_BYTE: f64 = 1.0;
 

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+use std::ops::Bound;
 
 /// What stays when not everything fits: a cache under a budget of bytes, by GreedyDual-Size-Frequency.
 ///
@@ -31,6 +32,10 @@ struct Entry {
     place: Place,
     pins: u32,
 }
+
+/// What is only expected to be used is worth less than what it would displace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorthLess;
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -175,6 +180,49 @@ impl<K: Clone + Eq + Hash> GreedyDual<K> {
         let evicted = self.shrink(self.budget_bytes - bytes, &mut uses_since);
         self.put(key, bytes, cost_ns, uses, None);
         evicted
+    }
+
+    /// As [`insert_counting`](Self::insert_counting), for what is not used yet and only expected to be: it takes free room,
+    /// and the room of entries whose credit is no more than what it would have now. What is used evicts whatever has the
+    /// least credit, however much that is; a guess does not.
+    ///
+    /// # Errors
+    ///
+    /// It is worth less than what it would displace.
+    pub fn insert_expected(
+        &mut self,
+        key: K,
+        bytes: u64,
+        cost_ns: u64,
+        mut uses_since: impl FnMut(&K) -> u64,
+    ) -> Result<Vec<K>, WorthLess> {
+        if self.entries.contains_key(&key) {
+            return Ok(Vec::new());
+        }
+        let credit = self.fresh_credit(1, cost_ns, bytes);
+        let mut room = self.budget_bytes.saturating_sub(self.used_bytes);
+        let mut settled: Option<Place> = None;
+        while room < bytes {
+            let next = match settled {
+                None => self.queue.first_key_value(),
+                Some(place) => self.queue.range((Bound::Excluded(place), Bound::Unbounded)).next(),
+            };
+            let (place, victim) = next.map(|(place, victim)| (*place, victim.clone())).ok_or(WorthLess)?;
+            if place.credit > credit {
+                return Err(WorthLess);
+            }
+            match uses_since(&victim) {
+                // Its credit has risen: its turn comes later, if at all.
+                uses @ 1.. => {
+                    self.touch_times(&victim, uses);
+                }
+                0 => {
+                    room += self.entries.get(&victim).map_or(0, |entry| entry.bytes);
+                    settled = Some(place);
+                }
+            }
+        }
+        Ok(self.insert_counting(key, bytes, cost_ns, uses_since))
     }
 
     /// Puts an entry back as it was in a cache that was kept elsewhere; without a credit, as one that was just used.
@@ -472,6 +520,35 @@ mod tests {
         assert!(cache.contains(&"a"));
         cache.unpin(&"a");
         assert_eq!(cache.insert("b", 41, 1), ["a"]);
+    }
+
+    #[test]
+    fn what_is_only_expected_displaces_nothing_of_more_worth() {
+        // The cost of the newcomer, uses that are pending for the cheaper one, and what is in the cache afterwards.
+        for (cost, pending, expected) in [
+            (1000, 0, ["dear", "new"]),
+            (50, 0, ["dear", "new"]),
+            (20, 0, ["cheap", "dear"]),
+            (1000, 100, ["cheap", "new"]),
+            (50, 100, ["cheap", "dear"]),
+        ] {
+            let mut cache = GreedyDual::new(200);
+            let _ = cache.insert("cheap", 100, 30);
+            let _ = cache.insert("dear", 100, 500);
+            let mut pending = HashMap::from([("cheap", pending)]);
+            let inserted = cache.insert_expected("new", 100, cost, |key| pending.remove(key).unwrap_or(0));
+            let mut held: Vec<_> = cache.entries.keys().copied().collect();
+            held.sort_unstable();
+            assert_eq!(held, expected, "cost {cost}");
+            assert_eq!(inserted.is_ok(), held.contains(&"new"), "cost {cost}");
+            assert!(cache.used_bytes() <= 200);
+        }
+        let mut cache = GreedyDual::new(200);
+        let _ = cache.insert("a", 100, 1);
+        assert_eq!(cache.insert_expected("b", 100, 0, |_| 0), Ok(vec![]), "there is room");
+        cache.pin(&"a");
+        assert_eq!(cache.insert_expected("c", 101, 1_000_000, |_| 0), Err(WorthLess));
+        assert!(cache.contains(&"a") && cache.contains(&"b"));
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::fmt;
 use remuda_model::{ArtifactState, EngineId, Observation};
 
 use crate::policy::Policy;
+use crate::prewarm::{Favourite, Prewarm};
 use crate::profile::Known;
 use crate::race::{RaceStep, RaceView};
 use crate::tier_up::{Losses, TierUp};
@@ -197,6 +198,18 @@ impl Scheduler {
     #[must_use]
     pub fn tier_up(&self, candidates: &[Candidate], world: &World<'_>) -> Option<TierUp> {
         crate::tier_up::decide(self, candidates, world)
+    }
+
+    /// What to have in memory for the next request, from when until when; `None` if none is expected.
+    #[must_use]
+    pub fn prewarm(&self, candidates: &[Candidate], world: &World<'_>) -> Option<Prewarm> {
+        crate::prewarm::decide(self, candidates, world)
+    }
+
+    /// The engine that a request would run on if all artifacts that are on disk were in memory.
+    #[must_use]
+    pub fn favourite(&self, candidates: &[Candidate], world: &World<'_>) -> Option<Favourite> {
+        crate::prewarm::favourite(self, candidates, world)
     }
 
     /// Forgets a decision that came to nothing.

@@ -2,18 +2,22 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::service::service_fn;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use remuda_host::{Function, Host, ServerSettings};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::respond::Reply;
 use crate::route::Routes;
 use crate::serve::State;
 
@@ -23,6 +27,9 @@ const CONNECTIONS_MAX: usize = 4096;
 const STREAMS_MAX: u32 = 256;
 /// Bodies in memory beyond those that wait in the queue: requests that are being read or answered.
 const IN_FLIGHT_EXTRA: usize = 256;
+
+/// Whose requests are only rehearsed: no client has this address.
+pub(crate) const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A socket that listens and a host that answers.
 pub struct Server {
@@ -64,6 +71,29 @@ impl Server {
         Ok(Self { listener, state })
     }
 
+    /// Answers a request of its own, over a connection that nobody else can reach and without any function: what the
+    /// network's threads set up when they are first used is then there before the first client comes.
+    ///
+    /// # Errors
+    ///
+    /// The machine has no loopback network, say. Clients are answered all the same.
+    pub async fn rehearse(&self) -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr()?), listener.accept());
+        let (mut client, (stream, from)) = (client?, accepted?);
+        if from != client.local_addr()? {
+            return Err(io::Error::other("somebody else was faster on a connection of the server's own"));
+        }
+        let protocol = protocol(self.state.client_timeout);
+        let connection = protocol.serve_connection(TokioIo::new(stream), service(&self.state, NOBODY)).into_owned();
+        let connection = tokio::spawn(connection);
+        client.write_all(b"GET / HTTP/1.1\r\nhost: nobody\r\nconnection: close\r\n\r\n").await?;
+        client.read_to_end(&mut Vec::new()).await?;
+        // It has answered: how it ended is nobody's concern.
+        let _ = connection.await;
+        Ok(())
+    }
+
     /// Where the server listens: the port is real also if 0 was asked for.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
@@ -89,11 +119,7 @@ impl Server {
                 accepted = accept(&self.listener, &connections) => accepted,
             };
             let (stream, client, permit) = accepted;
-            let state = Arc::clone(&self.state);
-            let service = service_fn(move |request| {
-                let state = Arc::clone(&state);
-                async move { Ok::<_, Infallible>(state.serve(request, client).await) }
-            });
+            let service = service(&self.state, client);
             let connection = protocol.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = graceful.watch(connection);
             tokio::spawn(async move {
@@ -109,6 +135,18 @@ impl Server {
         // The threads that run guests are joined when the host is dropped, which must not block the network's.
         let _ = tokio::task::spawn_blocking(move || drop(state)).await;
     }
+}
+
+/// Answers one connection's requests.
+fn service(
+    state: &Arc<State>,
+    client: SocketAddr,
+) -> impl Service<Request<Incoming>, Response = Reply, Error = Infallible, Future: Send> + use<> {
+    let state = Arc::clone(state);
+    service_fn(move |request| {
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(state.serve(request, client).await) }
+    })
 }
 
 async fn accept(

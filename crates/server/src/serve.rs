@@ -13,6 +13,7 @@ use remuda_model::{Entry, GuestContext, RequestId, Sink, Stdin};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::cgi;
+use crate::listen::NOBODY;
 use crate::respond::{Refusal, Reply, respond};
 use crate::route::{Routed, Routes};
 
@@ -39,6 +40,9 @@ impl State {
     pub(crate) async fn serve(self: Arc<Self>, request: Request<Incoming>, client: SocketAddr) -> Reply {
         let id = self.host.next_request_id();
         let (head, body) = request.into_parts();
+        if client == NOBODY {
+            return Refusal::NoRoute.reply(id);
+        }
         match self.answer(id, &head, body, client).await {
             Ok(reply) => reply,
             Err(refusal) => {

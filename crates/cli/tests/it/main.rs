@@ -8,6 +8,7 @@ mod examples;
 mod guests;
 mod http;
 mod profile;
+mod race;
 mod report;
 mod run;
 mod serve;

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use remuda_model::{EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, TrapKind, Value};
 use remuda_wasi::{IMPORTS, Import, Stop, Type};
@@ -46,8 +46,12 @@ const RECURSION_MAX: usize = 50_000;
 /// That stack, in bytes, with room for each guest frame's values.
 const STACK_BYTES_MAX: usize = 16 << 20;
 
-/// An engine with the adapter's configuration.
+/// An engine with the adapter's configuration, which translates a function when it is first called.
 pub(crate) fn configured() -> wasmi::Engine {
+    configured_with(CompilationMode::Lazy)
+}
+
+fn configured_with(mode: CompilationMode) -> wasmi::Engine {
     let has = |proposal| super::WASMI_LAZY.capabilities.proposals.contains(proposal);
     let mut config = Config::default();
     config
@@ -58,7 +62,7 @@ pub(crate) fn configured() -> wasmi::Engine {
             table_grow: FUEL_PER_GROW,
             ..OperatorCost::default()
         })
-        .compilation_mode(CompilationMode::Lazy)
+        .compilation_mode(mode)
         .set_max_recursion_depth(RECURSION_MAX)
         .set_max_stack_height(STACK_BYTES_MAX)
         .ignore_custom_sections(true)
@@ -73,13 +77,26 @@ pub(crate) fn configured() -> wasmi::Engine {
 }
 
 pub(super) fn open() -> Result<Arc<dyn Engine>, EngineError> {
-    let engine = configured();
-    let mut linker = Linker::new(&engine);
-    for import in IMPORTS {
-        link(&mut linker, import)
-            .map_err(|error| EngineError::Unavailable { engine: ID, reason: error.to_string() })?;
+    let lazy = Linked::new(configured())?;
+    Ok(Arc::new(WasmiEngine { lazy, eager: OnceLock::new() }))
+}
+
+/// An engine with its imports.
+#[derive(Clone)]
+struct Linked {
+    engine: wasmi::Engine,
+    linker: Arc<Linker<State>>,
+}
+
+impl Linked {
+    fn new(engine: wasmi::Engine) -> Result<Self, EngineError> {
+        let mut linker = Linker::new(&engine);
+        for import in IMPORTS {
+            link(&mut linker, import)
+                .map_err(|error| EngineError::Unavailable { engine: ID, reason: error.to_string() })?;
+        }
+        Ok(Self { engine, linker: Arc::new(linker) })
     }
-    Ok(Arc::new(WasmiEngine { engine, linker: Arc::new(linker) }))
 }
 
 fn link(linker: &mut Linker<State>, import: &'static Import) -> Result<(), Error> {
@@ -135,8 +152,24 @@ impl fmt::Display for HostStop {
 impl wasmi::errors::HostError for HostStop {}
 
 struct WasmiEngine {
-    engine: wasmi::Engine,
-    linker: Arc<Linker<State>>,
+    lazy: Linked,
+    /// Translates every function at once; started when it is first needed.
+    eager: OnceLock<Result<Linked, EngineError>>,
+}
+
+impl WasmiEngine {
+    fn compile_with(linked: &Linked, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+        let failed = |reason: String| EngineError::Compile { engine: ID, reason };
+        check_growth(module).map_err(failed)?;
+        let bytes = rewritten(module).map_err(failed)?;
+        let compiled = wasmi::Module::new(&linked.engine, &bytes[..]).map_err(|error| failed(error.to_string()))?;
+        Ok(Arc::new(WasmiArtifact {
+            linked: linked.clone(),
+            module: compiled,
+            has_start: module.has_start(),
+            memory_bytes: bytes.len() as u64,
+        }))
+    }
 }
 
 impl Engine for WasmiEngine {
@@ -149,17 +182,12 @@ impl Engine for WasmiEngine {
     }
 
     fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
-        let failed = |reason: String| EngineError::Compile { engine: ID, reason };
-        check_growth(module).map_err(failed)?;
-        let bytes = rewritten(module).map_err(failed)?;
-        let compiled = wasmi::Module::new(&self.engine, &bytes[..]).map_err(|error| failed(error.to_string()))?;
-        Ok(Arc::new(WasmiArtifact {
-            engine: self.engine.clone(),
-            linker: Arc::clone(&self.linker),
-            module: compiled,
-            has_start: module.has_start(),
-            memory_bytes: bytes.len() as u64,
-        }))
+        Self::compile_with(&self.lazy, module)
+    }
+
+    fn compile_ahead(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+        let eager = self.eager.get_or_init(|| Linked::new(configured_with(CompilationMode::Eager)));
+        Self::compile_with(eager.as_ref().map_err(Clone::clone)?, module)
     }
 
     fn load(&self, _: &Module, _: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
@@ -192,8 +220,7 @@ fn check_growth(module: &Module) -> Result<(), String> {
 }
 
 struct WasmiArtifact {
-    engine: wasmi::Engine,
-    linker: Arc<Linker<State>>,
+    linked: Linked,
     module: wasmi::Module,
     has_start: bool,
     memory_bytes: u64,
@@ -215,11 +242,11 @@ impl Artifact for WasmiArtifact {
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Instance>, InstantiateError> {
         let guest = Guest::new(context, limits, interrupt)?;
-        let mut store = Store::new(&self.engine, State { guest, memory: None, granted: 0 });
+        let mut store = Store::new(&self.linked.engine, State { guest, memory: None, granted: 0 });
         store.limiter(|state| state);
         // Nothing of the guest's own runs while it is instantiated: this fuel only pays for its segments.
         store.set_fuel(u64::MAX).map_err(|error| internal(&error))?;
-        let mut instance = match self.linker.instantiate_and_start(&mut store, &self.module) {
+        let mut instance = match self.linked.linker.instantiate_and_start(&mut store, &self.module) {
             Ok(instance) => WasmiInstance { instance, store, _artifact: Arc::clone(&self) },
             Err(error) => return Err(fail_to_start(store, &error)),
         };

@@ -1,0 +1,217 @@
+//! Races between the real engines, on a host with more cores than this machine may have: one answer for each request, no
+//! trace of the losers, and threads that are free again.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use bytes::Bytes;
+use remuda_host::{Answer, Call, CallError, Function, FunctionSpec, Host, HostConfig, Ticket};
+use remuda_model::{Cause, Entry, GuestContext, GuestLimits, Outcome, Preopen, Sink, Stdin};
+use remuda_scheduler::Policy;
+use tempfile::TempDir;
+
+const ENGINES: [&str; 3] = ["wasmi.lazy", "wasmtime.winch", "wasmtime.cranelift"];
+
+/// Writes its input, works for a while, and writes its input again. `@WORK` is how many times its loop goes round; `@FIRST`
+/// is what it does before anything else; and `@NAME` makes it a module that no host has seen.
+const GUEST: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "path_open"
+        (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 2048) "log")
+    (data (i32.const 2052) "x\n")
+    (func $write (param $fd i32) (param $at i32) (param $bytes i32)
+        (i32.store (i32.const 0) (local.get $at))
+        (i32.store (i32.const 4) (local.get $bytes))
+        (if (call $fd_write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable)))
+    (func $append
+        (if (call $path_open (i32.const 3) (i32.const 0) (i32.const 2048) (i32.const 3) (i32.const 1)
+                (i64.const 64) (i64.const 64) (i32.const 1) (i32.const 12))
+            (then unreachable))
+        (call $write (i32.load (i32.const 12)) (i32.const 2052) (i32.const 2)))
+    (func (export "_start") (local $left i32) (local $bytes i32)
+        @FIRST
+        (i32.store (i32.const 0) (i32.const 1024))
+        (i32.store (i32.const 4) (i32.const 64))
+        (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (local.set $bytes (i32.load (i32.const 8)))
+        (call $write (i32.const 1) (i32.const 1024) (local.get $bytes))
+        (local.set $left (i32.const @WORK))
+        (loop $again
+            (local.set $left (i32.sub (local.get $left) (i32.const @STEP)))
+            (br_if $again (local.get $left)))
+        (call $write (i32.const 1) (i32.const 1024) (local.get $bytes)))
+    (func (export "@NAME")))"#;
+
+/// Work for an interpreter's tenth of a second, about.
+const LONG: u32 = 20_000_000;
+/// Round and round, and nothing gets less.
+const ENDLESS: u32 = 0;
+
+struct Fixture {
+    dir: TempDir,
+    host: Host,
+    modules: u32,
+}
+
+impl Fixture {
+    fn new(workers: usize, cores: usize) -> Self {
+        let config = HostConfig {
+            policy: Policy::Hedged,
+            workers,
+            queue_max: 1000,
+            cores: Some(cores),
+            // What races waste is not the matter here.
+            waste_share: 1e6,
+            ..HostConfig::default()
+        };
+        let host = Host::open(&config).expect("a host in memory opens");
+        Self { dir: tempfile::tempdir().expect("there is a temporary folder"), host, modules: 0 }
+    }
+
+    /// A function that nobody has ever called.
+    fn function(&mut self, work: u32, first: &str, change: impl FnOnce(&mut FunctionSpec)) -> Arc<Function> {
+        self.modules += 1;
+        let name = format!("f{}", self.modules);
+        let (step, work) = if work == ENDLESS { ("0", 1) } else { ("1", work) };
+        let text = GUEST.replace("@WORK", &work.to_string()).replace("@STEP", step);
+        let text = text.replace("@FIRST", first).replace("@NAME", &name);
+        let path = self.dir.path().join(name + ".wat");
+        std::fs::write(&path, text).expect("it can be written");
+        let mut spec =
+            FunctionSpec { engines: Some(ENGINES.map(str::to_owned).to_vec()), ..FunctionSpec::of_module(&path) };
+        change(&mut spec);
+        self.host.deploy(spec, Some(&Entry::Command)).expect("every engine can run it")
+    }
+
+    fn submit(&self, function: &Arc<Function>, input: &str) -> (Ticket, Receiver<Result<Answer, CallError>>) {
+        let context = GuestContext {
+            args: vec!["f".into()],
+            stdin: Stdin::Bytes(Bytes::copy_from_slice(input.as_bytes())),
+            stdout: Sink::Capture { bytes_max: 1 << 10 },
+            stderr: Sink::CaptureHead { bytes_max: 1 << 10 },
+            preopens: function.spec().preopens.clone(),
+            ..GuestContext::default()
+        };
+        let limits = function.spec().limits;
+        let call = Call { id: self.host.next_request_id(), entry: Entry::Command, context, limits };
+        let (done, answer) = channel();
+        let done = move |result| done.send(result).expect("the test waits for its answers");
+        (self.host.submit(function, call, done).expect("there is room in the queue"), answer)
+    }
+
+    fn answer(&self, function: &Arc<Function>, input: &str) -> Answer {
+        let (_ticket, answer) = self.submit(function, input);
+        answer.recv().expect("every request is answered").expect("an engine can run it")
+    }
+
+    fn races(&self) -> u64 {
+        self.host.counters().races.get()
+    }
+}
+
+fn is_exact(answer: &Answer, input: &str) -> bool {
+    answer.outcome.is_success() && answer.output.stdout == format!("{input}{input}") && answer.output.stderr.is_empty()
+}
+
+#[test]
+fn five_hundred_requests_that_race_get_one_answer_each_and_nothing_of_the_losers() {
+    let mut fixture = Fixture::new(8, 64);
+    let functions: Vec<_> = (0..50).map(|_| fixture.function(LONG / 10, "", |_| {})).collect();
+    let requests: Vec<_> = (0..500)
+        .map(|i| {
+            let input = format!("<request {i}>");
+            let (ticket, answer) = fixture.submit(&functions[i % functions.len()], &input);
+            (input, ticket, answer)
+        })
+        .collect();
+    let mut engines: HashMap<String, usize> = HashMap::new();
+    for (input, ticket, answers) in requests {
+        // Its sender is gone when it has been called: there is no second answer.
+        let all: Vec<_> = answers.iter().collect();
+        assert_eq!(all.len(), 1, "{input}");
+        let answer = all[0].as_ref().expect("an engine can run it");
+        assert!(is_exact(answer, &input), "{input}: {answer:?}");
+        *engines.entry(answer.engine.expect("a guest ran").to_string()).or_default() += 1;
+        drop(ticket);
+    }
+    assert!(fixture.races() > 0, "nothing was tested: {engines:?}");
+    let overtaken = fixture.host.counters().races_overtaken.get();
+    assert!(overtaken <= fixture.races(), "{overtaken} of {}", fixture.races());
+}
+
+#[test]
+fn what_can_write_files_is_not_raced_unless_it_says_that_it_may_be() {
+    const REQUESTS: usize = 6;
+    for (idempotent, writable, expected) in [(false, true, false), (true, true, true)] {
+        let mut fixture = Fixture::new(2, 8);
+        let folder = fixture.dir.path().join("folder");
+        std::fs::create_dir(&folder).expect("it can be made");
+        for i in 0..REQUESTS {
+            let function = fixture.function(LONG, "(call $append)", |spec| {
+                spec.preopens = vec![Preopen { host: folder.clone(), guest: "/folder".into(), writable }];
+                spec.idempotent = idempotent;
+            });
+            let input = format!("<{i}>");
+            let answer = fixture.answer(&function, &input);
+            assert!(is_exact(&answer, &input), "{answer:?}");
+        }
+        let races = fixture.races();
+        // Losers that were still about to write have ended by now.
+        drop(fixture.host);
+        let lines = lines(&folder.join("log"));
+        if expected {
+            assert!(races > 0 && lines > REQUESTS, "{races} races, {lines} lines: nothing was tested");
+        } else {
+            assert_eq!((races, lines), (0, REQUESTS));
+        }
+    }
+}
+
+fn lines(path: &Path) -> usize {
+    let text = std::fs::read_to_string(path).expect("the guest has made it");
+    assert!(text.lines().all(|line| line == "x"), "{text:?}");
+    text.lines().count()
+}
+
+#[test]
+fn a_client_that_leaves_during_a_race_leaves_no_racer_behind() {
+    // More races than there are threads for them: they must be given back.
+    let mut fixture = Fixture::new(1, 4);
+    for round in 1..=12 {
+        let endless = fixture.function(ENDLESS, "", |_| {});
+        let (ticket, answer) = fixture.submit(&endless, "");
+        while fixture.races() < round {
+            assert!(answer.try_recv().is_err(), "it ended without a race");
+            std::thread::yield_now();
+        }
+        drop(ticket);
+        let answer = answer.recv().expect("every request is answered").expect("an engine can run it");
+        assert_eq!(answer.outcome, Outcome::Interrupted { cause: Cause::Cancelled });
+        // On the one thread that there is.
+        let short = fixture.function(1, "", |_| {});
+        assert!(is_exact(&fixture.answer(&short, "next"), "next"));
+    }
+    // Ends when every thread has: a racer that ran on would keep it.
+    drop(fixture.host);
+}
+
+#[test]
+fn a_deadline_during_a_race_stops_all_racers() {
+    let mut fixture = Fixture::new(1, 4);
+    for _ in 0..6 {
+        let endless = fixture.function(ENDLESS, "", |spec| {
+            spec.limits = GuestLimits { timeout: Duration::from_millis(250), ..spec.limits };
+        });
+        assert_eq!(fixture.answer(&endless, "").outcome, Outcome::Interrupted { cause: Cause::Deadline });
+        let short = fixture.function(1, "", |_| {});
+        assert!(is_exact(&fixture.answer(&short, "next"), "next"));
+    }
+    assert!(fixture.races() > 0, "nothing was tested");
+    drop(fixture.host);
+}

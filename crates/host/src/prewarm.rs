@@ -1,0 +1,470 @@
+//! Having artifacts in memory when requests come: at start, and before each request that is expected.
+//!
+//! What to have ready, and when, is the scheduler's decision; here is the thread that carries it out. It has one
+//! appointment for each function that was called lately, sleeps until the next one, and loads on its own: a load takes
+//! less than a millisecond, and must not wait behind a compile. Compiles go to the pool for them.
+//!
+//! A request does not wait for any of that. It takes this thread's lock only if its function has no appointment.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use remuda_engine::{Artifact, EngineError, InstantiateError, Module, Registry};
+use remuda_model::{ArtifactState, EngineId, Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Sink};
+use remuda_scheduler::PrewarmHow;
+
+use crate::execute::Answer;
+use crate::function::{EngineSlot, Function};
+use crate::host::Shared;
+
+/// The least time between two looks at a function. What is called more often than that stays in memory by its use.
+const LOOK_AGAIN_NS: u64 = 1_000_000_000;
+/// How far this thread stands back behind those that run guests: as far as racers.
+const NICENESS: i32 = 5;
+
+/// The thread and its appointments.
+pub(crate) struct Prewarmer {
+    state: Mutex<State>,
+    changed: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Functions that have just been deployed, those first that gain most.
+    starting: VecDeque<Weak<Function>>,
+    /// Functions by the time of the next look, on the clock of the host's cores.
+    appointments: BTreeMap<(u64, u64), Weak<Function>>,
+    /// Tells appointments at the same time apart.
+    made: u64,
+    is_at_work: bool,
+    closed: bool,
+}
+
+/// What a function has to do with this.
+#[derive(Default)]
+pub(crate) struct Expectation {
+    has_appointment: AtomicBool,
+    /// Whether there is something in `prewarmed`, so that requests need not lock it to find nothing.
+    is_prewarmed: AtomicBool,
+    prewarmed: Mutex<Option<Prewarmed>>,
+}
+
+/// What was made ready for the next request.
+#[derive(Clone, Copy, Debug)]
+struct Prewarmed {
+    engine: EngineId,
+    until_ns: u64,
+}
+
+enum Next {
+    Start(Weak<Function>),
+    Look(Weak<Function>),
+}
+
+impl Prewarmer {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), thread: Mutex::default() }
+    }
+
+    /// Starts the thread, which keeps `shared` until [`close`](Self::close).
+    pub(crate) fn start(&self, shared: &Arc<Shared>) -> std::io::Result<()> {
+        let theirs = Arc::clone(shared);
+        let thread =
+            thread::Builder::new().name("remuda-prewarm".into()).spawn(move || theirs.prewarmer.run(&theirs))?;
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(())
+    }
+
+    /// Ends the thread, and forgets what it was to do.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // It only ends early if it panicked, and then the panic has been reported.
+            let _ = thread.join();
+        }
+    }
+
+    /// Makes functions ready that nobody has called yet, in this order. Returns when that is done, or after `patience`;
+    /// then the rest is done meanwhile.
+    pub(crate) fn make_ready(&self, functions: impl IntoIterator<Item = Weak<Function>>, patience: Duration) {
+        let began = Instant::now();
+        let mut state = self.lock();
+        state.starting.extend(functions);
+        self.changed.notify_all();
+        while !state.closed && (state.is_at_work || !state.starting.is_empty()) {
+            let Some(left) = patience.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else {
+                tracing::info!(functions = state.starting.len(), "functions are made ready while requests come");
+                return;
+            };
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Notes that a request was answered.
+    pub(crate) fn answered(&self, shared: &Shared, function: &Arc<Function>, answer: &Answer) {
+        let expectation = &function.expectation;
+        if let Some(prewarmed) = expectation.take() {
+            let is_useful = answer.artifact == ArtifactState::InMemory
+                && answer.engine == Some(prewarmed.engine)
+                && shared.cores.now_ns() < prewarmed.until_ns.saturating_add(answer.phases.total_ns());
+            shared.count_prewarm(function, prewarmed, is_useful);
+        }
+        if !expectation.has_appointment.load(Ordering::Relaxed)
+            && !expectation.has_appointment.swap(true, Ordering::AcqRel)
+        {
+            self.appoint(shared.cores.now_ns(), Arc::downgrade(function));
+        }
+    }
+
+    fn appoint(&self, at_ns: u64, function: Weak<Function>) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        state.made += 1;
+        let key = (at_ns, state.made);
+        state.appointments.insert(key, function);
+        let is_next = state.appointments.first_key_value().is_some_and(|(first, _)| *first == key);
+        drop(state);
+        if is_next {
+            self.changed.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, shared: &Arc<Shared>) {
+        if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
+            tracing::warn!(%error, "artifacts are loaded ahead at the priority of requests");
+        }
+        while let Some(next) = self.next(shared) {
+            match next {
+                Next::Start(function) => {
+                    if let Some(function) = function.upgrade() {
+                        make_ready(shared, &function);
+                    }
+                }
+                Next::Look(function) => {
+                    if let Some(function) = function.upgrade() {
+                        self.look(shared, &function, shared.cores.now_ns());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do; `None` when that is over.
+    fn next(&self, shared: &Shared) -> Option<Next> {
+        let mut state = self.lock();
+        state.is_at_work = false;
+        self.changed.notify_all();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(function) = state.starting.pop_front() {
+                state.is_at_work = true;
+                return Some(Next::Start(function));
+            }
+            let now_ns = shared.cores.now_ns();
+            let next_ns = state.appointments.first_key_value().map(|((at_ns, _), _)| *at_ns);
+            state = match next_ns {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(at_ns) if at_ns <= now_ns => {
+                    let (_, function) = state.appointments.pop_first()?;
+                    state.is_at_work = true;
+                    return Some(Next::Look(function));
+                }
+                Some(at_ns) => {
+                    let wait = Duration::from_nanos(at_ns - now_ns);
+                    self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Keeps an appointment with a function, and makes the next.
+    fn look(&self, shared: &Arc<Shared>, function: &Arc<Function>, now_ns: u64) {
+        let has_appointment = &function.expectation.has_appointment;
+        // Before anything is looked at: a request that comes from here on asks for an appointment by itself.
+        has_appointment.store(false, Ordering::Release);
+        if let Some(next_ns) = shared.prewarm(function, now_ns)
+            && !has_appointment.swap(true, Ordering::AcqRel)
+        {
+            self.appoint(next_ns, Arc::downgrade(function));
+        }
+    }
+}
+
+impl Expectation {
+    fn put(&self, prewarmed: Prewarmed) {
+        *self.prewarmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(prewarmed);
+        self.is_prewarmed.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> Option<Prewarmed> {
+        self.take_if(|_| true)
+    }
+
+    fn take_if(&self, is_wanted: impl FnOnce(&mut Prewarmed) -> bool) -> Option<Prewarmed> {
+        if !self.is_prewarmed.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut prewarmed = self.prewarmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = prewarmed.take_if(is_wanted);
+        self.is_prewarmed.store(prewarmed.is_some(), Ordering::Release);
+        taken
+    }
+}
+
+impl Shared {
+    /// Makes ready what the next request of a function will want, if it is time for that, and says when to look again.
+    fn prewarm(self: &Arc<Self>, function: &Arc<Function>, now_ns: u64) -> Option<u64> {
+        if let Some(prewarmed) = function.expectation.take_if(|prewarmed| prewarmed.until_ns <= now_ns) {
+            self.count_prewarm(function, prewarmed, false);
+            function.engine(prewarmed.engine).slot.release_unused();
+        }
+        let candidates = function.candidates(&self.cores);
+        let (prewarm, last_ns) = self.with_world_at(now_ns, |world| {
+            function.brain.with(|scheduler| (scheduler.prewarm(&candidates, world), scheduler.arrivals().last_ns()))
+        });
+        let soon_ns = now_ns.saturating_add(LOOK_AGAIN_NS);
+        let Some(prewarm) = prewarm else {
+            // It has no pattern, or not yet; or it had, and the request did not come.
+            return last_ns.filter(|last_ns| now_ns.saturating_sub(*last_ns) < LOOK_AGAIN_NS).map(|_| soon_ns);
+        };
+        if now_ns < prewarm.at_ns {
+            return Some(prewarm.at_ns);
+        }
+        let prewarmed = Prewarmed { engine: prewarm.engine, until_ns: prewarm.until_ns };
+        match prewarm.how {
+            PrewarmHow::Keep => {}
+            PrewarmHow::Load => {
+                let EngineSlot { known, slot } = function.engine(prewarm.engine);
+                let store = self.store.as_deref();
+                if slot.load_expected(&self.registry, known, &function.module, store) {
+                    tracing::debug!(function = function.name(), engine = %known.id, "loaded for the next request");
+                    function.expectation.put(prewarmed);
+                }
+            }
+            PrewarmHow::Compile(tier_up) => {
+                self.tier_up(function, &tier_up);
+                function.expectation.put(prewarmed);
+                // There may be something to load beside it.
+                return Some(soon_ns);
+            }
+        }
+        Some(prewarm.until_ns.max(soon_ns))
+    }
+
+    fn count_prewarm(&self, function: &Function, prewarmed: Prewarmed, is_useful: bool) {
+        let Prewarmed { engine, .. } = prewarmed;
+        let counters = &self.counters;
+        let counter = if is_useful { &counters.prewarms_useful } else { &counters.prewarms_wasted };
+        counter.add_one();
+        tracing::debug!(function = function.name(), %engine, is_useful, "the expected request came, or did not");
+    }
+}
+
+/// Has in memory what the first request of a function will run on, and touches what it will touch.
+fn make_ready(shared: &Arc<Shared>, function: &Arc<Function>) {
+    let candidates = function.candidates(&shared.cores);
+    let favourite = shared.with_world(|world| function.brain.with(|scheduler| scheduler.favourite(&candidates, world)));
+    let Some(favourite) = favourite else { return };
+    let EngineSlot { known, slot } = function.engine(favourite.engine);
+    let (registry, store) = (&shared.registry, shared.store.as_deref());
+    match slot.artifact_state() {
+        Some(ArtifactState::OnDisk) => {
+            slot.load_expected(registry, known, &function.module, store);
+        }
+        // An engine that keeps no artifacts makes them in no time.
+        Some(ArtifactState::Absent) if !known.capabilities.artifacts => {
+            slot.make_expected(registry, known, &function.module);
+        }
+        Some(ArtifactState::InMemory | ArtifactState::Absent) | None => {}
+    }
+    if let Some(artifact) = slot.in_memory()
+        && let Err(error) = touch(function, artifact)
+    {
+        tracing::debug!(function = function.name(), engine = %known.id, %error, "no instance can be made ahead");
+    }
+    // An engine that starts costs a request milliseconds, whichever it is.
+    for EngineSlot { known, .. } in &function.engines {
+        // Whoever wants it hears of it.
+        let _ = registry.open(known.id);
+    }
+}
+
+/// A module of the host's own, which does what every guest does: it writes.
+const REHEARSAL: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\08\00\00\00\06\00\00\00ready\n")
+    (func (export "_start")
+        (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))))"#;
+
+/// What a thread does once before its first request on these engines: what the engines, WASI and the thread itself set
+/// up when they are first used is then there. No guest runs, but a module of the host's own.
+pub(crate) fn rehearsal(registry: &Registry, engines: &[EngineId]) -> Option<impl Fn() + Send + Sync + use<>> {
+    let bytes = wat::parse_str(REHEARSAL).ok()?;
+    let module = Module::parse(bytes, &ModuleLimits::default()).ok()?;
+    let artifacts: Vec<_> =
+        engines.iter().filter_map(|engine| registry.open(*engine).ok()?.compile_ahead(&module).ok()).collect();
+    let context = GuestContext { stdout: Sink::Capture { bytes_max: 64 }, ..GuestContext::default() };
+    Some(move || {
+        for artifact in &artifacts {
+            let instance = Arc::clone(artifact).instantiate(&context, &GuestLimits::default(), &Interrupt::new());
+            // If it fails here, a request will find out.
+            let _ = instance.map(|mut instance| instance.call(&Entry::Command).map(|_| instance.into_output()));
+        }
+    })
+}
+
+/// Makes an instance and drops it, where that runs nothing of the guest's.
+fn touch(function: &Function, artifact: Arc<dyn Artifact>) -> Result<(), EngineError> {
+    if function.module.has_start() {
+        return Ok(());
+    }
+    match artifact.instantiate(&GuestContext::default(), &function.spec.limits, &Interrupt::new()) {
+        Ok(_) | Err(InstantiateError::Guest { .. }) => Ok(()),
+        Err(InstantiateError::Engine(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_scheduler::Policy;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::execute::Call;
+    use crate::{FunctionSpec, Host, HostConfig};
+
+    const S: u64 = 1_000_000_000;
+    /// What the mock engine's artifacts say of themselves.
+    const ARTIFACT_BYTES: u64 = 32;
+
+    /// A data directory with the artifacts of so many functions on disk and none in memory, and their modules.
+    fn known_functions(count: usize, memory_budget_bytes: u64) -> (TempDir, Host, Vec<Arc<Function>>) {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let config = HostConfig {
+                data_dir: Some(dir.path().join("data")),
+                policy: Policy::Hedged,
+                workers: 1,
+                queue_max: 10,
+                memory_budget_bytes,
+                ..HostConfig::default()
+            };
+            let host = Host::open(&config).unwrap();
+            let functions = (0..count).map(|i| {
+                let path = dir.path().join(format!("f{i}.wat"));
+                std::fs::write(&path, format!("(module (func (export \"_start\")) (func (export \"f{i}\")))")).unwrap();
+                let engines = Some(vec!["mock".to_owned()]);
+                host.deploy(FunctionSpec { engines, ..FunctionSpec::of_module(&path) }, Some(&Entry::Command)).unwrap()
+            });
+            let functions: Vec<_> = functions.collect();
+            (host, functions)
+        };
+        // What a host leaves behind is on disk when it has been dropped.
+        let (host, functions) = open();
+        functions.iter().for_each(|function| call(&host, function));
+        drop((host, functions));
+        let (host, functions) = open();
+        for function in &functions {
+            assert_eq!(state(function), ArtifactState::OnDisk);
+        }
+        (dir, host, functions)
+    }
+
+    fn call(host: &Host, function: &Arc<Function>) {
+        let context = GuestContext { args: vec!["f".into()], ..GuestContext::default() };
+        let limits = GuestLimits::default();
+        let call = Arc::new(Call { id: host.next_request_id(), entry: Entry::Command, context, limits });
+        assert!(host.call(function, &call, &Interrupt::new()).unwrap().outcome.is_success());
+    }
+
+    fn state(function: &Function) -> ArtifactState {
+        function.engines[0].slot.artifact_state().unwrap()
+    }
+
+    /// Requests every minute; the time of the last.
+    fn called_every_minute(function: &Function) -> u64 {
+        function.brain.with(|scheduler| (0..=20).for_each(|i| scheduler.arrived(60 * S * i)));
+        60 * S * 20
+    }
+
+    fn counts(host: &Host) -> (u64, u64) {
+        (host.counters().prewarms_useful.get(), host.counters().prewarms_wasted.get())
+    }
+
+    #[test]
+    fn an_artifact_is_there_before_the_expected_request_and_counts_as_useful() {
+        let (_dir, host, functions) = known_functions(1, 1 << 20);
+        let (shared, function) = (host.shared(), &functions[0]);
+        let last_ns = called_every_minute(function);
+        let at_ns = shared.prewarm(function, last_ns).unwrap();
+        assert!((last_ns + 30 * S..last_ns + 60 * S).contains(&at_ns), "{at_ns}");
+        assert_eq!(state(function), ArtifactState::OnDisk, "it is too early");
+        let until_ns = shared.prewarm(function, at_ns).unwrap();
+        assert!(until_ns > last_ns + 60 * S);
+        assert_eq!(state(function), ArtifactState::InMemory);
+        call(&host, function);
+        assert_eq!(counts(&host), (1, 0));
+        call(&host, function);
+        assert_eq!(counts(&host), (1, 0), "only the first request was expected");
+    }
+
+    #[test]
+    fn what_nobody_came_for_is_given_back_and_counts_as_wasted() {
+        let (_dir, host, functions) = known_functions(1, 1 << 20);
+        let (shared, function) = (host.shared(), &functions[0]);
+        let at_ns = shared.prewarm(function, called_every_minute(function)).unwrap();
+        let until_ns = shared.prewarm(function, at_ns).unwrap();
+        assert_eq!((state(function), counts(&host)), (ArtifactState::InMemory, (0, 0)));
+        assert_eq!(shared.prewarm(function, until_ns), None, "nothing is expected any more");
+        assert_eq!((state(function), counts(&host)), (ArtifactState::OnDisk, (0, 1)));
+    }
+
+    #[test]
+    fn what_is_used_is_not_displaced_by_what_is_expected() {
+        let (_dir, host, functions) = known_functions(2, ARTIFACT_BYTES);
+        let (shared, used, expected) = (host.shared(), &functions[0], &functions[1]);
+        for _ in 0..1000 {
+            call(&host, used);
+        }
+        let at_ns = shared.prewarm(expected, called_every_minute(expected)).unwrap();
+        assert!(shared.prewarm(expected, at_ns).is_some());
+        assert_eq!((state(used), state(expected)), (ArtifactState::InMemory, ArtifactState::OnDisk));
+        assert_eq!(counts(&host), (0, 0));
+    }
+
+    #[test]
+    fn a_lost_artifact_is_left_to_the_request() {
+        let (dir, host, functions) = known_functions(1, 1 << 20);
+        let function = &functions[0];
+        std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+        let at_ns = host.shared().prewarm(function, called_every_minute(function)).unwrap();
+        host.shared().prewarm(function, at_ns);
+        assert_eq!(state(function), ArtifactState::Absent);
+        call(&host, function);
+        assert_eq!((state(function), counts(&host)), (ArtifactState::InMemory, (0, 0)));
+    }
+
+    #[test]
+    fn functions_are_ready_before_their_first_request() {
+        let (_dir, host, functions) = known_functions(5, 3 * ARTIFACT_BYTES);
+        host.make_ready(&functions, Duration::MAX);
+        let ready = functions.iter().filter(|function| state(function) == ArtifactState::InMemory).count();
+        assert_eq!(ready, 3, "as many as fit");
+        assert_eq!(counts(&host), (0, 0), "nobody was expected");
+    }
+}

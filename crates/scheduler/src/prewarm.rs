@@ -1,0 +1,256 @@
+//! Between requests: what to have in memory when the next one comes, and from when until when.
+//!
+//! Where the idle times between a function's requests have a pattern ([`Arrivals`](crate::Arrivals)), the next request is
+//! expected within a window. Before it begins, the artifact of the engine that would be chosen were everything in memory
+//! that is on disk is loaded; and where better code is expected to pay by then, it is compiled. Getting ready begins as
+//! much earlier as it takes, and once more: what is late helps nobody.
+//!
+//! Without a pattern nothing is done ahead: what is worth keeping in memory is then for use to decide, not for guesses.
+
+use remuda_model::{ArtifactState, EngineId};
+
+use crate::scheduler::is_ready;
+use crate::{Candidate, Request, Scheduler, TierUp, World};
+
+/// What to have ready for the next request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prewarm {
+    /// The engine that it is expected to run on.
+    pub engine: EngineId,
+    /// When to begin, on the clock of [`World::now_ns`]. The past means now.
+    pub at_ns: u64,
+    /// Until when the request is expected; after that the memory is better used by others.
+    pub until_ns: u64,
+    /// How to get ready.
+    pub how: PrewarmHow,
+}
+
+/// How to have an engine ready for the next request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PrewarmHow {
+    /// It is ready now. At [`Prewarm::at_ns`] it may not be any more.
+    Keep,
+    /// By loading its artifact.
+    Load,
+    /// By compiling, which pays.
+    Compile(TierUp),
+}
+
+/// How many times as long as expected getting ready may take and be done in time.
+const MARGIN: u64 = 2;
+
+/// The engine that a request would run on if all artifacts that are on disk were in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Favourite {
+    /// Which one.
+    pub engine: EngineId,
+    /// What requests like those that were observed would wait for it to get ready, each on its own, in nanoseconds: the
+    /// more, the sooner it should be made ready.
+    pub worth_ns: f64,
+}
+
+pub(crate) fn favourite(scheduler: &Scheduler, candidates: &[Candidate], world: &World<'_>) -> Option<Favourite> {
+    let loaded: Vec<Candidate> = candidates
+        .iter()
+        .map(|candidate| match candidate.artifact {
+            ArtifactState::OnDisk => {
+                Candidate { artifact: ArtifactState::InMemory, making_since_ns: None, ..*candidate }
+            }
+            ArtifactState::InMemory | ArtifactState::Absent => *candidate,
+        })
+        .collect();
+    // Races are for what is not ready.
+    let request = Request { input_bytes: None, candidates: &loaded, may_race: false };
+    let engine = scheduler.clone().decide(&request, world).ok()?.engine;
+    let candidate = candidates.iter().find(|candidate| candidate.engine == engine)?;
+    let requests = 1 + scheduler.profile.engine(engine).map_or(0, |profile| profile.execute.count());
+    let ready_ns = scheduler.profile.predict(candidate, None, 1, &scheduler.known(candidates, world)).ready_ns;
+    Some(Favourite { engine, worth_ns: requests as f64 * ready_ns as f64 })
+}
+
+pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &World<'_>) -> Option<Prewarm> {
+    let window = scheduler.arrivals.pattern_window(world.now_ns)?;
+    let known = scheduler.known(candidates, world);
+    let before = |ns: u64| window.start.saturating_sub(ns.saturating_mul(MARGIN));
+    let ready = favourite(scheduler, candidates, world)
+        .and_then(|favourite| candidates.iter().find(|candidate| candidate.engine == favourite.engine))
+        .and_then(|candidate| {
+            let on_disk = Candidate { artifact: ArtifactState::OnDisk, making_since_ns: None, ..*candidate };
+            let how = match candidate.artifact {
+                ArtifactState::InMemory => PrewarmHow::Keep,
+                ArtifactState::OnDisk => PrewarmHow::Load,
+                // It would be compiled by the request, or by what follows.
+                ArtifactState::Absent => return None,
+            };
+            let load_ns = scheduler.profile().predict(&on_disk, None, 1, &known).ready_ns;
+            Some(Prewarm { engine: candidate.engine, at_ns: before(load_ns), until_ns: window.end, how })
+        });
+    // What will pay is a question of the time when the request is near.
+    let near = World { now_ns: window.start.max(world.now_ns), ..*world };
+    let better = scheduler.tier_up(candidates, &near).and_then(|tier_up| {
+        let candidate =
+            candidates.iter().find(|candidate| candidate.engine == tier_up.engine && !is_ready(candidate))?;
+        let (how, price_ns) = match candidate.artifact {
+            ArtifactState::Absent => {
+                let compile_ns = scheduler.profile().compile_ns(candidate, 1, &known);
+                (PrewarmHow::Compile(tier_up), as_ns(compile_ns))
+            }
+            ArtifactState::OnDisk | ArtifactState::InMemory => {
+                (PrewarmHow::Load, scheduler.profile().predict(candidate, None, 1, &known).ready_ns)
+            }
+        };
+        Some(Prewarm { engine: tier_up.engine, at_ns: before(price_ns), until_ns: window.end, how })
+    });
+    // What has to begin first comes first; the rest is asked for after that. To keep is no work.
+    let is_work = |prewarm: &&Prewarm| !matches!(prewarm.how, PrewarmHow::Keep);
+    [better, ready].iter().flatten().filter(is_work).min_by_key(|prewarm| prewarm.at_ns).copied().or(ready)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and durations are not negative"
+)]
+fn as_ns(ns: f64) -> u64 {
+    ns as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_model::{ModuleDigest, Observation, Outcome, Phases, Tier};
+
+    use super::*;
+    use crate::{Calibration, Features, FunctionProfile, Load, Policy};
+
+    const MS: u64 = 1_000_000;
+    const S: u64 = 1000 * MS;
+    const FAST: EngineId = EngineId::new("fast");
+    const SLOW: EngineId = EngineId::new("slow");
+
+    fn candidates(fast: ArtifactState, slow: ArtifactState) -> [Candidate; 2] {
+        [(FAST, Tier::Optimizing, fast), (SLOW, Tier::Interpreter, slow)].map(|(engine, tier, artifact)| Candidate {
+            engine,
+            tier,
+            artifact,
+            making_since_ns: None,
+        })
+    }
+
+    fn observation(engine: EngineId, phases: Phases) -> Observation {
+        Observation {
+            module: ModuleDigest::from_bytes([0; 32]),
+            workload: 0,
+            engine,
+            phases,
+            artifact: ArtifactState::InMemory,
+            input_bytes: None,
+            output_bytes: 0,
+            outcome: Outcome::Returned,
+            unix_ms: 0,
+        }
+    }
+
+    /// A function that is known on `engines` and is called every `idle_ns`, and when it was called last.
+    fn scheduler(idle_ns: &[u64], engines: &[(EngineId, u64)]) -> (Scheduler, u64) {
+        let mut profile = FunctionProfile::default();
+        for (engine, execute_ns) in engines {
+            let phases =
+                Phases { compile_ns: 100 * MS, load_ns: 3 * MS, instantiate_ns: MS / 100, ..Phases::default() };
+            for _ in 0..5 {
+                profile.observe(&observation(*engine, Phases { execute_ns: *execute_ns, ..phases }));
+            }
+        }
+        let mut scheduler = Scheduler::new(Policy::Hedged, Features::default(), profile);
+        let mut now_ns = S;
+        scheduler.arrived(now_ns);
+        for idle_ns in idle_ns {
+            now_ns += idle_ns;
+            scheduler.arrived(now_ns);
+        }
+        (scheduler, now_ns)
+    }
+
+    fn decide(scheduler: &Scheduler, candidates: &[Candidate], now_ns: u64) -> Option<Prewarm> {
+        let calibration = Calibration::default();
+        scheduler.prewarm(candidates, &World { calibration: &calibration, load: Load::idle(2), now_ns })
+    }
+
+    use ArtifactState::{Absent, InMemory, OnDisk};
+
+    #[test]
+    fn the_better_artifact_is_loaded_before_the_window_and_kept_until_its_end() {
+        let (scheduler, last_ns) = scheduler(&[60 * S; 20], &[(FAST, 10 * MS), (SLOW, 80 * MS)]);
+        let window = scheduler.arrivals().prewarm_window(last_ns).unwrap();
+        let found = decide(&scheduler, &candidates(OnDisk, InMemory), last_ns).unwrap();
+        assert_eq!((found.engine, found.how, found.until_ns), (FAST, PrewarmHow::Load, window.end));
+        assert_eq!(found.at_ns, window.start - MARGIN * 3 * MS, "as early as loading takes, twice");
+        assert!(window.contains(&(last_ns + 60 * S)));
+        // The decision stands while the window lasts, and ends with it.
+        assert_eq!(decide(&scheduler, &candidates(OnDisk, InMemory), window.end - 1), Some(found));
+        assert_eq!(decide(&scheduler, &candidates(OnDisk, InMemory), window.end), None);
+    }
+
+    #[test]
+    fn what_is_ready_is_only_looked_after() {
+        let (scheduler, last_ns) = scheduler(&[60 * S; 20], &[(FAST, 10 * MS), (SLOW, 80 * MS)]);
+        let found = decide(&scheduler, &candidates(InMemory, OnDisk), last_ns).unwrap();
+        assert_eq!((found.engine, found.how), (FAST, PrewarmHow::Keep));
+        assert!(found.at_ns > last_ns + 30 * S);
+    }
+
+    #[test]
+    fn without_a_pattern_nothing_is_done_ahead() {
+        let spread: Vec<u64> = (0..25).map(|octave| MS << octave).collect();
+        for (why, idle_ns) in [("too few", &[60 * S; 3][..]), ("no pattern", &spread), ("called once", &[])] {
+            let (scheduler, last_ns) = scheduler(idle_ns, &[(FAST, 10 * MS), (SLOW, 80 * MS)]);
+            assert_eq!(decide(&scheduler, &candidates(OnDisk, Absent), last_ns), None, "{why}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_compiled_that_does_not_pay() {
+        // Once a minute, and little to gain: the interpreter will do, and it is compiled in no time by the request.
+        let (scheduler, last_ns) = scheduler(&[60 * S; 20], &[(SLOW, 2 * MS)]);
+        let found = decide(&scheduler, &candidates(Absent, InMemory), last_ns).unwrap();
+        assert_eq!((found.engine, found.how), (SLOW, PrewarmHow::Keep));
+    }
+
+    #[test]
+    fn what_pays_is_compiled_before_the_request() {
+        let (mut scheduler, mut last_ns) = scheduler(&[60 * S; 20], &[(SLOW, 800 * MS), (FAST, 10 * MS)]);
+        let calibration = Calibration::default();
+        let candidates = candidates(Absent, InMemory);
+        let found = decide(&scheduler, &candidates, last_ns).unwrap();
+        assert_eq!(found.how, PrewarmHow::Keep, "nothing was lost yet");
+        let phases = Phases { execute_ns: 800 * MS, instantiate_ns: MS, ..Phases::default() };
+        last_ns += 60 * S;
+        scheduler.arrived(last_ns);
+        let world = World { calibration: &calibration, load: Load::idle(2), now_ns: last_ns };
+        scheduler.observe(&observation(SLOW, phases), &candidates, &world);
+        let found = decide(&scheduler, &candidates, last_ns).unwrap();
+        assert!(matches!(found.how, PrewarmHow::Compile(_)) && found.engine == FAST, "{found:?}");
+        let window = scheduler.arrivals().prewarm_window(last_ns).unwrap();
+        assert_eq!(found.at_ns, window.start - MARGIN * 100 * MS);
+    }
+
+    #[test]
+    fn at_start_the_favourite_is_what_would_run_were_everything_loaded() {
+        let calibration = Calibration::default();
+        let world = World { calibration: &calibration, load: Load::idle(2), now_ns: 0 };
+        let (known, _) = scheduler(&[], &[(FAST, 10 * MS), (SLOW, 80 * MS)]);
+        let favourite = |fast, slow| known.favourite(&candidates(fast, slow), &world).unwrap();
+        assert_eq!(favourite(OnDisk, InMemory).engine, FAST);
+        assert_eq!(favourite(OnDisk, Absent).worth_ns, 6.0 * (3 * MS) as f64);
+        assert_eq!(favourite(InMemory, Absent).worth_ns, 0.0, "there is nothing to do");
+        assert_eq!(favourite(Absent, InMemory).engine, SLOW, "a compile is no load");
+        assert_eq!(known.favourite(&[], &world), None);
+    }
+
+    #[test]
+    fn a_policy_of_one_engine_prewarms_that_one() {
+        let (scheduler, last_ns) = scheduler(&[60 * S; 20], &[(FAST, 10 * MS), (SLOW, 80 * MS)]);
+        let scheduler = Scheduler { policy: Policy::Single(SLOW), ..scheduler };
+        let found = decide(&scheduler, &candidates(OnDisk, OnDisk), last_ns).unwrap();
+        assert_eq!((found.engine, found.how), (SLOW, PrewarmHow::Load));
+    }
+}
