@@ -3,6 +3,7 @@
 #![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
 
 mod cache;
+mod compile_child;
 mod engines;
 mod explain;
 mod options;
@@ -33,6 +34,8 @@ enum Command {
     Engines(engines::Engines),
     /// Look after the compiled modules in the data directory
     Cache(cache::Cache),
+    #[command(hide = true)]
+    CompileChild(compile_child::CompileChild),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Explain(explain) => explain.execute(),
         Command::Engines(engines) => engines.execute(),
         Command::Cache(cache) => cache.execute(),
+        Command::CompileChild(child) => child.execute(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -11,10 +11,15 @@ use bytesize::ByteSize;
 use remuda_model::{GuestLimits, Preopen};
 use serde::Deserialize;
 
-use crate::{ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT};
+use crate::{
+    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_TIME_DEFAULT,
+};
 
 /// The manifest's name in a folder that is deployed.
 const MANIFEST_NAME: &str = "remuda.toml";
+
+/// The least that a compile may be given; a compiler takes about a third of it before it has seen a module.
+pub const COMPILE_MEMORY_MIN: ByteSize = ByteSize::mib(32);
 
 /// A manifest, resolved: where to listen, and the functions to serve.
 #[derive(Clone, Debug)]
@@ -40,6 +45,10 @@ pub struct ServerSettings {
     pub artifact_memory_bytes: u64,
     /// Bytes of artifacts that stay in the data directory.
     pub artifact_disk_bytes: u64,
+    /// How long one compile in a child process may take.
+    pub compile_time_max: Duration,
+    /// How much memory it may take.
+    pub compile_memory_bytes_max: u64,
 }
 
 /// One function to be deployed.
@@ -157,6 +166,9 @@ struct RawServer {
     client_timeout: Duration,
     artifact_memory: ByteSize,
     artifact_disk: ByteSize,
+    #[serde(with = "humantime_serde")]
+    compile_timeout: Duration,
+    compile_memory: ByteSize,
 }
 
 impl Default for RawServer {
@@ -168,6 +180,8 @@ impl Default for RawServer {
             client_timeout: Duration::from_secs(30),
             artifact_memory: ByteSize::b(ARTIFACT_MEMORY_BYTES_DEFAULT),
             artifact_disk: ByteSize::b(ARTIFACT_DISK_BYTES_DEFAULT),
+            compile_timeout: COMPILE_TIME_DEFAULT,
+            compile_memory: ByteSize::b(COMPILE_MEMORY_BYTES_DEFAULT),
         }
     }
 }
@@ -255,6 +269,7 @@ impl Deployment {
         if raw.server.workers == Some(0) {
             return Err(check.value("server.workers", "0", "at least one thread must run guests"));
         }
+        check.compile_budget(&raw.server)?;
         let mut functions: Vec<FunctionSpec> = Vec::new();
         for (i, raw) in raw.function.into_iter().enumerate() {
             let function = check.function(i, raw)?;
@@ -268,7 +283,16 @@ impl Deployment {
             }
             functions.push(function);
         }
-        let RawServer { listen, workers, queue, client_timeout, artifact_memory, artifact_disk } = raw.server;
+        let RawServer {
+            listen,
+            workers,
+            queue,
+            client_timeout,
+            artifact_memory,
+            artifact_disk,
+            compile_timeout,
+            compile_memory,
+        } = raw.server;
         let server = ServerSettings {
             listen,
             workers,
@@ -276,6 +300,8 @@ impl Deployment {
             client_timeout,
             artifact_memory_bytes: artifact_memory.as_u64(),
             artifact_disk_bytes: artifact_disk.as_u64(),
+            compile_time_max: compile_timeout,
+            compile_memory_bytes_max: compile_memory.as_u64(),
         };
         Ok(Self { server, functions })
     }
@@ -294,6 +320,18 @@ impl Check<'_> {
             value: value.to_owned(),
             problem: problem.to_owned(),
         }
+    }
+
+    /// A budget within which nothing could be compiled would set every engine aside.
+    fn compile_budget(&self, server: &RawServer) -> Result<(), ManifestError> {
+        if server.compile_timeout.is_zero() {
+            return Err(self.value("server.compile_timeout", "0s", "nothing could be compiled in time"));
+        }
+        if server.compile_memory < COMPILE_MEMORY_MIN {
+            let problem = format!("a compiler does not start with less than {COMPILE_MEMORY_MIN}");
+            return Err(self.value("server.compile_memory", &server.compile_memory.to_string(), &problem));
+        }
+        Ok(())
     }
 
     fn function(&self, i: usize, raw: RawFunction) -> Result<FunctionSpec, ManifestError> {
@@ -415,12 +453,14 @@ mod tests {
         let server = &deployment.server;
         assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (512 << 20, 4 << 30));
+        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_secs(60), 1 << 30));
     }
 
     #[test]
     fn sizes_and_durations_are_written_as_people_write_them() {
         let deployment = parse(
             "[server]\nartifact_memory = \"1GiB\"\nartifact_disk = 0\n\
+             compile_timeout = \"2m\"\ncompile_memory = \"300MiB\"\n\
              [[function]]\nname = \"a\"\nmodule = \"a.wasm\"\n\
              limits = { timeout = \"1m 30s\", memory = \"64MiB\", body = \"1MB\", output = 10 }",
         )
@@ -431,6 +471,7 @@ mod tests {
         assert_eq!((function.body_bytes_max, function.limits.output_bytes_max), (1_000_000, 10));
         let server = &deployment.server;
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (1 << 30, 0));
+        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_secs(120), 300 << 20));
     }
 
     #[test]
@@ -460,6 +501,8 @@ mod tests {
             ),
             (format!("[server]\nworkers = 0\n{function}"), vec!["server.workers", "at least one"]),
             (format!("[server]\nlisten = \"here\"\n{function}"), vec!["listen", "socket address"]),
+            (format!("[server]\ncompile_timeout = \"0s\"\n{function}"), vec!["server.compile_timeout", "in time"]),
+            (format!("[server]\ncompile_memory = \"1MB\"\n{function}"), vec!["server.compile_memory", "32.0 MiB"]),
             (format!("{function}env = {{ \"A=B\" = \"c\" }}"), vec!["function[0].env", "no '='"]),
         ] {
             let error = parse(&manifest).expect_err(&manifest).to_string();

@@ -8,6 +8,7 @@
 mod admit;
 mod background;
 mod brain;
+mod compile;
 mod deadline;
 mod deploy;
 mod execute;
@@ -21,10 +22,14 @@ mod race;
 mod store;
 
 pub use admit::{Rejected, Ticket};
-pub use deploy::{Abi, Deployment, FunctionSpec, ManifestError, ReadModuleError, ServerSettings, read_module};
+pub use compile::child::{ChildError, compile_for_parent};
+pub use deploy::{Abi, COMPILE_MEMORY_MIN, Deployment, FunctionSpec, ManifestError, ReadModuleError, ServerSettings, read_module};
 pub use execute::{Answer, Call, CallError};
 pub use explain::{ExplainedEngine, Explanation};
 pub use function::Function;
-pub use host::{ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, DeployError, Host, HostConfig, OpenError};
+pub use host::{
+    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_TIME_DEFAULT,
+    DeployError, Host, HostConfig, OpenError,
+};
 pub use observe::ProfileError;
 pub use store::{ArtifactFile, ArtifactStore, FileState, MadeFor, Prune, StoreError};
