@@ -39,6 +39,9 @@ pub struct Run {
     pub commit: String,
     /// The machine.
     pub machine: Machine,
+    /// What was to be measured, so that an unfinished run can be taken up again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<crate::plan::Request>,
 }
 
 /// The machine that measured.
@@ -108,8 +111,10 @@ pub struct Sample {
     pub process: u32,
     /// Counts the calls in a process from 0. `None`: the process as a whole.
     pub iteration: Option<u32>,
-    /// Wall time of each phase that happened, in nanoseconds: `bootstrap`, `compile`, `load`, `instantiate`, `execute`;
-    /// and `total`, from the request to its answer (of a whole process, from its start to its end).
+    /// Wall time of each phase that happened, in nanoseconds; and `total`, from the request to its answer (of a whole
+    /// process, from its start to its end). A call has `queue`, `compile`, `load`, `instantiate` and `execute`. A
+    /// process has `bootstrap`, until its engines have started, and `deploy`, until the module was read and validated;
+    /// and `recompile`: compiling, once more and in a process of its own, for its CPU time.
     pub wall_ns: BTreeMap<String, u64>,
     /// CPU time of all threads, in nanoseconds, for the phases for which it can be told.
     pub cpu_ns: BTreeMap<String, u64>,

@@ -3,12 +3,18 @@
 #![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
 
 mod cache;
+mod calibrate;
+mod characterize;
+mod compare;
 mod compile_child;
 mod engines;
 mod explain;
 mod options;
+mod profile;
+mod report;
 mod run;
 mod serve;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -36,6 +42,20 @@ enum Command {
     Cache(cache::Cache),
     #[command(hide = true)]
     CompileChild(compile_child::CompileChild),
+    /// Try policies out: run the scheduler on measured costs and a workload, under a clock of its own
+    Simulate(simulate::Simulate),
+    /// Measure engines on guests, in fresh processes and random order, and write down every result
+    Characterize(characterize::Characterize),
+    #[command(name = characterize::MEASURE, hide = true)]
+    MeasureChild(characterize::MeasureChild),
+    /// Show what `remuda characterize` measured: a page with figures, Markdown or CSV
+    Report(report::Report),
+    /// Say what changed between two results. Exit code 3: something is slower by more than the threshold, or fails now
+    Compare(compare::Compare),
+    /// Measure what each engine costs on this host, for functions that were never run
+    Calibrate(calibrate::Calibrate),
+    /// Show, export, import or forget what was measured of functions
+    Profile(profile::Profile),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +67,13 @@ fn main() -> ExitCode {
         Command::Engines(engines) => engines.execute(),
         Command::Cache(cache) => cache.execute(),
         Command::CompileChild(child) => child.execute(),
+        Command::Simulate(simulate) => simulate.execute(),
+        Command::Characterize(characterize) => characterize.execute(),
+        Command::MeasureChild(child) => child.execute(),
+        Command::Report(report) => report.execute(),
+        Command::Compare(compare) => compare.execute(),
+        Command::Calibrate(calibrate) => calibrate.execute(),
+        Command::Profile(profile) => profile.execute(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -73,3 +73,43 @@ pub(crate) fn start_log(default: &str, json: bool) {
         log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_target(false).init();
     }
 }
+
+/// Prints a command's result. Whoever reads may have seen enough before its end.
+pub(crate) fn print(text: &str) -> std::io::Result<()> {
+    use std::io::{ErrorKind, Write as _};
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// A duration for tables, with three digits.
+pub(crate) fn duration(ns: f64) -> String {
+    let (value, unit) = match ns {
+        ns if ns < 1e3 => (ns, "ns"),
+        ns if ns < 1e6 => (ns / 1e3, "us"),
+        ns if ns < 1e9 => (ns / 1e6, "ms"),
+        ns => (ns / 1e9, "s"),
+    };
+    let decimals = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.decimals$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_three_digits_and_a_unit() {
+        for (ns, text) in [
+            (0.0, "0.00 ns"),
+            (1.234, "1.23 ns"),
+            (99.96, "100 ns"),
+            (12_340.0, "12.3 us"),
+            (5e6, "5.00 ms"),
+            (7.5e10, "75.0 s"),
+        ] {
+            assert_eq!(duration(ns), text);
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! `remuda run`
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -107,6 +107,7 @@ impl Run {
         if self.explain {
             explain(&function, &answer);
         }
+        host.leave();
         Ok(self.exit_code(&answer))
     }
 
@@ -152,10 +153,11 @@ impl Run {
         Ok(GuestContext {
             args: std::iter::once(&program).chain(guest_args).cloned().collect(),
             env: self.env.iter().map(|variable| parse_variable(variable)).collect::<Result<_, _>>()?,
-            stdin: Stdin::Inherit,
+            stdin: stdin()?,
             stdout: Sink::Inherit,
             stderr: Sink::Inherit,
             preopens: self.dirs.iter().map(|dir| parse_dir(dir)).collect::<Result<_, _>>()?,
+            gate: None,
         })
     }
 
@@ -188,6 +190,20 @@ fn parse_compile_memory(text: &str) -> Result<ByteSize, String> {
         return Err(format!("a compiler does not start with less than {COMPILE_MEMORY_MIN}"));
     }
     Ok(memory)
+}
+
+/// A file is read beforehand, up to a size: then its length is known, and engines that race can both read it.
+fn stdin() -> anyhow::Result<Stdin> {
+    const READ_BEFOREHAND_MAX: u64 = 64 << 20;
+    let stdin = std::io::stdin();
+    let stat = rustix::fs::fstat(&stdin).context("cannot use standard input")?;
+    let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+    if !is_file || u64::try_from(stat.st_size).is_ok_and(|bytes| bytes > READ_BEFOREHAND_MAX) {
+        return Ok(Stdin::Inherit);
+    }
+    let mut bytes = Vec::new();
+    stdin.lock().read_to_end(&mut bytes).context("cannot read standard input")?;
+    Ok(if bytes.is_empty() { Stdin::Empty } else { Stdin::Bytes(bytes.into()) })
 }
 
 fn parse_variable(text: &str) -> anyhow::Result<(String, String)> {

@@ -56,6 +56,7 @@ impl Serve {
             compiler: compiler(),
             compile_time_max: server.compile_time_max,
             compile_memory_bytes_max: server.compile_memory_bytes_max,
+            calibrate_in_background: true,
             ..HostConfig::default()
         })?;
         let functions = functions

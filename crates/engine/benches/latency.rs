@@ -1,10 +1,11 @@
 //! How soon a guest that runs away is stopped: the time from the interrupt's being raised by another thread to the
 //! return of the guest's call (or of its instantiation, if it runs away there), for each engine and each such guest.
 //!
-//! `cargo bench --workspace --bench latency [-- [--rounds N] [GUEST]...]`
+//! `cargo bench --workspace --bench latency [-- [--rounds N] [ENGINE | GUEST]...]`
+
+mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use remuda_engine::{Artifact, InstantiateError, Module, Registry};
 use remuda_model::{Cause, Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Outcome};
+use support::Arguments;
 
 /// How long a guest runs before it is interrupted: enough for it to be well on its way.
 const HEAD_START: Duration = Duration::from_millis(3);
@@ -20,13 +22,18 @@ const HEAD_START: Duration = Duration::from_millis(3);
 const MEDIAN_MAX: Duration = Duration::from_millis(50);
 
 fn main() {
-    let (rounds, names) = arguments();
+    let arguments = Arguments::parse(50);
+    let rounds = arguments.rounds;
     let registry = Registry::default();
     println!("\n## From raising the interrupt to the call's return, {rounds} rounds\n");
     println!("| engine | guest | median us | p99 us | max us | |\n|---|---|---:|---:|---:|---|");
-    for known in registry.known().filter(|known| known.automatic && known.is_built()) {
+    let engines: Vec<_> = registry.known().filter(|known| known.automatic && known.is_built()).collect();
+    let ids = || engines.iter().map(|known| known.id.as_str());
+    let guests = guests();
+    let names = || guests.iter().map(|(name, _)| name.as_str());
+    for known in engines.iter().filter(|known| arguments.has(known.id.as_str(), ids())) {
         let engine = registry.open(known.id).expect("the engine starts");
-        for (name, module) in guests().iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
+        for (name, module) in guests.iter().filter(|(name, _)| arguments.has(name, names())) {
             let artifact = engine.compile(module).expect("the guest compiles");
             let mut took: Vec<Duration> = (0..rounds).map(|_| stop_once(&artifact)).collect();
             took.sort();
@@ -71,9 +78,7 @@ fn stop_once(artifact: &Arc<dyn Artifact>) -> Duration {
 
 /// The suite's guests that run away, by name.
 fn guests() -> Vec<(String, Module)> {
-    let folder = std::env::var_os("REMUDA_GUESTS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests"), PathBuf::from)
-        .join("trap/interrupted");
+    let folder = support::guests().join("trap/interrupted");
     let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut guests: Vec<_> = files
         .map(|file| file.expect("the folder can be listed").path())
@@ -87,18 +92,4 @@ fn guests() -> Vec<(String, Module)> {
         .collect();
     guests.sort_by(|one, other| one.0.cmp(&other.0));
     guests
-}
-
-fn arguments() -> (usize, Vec<String>) {
-    let mut rounds = 50;
-    let mut names = Vec::new();
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
-    while let Some(arg) = args.next() {
-        if arg == "--rounds" {
-            rounds = args.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0).expect("--rounds takes a number");
-        } else {
-            names.push(arg);
-        }
-    }
-    (rounds, names)
 }

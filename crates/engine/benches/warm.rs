@@ -2,9 +2,10 @@
 //! one artifact in memory, on one thread and on two. Each part is timed apart, so that it shows whose time it is: the
 //! host's (the guest's WASI state) or the engine's.
 //!
-//! `cargo bench --workspace --bench warm [-- [--rounds N] [ENGINE]...]`
+//! `cargo bench --workspace --bench warm [-- [--rounds N] [ENGINE | host]...]`
 
-use std::path::{Path, PathBuf};
+mod support;
+
 use std::sync::Arc;
 use std::sync::Barrier;
 use std::thread;
@@ -12,26 +13,27 @@ use std::time::{Duration, Instant};
 
 use remuda_engine::{Artifact, Module, Registry};
 use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Outcome};
+use support::Arguments;
 
 const THREADS: [usize; 2] = [1, 2];
 
 fn main() {
-    let (rounds, names) = arguments();
+    let arguments = Arguments::parse(20_000);
+    let rounds = arguments.rounds;
     let registry = Registry::default();
     let module = noop();
     println!("\n## Instantiate, call and drop noop.wasm: microseconds, {rounds} rounds a thread\n");
     println!("| engine | threads | p50 | p99 | instantiate p50 | call p50 | output and drop p50 |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
-    for known in registry.able(&module).filter(|known| known.automatic) {
-        if !names.is_empty() && !names.iter().any(|name| name == known.id.as_str()) {
-            continue;
-        }
+    let able: Vec<_> = registry.able(&module).filter(|known| known.automatic).collect();
+    let parts = || able.iter().map(|known| known.id.as_str()).chain(["host"]);
+    for known in able.iter().filter(|known| arguments.has(known.id.as_str(), parts())) {
         let artifact = registry.open(known.id).and_then(|engine| engine.compile(&module)).expect("the engine starts");
         for threads in THREADS {
             report(known.id.as_str(), threads, &on_threads(threads, rounds, |rounds| rounds_of(&artifact, rounds)));
         }
     }
-    if names.is_empty() {
+    if arguments.has("host", parts()) {
         host_parts(rounds);
     }
 }
@@ -131,23 +133,7 @@ fn part(name: &str, threads: usize, rounds: usize, run: impl Fn() + Sync) {
 }
 
 fn noop() -> Module {
-    let path = std::env::var_os("REMUDA_GUESTS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests"), PathBuf::from)
-        .join("noop/noop.wasm");
+    let path = support::guests().join("noop/noop.wasm");
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Module::parse(bytes, &ModuleLimits::default()).expect("the guest is a module")
-}
-
-fn arguments() -> (usize, Vec<String>) {
-    let mut rounds = 20_000;
-    let mut names = Vec::new();
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
-    while let Some(arg) = args.next() {
-        if arg == "--rounds" {
-            rounds = args.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0).expect("--rounds takes a number");
-        } else {
-            names.push(arg);
-        }
-    }
-    (rounds, names)
 }

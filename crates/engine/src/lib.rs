@@ -13,7 +13,6 @@ mod contract;
 mod instrument;
 mod module;
 mod registry;
-#[cfg(feature = "wasmi.lazy")]
 mod select;
 #[cfg(any(feature = "wasmi.lazy", feature = "wasmer.singlepass"))]
 mod start;

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use remuda_model::{Entry, ModuleDigest, ModuleLimits, ValueType};
@@ -7,6 +8,7 @@ use wasmparser::{
     FunctionBody, HeapType, Operator, Parser, Payload, TypeRef, ValType, ValidPayload, Validator, ValidatorResources,
 };
 
+use crate::select::Selects;
 use crate::{Proposal, Proposals};
 
 /// A module before any compiler has seen it: valid, within bounds, its needs and its entry points known.
@@ -20,6 +22,9 @@ pub struct Module {
     functions: Vec<(String, FunctionType)>,
     exports_memory: bool,
     has_start: bool,
+    selects: Arc<[usize]>,
+    #[cfg_attr(not(feature = "wasi"), expect(dead_code, reason = "for what adapters make of it"))]
+    limits: ModuleLimits,
 }
 
 /// What a module is made of, as far as it tells how long compiling and running it may take.
@@ -37,6 +42,8 @@ pub struct ModuleStats {
     pub tables: u32,
     /// The most `memory.grow` instructions that one function has.
     pub memory_grows_per_function: u32,
+    /// `table.grow` instructions in all functions.
+    pub table_grows: u32,
 }
 
 /// The type of an exported function, as far as a caller outside can meet it.
@@ -177,6 +184,8 @@ impl Module {
             functions: scan.functions,
             exports_memory: scan.exports_memory,
             has_start: scan.has_start,
+            selects: scan.selects.places.into(),
+            limits: *limits,
             bytes,
         })
     }
@@ -233,6 +242,33 @@ impl Module {
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&FunctionType> {
         self.functions.iter().find(|(export, _)| export == name).map(|(_, ty)| ty)
+    }
+
+    /// Where a `select` directly follows a comparison with zero, as offsets into [`Module::bytes`].
+    #[cfg_attr(not(feature = "wasmi.lazy"), expect(dead_code, reason = "for one adapter"))]
+    pub(crate) fn selects_on_zero(&self) -> &[usize] {
+        &self.selects
+    }
+
+    /// How large it may be, however it is rewritten.
+    #[cfg(feature = "wasi")]
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.limits.module_bytes_max
+    }
+
+    /// Holds what an adapter made of this module against the bounds that the module itself was held against: they are
+    /// for what compilers see.
+    #[cfg(feature = "wasi")]
+    pub(crate) fn check_rewritten(&self, rewritten: &[u8]) -> Result<(), ModuleError> {
+        let limits = &self.limits;
+        within("its size in bytes, rewritten for the engine,", rewritten.len() as u64, limits.module_bytes_max)?;
+        for payload in Parser::new(0).parse_all(rewritten) {
+            if let Payload::CodeSectionEntry(body) = payload.map_err(|error| invalid(&error))? {
+                let body_bytes = body.range().len() as u64;
+                within("a function's size in bytes, rewritten for the engine,", body_bytes, limits.function_bytes_max)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes sure that `entry` can be called, so that no engine has to.
@@ -340,6 +376,7 @@ struct Scan {
     has_start: bool,
     /// Proposals that function bodies need: of their instructions, and of the types that only they mention.
     bodies: Proposals,
+    selects: Selects,
     allocations: FuncValidatorAllocations,
 }
 
@@ -422,14 +459,17 @@ impl Scan {
         let mut operators = body.get_operators_reader().map_err(|error| invalid(&error))?;
         let mut nesting = 0;
         let mut memory_grows = 0;
+        self.selects.begin();
         while !operators.eof() {
             let offset = operators.original_position();
             let operator = operators.read().map_err(|error| invalid(&error))?;
             validator.op(offset, &operator).map_err(|error| invalid(&error))?;
             self.bodies = self.bodies.union(proposals_of(&operator));
+            self.selects.next(offset, &operator);
             match operator {
                 Operator::Loop { .. } => self.stats.loops += 1,
                 Operator::MemoryGrow { .. } => memory_grows += 1,
+                Operator::TableGrow { .. } => self.stats.table_grows += 1,
                 _ => {}
             }
             if let Operator::Loop { .. } | Operator::Block { .. } | Operator::If { .. } | Operator::TryTable { .. } =

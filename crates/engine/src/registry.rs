@@ -33,7 +33,11 @@ impl Known {
     /// it, and the CPU that it compiles for.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        format!("{} {} config-{} {}", self.id, self.version, adapter::CONFIG_REVISION, adapter::cpu_features())
+        self.fingerprint_on(adapter::cpu_features())
+    }
+
+    fn fingerprint_on(&self, cpu_features: &str) -> String {
+        format!("{} {} config-{} {cpu_features}", self.id, self.version, adapter::CONFIG_REVISION)
     }
 }
 
@@ -133,6 +137,20 @@ mod tests {
     fn unknown_names_are_answered_with_the_known_ones() {
         let error = Registry::default().find("v8").unwrap_err();
         assert!(error.to_string().contains("wasmtime.cranelift"), "{error}");
+    }
+
+    #[test]
+    fn fingerprints_tell_apart_what_artifacts_must_not_cross() {
+        let known: Vec<Known> = Registry::default().known().copied().collect();
+        let mut fingerprints: Vec<String> = known.iter().map(Known::fingerprint).collect();
+        for known in &known {
+            fingerprints.push(Known { version: "0.0.0", ..*known }.fingerprint());
+            fingerprints.push(known.fingerprint_on("another CPU"));
+        }
+        for (i, fingerprint) in fingerprints.iter().enumerate() {
+            assert!(!fingerprints[..i].contains(fingerprint), "{fingerprint}");
+        }
+        assert!(adapter::cpu_features().starts_with(std::env::consts::ARCH), "{}", adapter::cpu_features());
     }
 
     #[test]

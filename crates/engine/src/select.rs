@@ -5,66 +5,28 @@
 //! (`FuncTranslator::try_fuse_select`, the arms `I32Eq_Rsi` and `I32NotEq_Rsi`). An `i32.popcnt` between the two, which is
 //! zero exactly for zero, leaves nothing to fuse.
 
-use std::borrow::Cow;
+#[cfg(feature = "wasmi.lazy")]
+pub(crate) use guard::guard_selects;
+use wasmparser::Operator;
 
-use wasm_encoder::{CodeSection, RawSection};
-use wasmparser::{FunctionBody, Operator, Parser, Payload};
-
-const I32_POPCNT: u8 = 0x69;
-
-/// `module` with an `i32.popcnt` before each `select` that Wasmi could translate wrongly.
-///
-/// # Errors
-///
-/// The module cannot be read.
-pub(crate) fn guard_selects(module: &[u8]) -> Result<Cow<'_, [u8]>, wasmparser::Error> {
-    let mut bodies = Vec::new();
-    let mut places = Vec::new();
-    for payload in Parser::new(0).parse_all(module) {
-        if let Payload::CodeSectionEntry(body) = payload? {
-            find(&body, &mut places)?;
-            bodies.push(body.range());
-        }
-    }
-    if places.is_empty() {
-        return Ok(Cow::Borrowed(module));
-    }
-    let mut code = CodeSection::new();
-    let mut places = places.into_iter().peekable();
-    for range in bodies {
-        let mut body = Vec::with_capacity(range.len() + 16);
-        let mut copied = range.start;
-        while let Some(place) = places.next_if(|place| *place < range.end) {
-            body.extend_from_slice(&module[copied..place]);
-            body.push(I32_POPCNT);
-            copied = place;
-        }
-        body.extend_from_slice(&module[copied..range.end]);
-        code.raw(&body);
-    }
-    let mut guarded = wasm_encoder::Module::new();
-    for payload in Parser::new(0).parse_all(module) {
-        match payload? {
-            Payload::CodeSectionStart { .. } => {
-                guarded.section(&code);
-            }
-            other => {
-                if let Some((id, range)) = other.as_section() {
-                    guarded.section(&RawSection { id, data: &module[range] });
-                }
-            }
-        }
-    }
-    Ok(Cow::Owned(guarded.finish()))
+/// Finds, operator by operator, the places before which there is to be a guard. They are found when the module is read
+/// anyway: to read all code once more at each start is what a lazy interpreter exists to avoid.
+#[derive(Default)]
+pub(crate) struct Selects {
+    /// Offsets into the module, in ascending order.
+    pub(crate) places: Vec<usize>,
+    compared: bool,
 }
 
-/// The places in the module before which there is to be a guard.
-fn find(body: &FunctionBody<'_>, places: &mut Vec<usize>) -> Result<(), wasmparser::Error> {
-    let mut operators = body.get_operators_reader()?;
-    let mut compared = false;
-    while !operators.eof() {
-        let at = operators.original_position();
-        compared = match operators.read()? {
+impl Selects {
+    /// A function begins.
+    pub(crate) fn begin(&mut self) {
+        self.compared = false;
+    }
+
+    /// The function's next operator.
+    pub(crate) fn next(&mut self, at: usize, operator: &Operator<'_>) {
+        self.compared = match operator {
             Operator::I32Eqz | Operator::I32Eq | Operator::I32Ne => true,
             // These make no instruction of their own that would stand between a comparison and a `select`.
             Operator::Nop
@@ -77,25 +39,83 @@ fn find(body: &FunctionBody<'_>, places: &mut Vec<usize>) -> Result<(), wasmpars
             | Operator::I64Const { .. }
             | Operator::F32Const { .. }
             | Operator::F64Const { .. }
-            | Operator::RefNull { .. } => compared,
+            | Operator::RefNull { .. } => self.compared,
             Operator::Select | Operator::TypedSelect { .. } | Operator::TypedSelectMulti { .. } => {
-                if compared {
-                    places.push(at);
+                if self.compared {
+                    self.places.push(at);
                 }
                 false
             }
             _ => false,
         };
     }
-    Ok(())
 }
 
-#[cfg(test)]
+#[cfg(feature = "wasmi.lazy")]
+mod guard {
+    use std::borrow::Cow;
+
+    use wasm_encoder::{CodeSection, RawSection};
+    use wasmparser::{Parser, Payload};
+
+    use crate::Module;
+
+    const I32_POPCNT: u8 = 0x69;
+
+    /// `module` with an `i32.popcnt` before each `select` that Wasmi could translate wrongly.
+    ///
+    /// # Errors
+    ///
+    /// The module cannot be read.
+    pub(crate) fn guard_selects(module: &Module) -> Result<Cow<'_, [u8]>, wasmparser::Error> {
+        let (source, places) = (&module.bytes()[..], module.selects_on_zero());
+        if places.is_empty() {
+            return Ok(Cow::Borrowed(source));
+        }
+        let mut code = CodeSection::new();
+        let mut places = places.iter().copied().peekable();
+        let mut body = Vec::new();
+        let mut bodies_left = 0;
+        let mut guarded = wasm_encoder::Module::new();
+        for payload in Parser::new(0).parse_all(source) {
+            match payload? {
+                Payload::CodeSectionStart { count, .. } => bodies_left = count,
+                Payload::CodeSectionEntry(function) => {
+                    let range = function.range();
+                    body.clear();
+                    let mut copied = range.start;
+                    while let Some(place) = places.next_if(|place| *place < range.end) {
+                        body.extend_from_slice(&source[copied..place]);
+                        body.push(I32_POPCNT);
+                        copied = place;
+                    }
+                    body.extend_from_slice(&source[copied..range.end]);
+                    code.raw(&body);
+                    bodies_left -= 1;
+                    if bodies_left == 0 {
+                        guarded.section(&code);
+                    }
+                }
+                other => {
+                    if let Some((id, range)) = other.as_section() {
+                        guarded.section(&RawSection { id, data: &source[range] });
+                    }
+                }
+            }
+        }
+        Ok(Cow::Owned(guarded.finish()))
+    }
+}
+
+#[cfg(all(test, feature = "wasmi.lazy"))]
 mod tests {
-    use super::*;
+    use remuda_model::ModuleLimits;
+
+    use super::guard_selects;
+    use crate::Module;
 
     fn popcnts(text: &str) -> usize {
-        let module = wat::parse_str(text).unwrap();
+        let module = Module::parse(wat::parse_str(text).unwrap(), &ModuleLimits::default()).unwrap();
         let guarded = guard_selects(&module).unwrap();
         wasmparser::Validator::new().validate_all(&guarded).unwrap();
         wasmprinter::print_bytes(&guarded).unwrap().matches("i32.popcnt").count()

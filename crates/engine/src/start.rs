@@ -6,32 +6,27 @@ use wasm_encoder::reencode::{Error, RoundtripReencoder, utils};
 use wasm_encoder::{ExportKind, ExportSection, RawSection};
 use wasmparser::{Parser, Payload};
 
-use crate::Module;
-
 /// The export that calls the start function. WebAssembly allows any name; this one no toolchain makes.
 pub(crate) const EXPORT: &str = "\u{0}remuda start";
 
-/// The module's bytes with its start section, if it has one, replaced by an export named [`EXPORT`].
+/// `module` with its start section, if it has one, replaced by an export named [`EXPORT`].
 ///
 /// # Errors
 ///
 /// The module cannot be written anew.
-pub(crate) fn start_as_export(module: &Module) -> Result<Cow<'_, [u8]>, Error> {
-    if !module.has_start() {
-        return Ok(Cow::Borrowed(module.bytes()));
-    }
+pub(crate) fn start_as_export(module: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
     let mut start = None;
     let mut has_exports = false;
-    for payload in Parser::new(0).parse_all(module.bytes()) {
+    for payload in Parser::new(0).parse_all(module) {
         match payload? {
             Payload::StartSection { func, .. } => start = Some(func),
             Payload::ExportSection(_) => has_exports = true,
             _ => {}
         }
     }
-    let Some(start) = start else { return Ok(Cow::Borrowed(module.bytes())) };
+    let Some(start) = start else { return Ok(Cow::Borrowed(module)) };
     let mut rewritten = wasm_encoder::Module::new();
-    for payload in Parser::new(0).parse_all(module.bytes()) {
+    for payload in Parser::new(0).parse_all(module) {
         match payload? {
             Payload::ExportSection(section) => {
                 let mut exports = ExportSection::new();
@@ -46,7 +41,7 @@ pub(crate) fn start_as_export(module: &Module) -> Result<Cow<'_, [u8]>, Error> {
             Payload::StartSection { .. } => {}
             other => {
                 if let Some((id, range)) = other.as_section() {
-                    rewritten.section(&RawSection { id, data: &module.bytes()[range] });
+                    rewritten.section(&RawSection { id, data: &module[range] });
                 }
             }
         }
@@ -59,6 +54,7 @@ mod tests {
     use remuda_model::ModuleLimits;
 
     use super::*;
+    use crate::Module;
 
     #[test]
     fn start_becomes_an_export_and_the_rest_stays() {
@@ -69,8 +65,7 @@ mod tests {
                 3,
             ),
         ] {
-            let module = Module::parse(wat::parse_str(text).unwrap(), &ModuleLimits::default()).unwrap();
-            let bytes = start_as_export(&module).unwrap().into_owned();
+            let bytes = start_as_export(&wat::parse_str(text).unwrap()).unwrap().into_owned();
             let rewritten = Module::parse(bytes, &ModuleLimits::default()).unwrap();
             assert!(!rewritten.has_start(), "{text}");
             assert!(rewritten.function(EXPORT).is_some(), "{text}");
@@ -84,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_module_without_start_is_left_alone() {
-        let module = Module::parse(wat::parse_str("(module (func))").unwrap(), &ModuleLimits::default()).unwrap();
+        let module = wat::parse_str("(module (func))").unwrap();
         assert!(matches!(start_as_export(&module).unwrap(), Cow::Borrowed(_)));
     }
 }

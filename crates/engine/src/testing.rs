@@ -48,6 +48,8 @@ pub mod wasmtime {
 /// See the functions of the same names in the adapter for Wasmi.
 #[cfg(feature = "wasmi.lazy")]
 pub mod wasmi {
+    use std::borrow::Cow;
+
     use remuda_model::TrapKind;
 
     use crate::adapter::wasmi as adapter;
@@ -62,14 +64,20 @@ pub mod wasmi {
     /// The export by which the adapter calls a module's start function.
     pub const START: &str = start::EXPORT;
 
-    /// The module with its start function, if it has one, as an export.
+    /// The module as the adapter gives it to Wasmi: its start function is an export, and some `select` are guarded.
     ///
     /// # Panics
     ///
     /// The module cannot be written anew.
     #[must_use]
-    pub fn start_as_export(module: &Module) -> Vec<u8> {
-        start::start_as_export(module).expect("a valid module can be written anew").into_owned()
+    pub fn rewritten(module: &Module) -> Cow<'_, [u8]> {
+        adapter::rewritten(module).expect("a valid module can be written anew")
+    }
+
+    /// How many `select` the adapter guards.
+    #[must_use]
+    pub fn guarded_selects(module: &Module) -> usize {
+        module.selects_on_zero().len()
     }
 
     /// How the adapter reports a trap; `None` if the error is none.
@@ -98,6 +106,27 @@ pub mod wasmer {
     #[must_use]
     pub fn unlimited_store() -> ::wasmer::Store {
         adapter::unlimited_store().expect("a store without limits can be made")
+    }
+
+    /// A Wasmer engine for `module` as the adapter makes it, but without limits.
+    ///
+    /// # Panics
+    ///
+    /// It cannot be made on this machine.
+    #[must_use]
+    pub fn unlimited_engine(module: &Module) -> ::wasmer::Engine {
+        let engine = adapter::configured(module.stats().code_bytes);
+        adapter::unlimited(engine).expect("an engine without limits can be made")
+    }
+
+    /// The module as the adapter gives it to Wasmer.
+    ///
+    /// # Panics
+    ///
+    /// The module cannot be written anew.
+    #[must_use]
+    pub fn rewritten(module: &Module) -> Vec<u8> {
+        adapter::rewritten(module).expect("a valid module can be written anew")
     }
 
     /// The module as the adapter compiles it, for a store that other modules share.

@@ -175,7 +175,7 @@ pub(crate) enum Attempt {
 
 fn attempt(shared: &Shared, function: &Function, engine: EngineId, call: &Call, interrupt: &Interrupt) -> Attempt {
     match prepare(shared, function, engine, interrupt) {
-        Ok(prepared) => run_prepared(function, engine, call, interrupt, prepared),
+        Ok(prepared) => run_prepared(function, engine, call, &call.context, interrupt, prepared),
         Err(ended) => ended,
     }
 }
@@ -213,11 +213,12 @@ pub(crate) fn prepare_for(
     }
 }
 
-/// Instantiates and calls.
+/// Instantiates and calls, in a world that may be narrower than the call's own.
 pub(crate) fn run_prepared(
     function: &Function,
     engine: EngineId,
     call: &Call,
+    context: &GuestContext,
     interrupt: &Interrupt,
     prepared: Prepared,
 ) -> Attempt {
@@ -225,7 +226,7 @@ pub(crate) fn run_prepared(
     let phases = Phases { compile_ns: nanoseconds(compile), load_ns: nanoseconds(load), ..Phases::default() };
     let mut answer = Answer { engine: Some(engine), ..cut_short(Outcome::Returned, Some(was), phases) };
     let began = Instant::now();
-    let instantiated = artifact.instantiate(&call.context, &call.limits, interrupt);
+    let instantiated = artifact.instantiate(context, &call.limits, interrupt);
     answer.phases.instantiate_ns = nanoseconds(began.elapsed());
     match instantiated {
         Ok(mut instance) => {
@@ -286,7 +287,6 @@ fn cut_short(outcome: Outcome, artifact: Option<ArtifactState>, phases: Phases) 
 
 fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: &Answer) {
     let Some(engine) = answer.engine else { return };
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let observation = Observation {
         module: function.module.digest(),
         workload: function.workload,
@@ -296,7 +296,7 @@ fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: 
         input_bytes: call.input_bytes(),
         output_bytes: answer.output.stdout.len() as u64,
         outcome: answer.outcome.clone(),
-        unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        unix_ms: unix_ms(),
     };
     shared.observe(observation.clone());
     let candidates = function.candidates(&shared.cores);
@@ -317,6 +317,11 @@ fn why_none(function: &Function, failures: &[EngineError]) -> String {
         reasons.push("none is both able and allowed".into());
     }
     reasons.join("; ")
+}
+
+pub(crate) fn unix_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {

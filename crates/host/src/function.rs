@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use remuda_engine::{Known, Module};
-use remuda_model::{ArtifactState, EngineId, GuestContext, Preopen, Sink, Stdin};
+use remuda_model::{ArtifactState, EngineId, GuestContext, Preopen};
 use remuda_scheduler::{Candidate, Request};
 
 use crate::FunctionSpec;
@@ -80,16 +80,13 @@ impl Function {
         Request { input_bytes: call.input_bytes(), candidates, may_race: self.may_race(&call.context) }
     }
 
-    /// Whether two engines may run the same request: nobody outside can tell that they did.
+    /// Whether two engines may run the same request: nobody outside can tell that they did. The host's own streams are
+    /// kept from them by a gate.
     fn may_race(&self, context: &GuestContext) -> bool {
-        let is_kept = |sink: Sink| !matches!(sink, Sink::Inherit);
-        !matches!(context.stdin, Stdin::Inherit)
-            && is_kept(context.stdout)
-            && is_kept(context.stderr)
-            && self.is_harmless(&context.preopens)
+        self.is_harmless(&context.preopens)
     }
 
-    /// As [`Function::may_race`], of a request over the network, whose streams are never the host's own.
+    /// As [`Function::may_race`], of a request over the network.
     pub(crate) fn may_race_when_served(&self) -> bool {
         self.is_harmless(&self.spec.preopens)
     }

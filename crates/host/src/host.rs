@@ -1,7 +1,7 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,14 +14,16 @@ use remuda_scheduler::{Calibration, Features, FunctionProfile, Policy, Scheduler
 use crate::admit::{Done, Rejected, Ticket, Workers};
 use crate::background::Background;
 use crate::brain::Brain;
+use crate::calibrate::{self, Calibrator, LoadCalibrationError};
 use crate::compile::{self, Budget, Compiler, Urgency};
 use crate::deadline::Deadlines;
 use crate::deploy::ReadModuleError;
-use crate::execute::{Answer, Call, CallError, execute, nanoseconds, prepare_for};
+use crate::execute::{Answer, Call, CallError, execute, nanoseconds, prepare_for, unix_ms};
 use crate::function::{EngineSlot, Function, workload};
 use crate::load::Cores;
-use crate::observe::{Housekeeper, ProfileError, Profiles, Task};
+use crate::observe::{Housekeeper, Task};
 use crate::prepare::{Slot, Slots};
+use crate::profile::{CompileObservation, ProfileError, Profiles};
 use crate::store::{ArtifactStore, StoreError};
 use crate::{FunctionSpec, read_module};
 
@@ -53,6 +55,8 @@ pub struct HostConfig {
     pub compile_time_max: Duration,
     /// How much memory it may take; [`COMPILE_MEMORY_BYTES_DEFAULT`] for most.
     pub compile_memory_bytes_max: u64,
+    /// Whether to calibrate the host while no request runs, if the data directory has no calibration of it.
+    pub calibrate_in_background: bool,
 }
 
 impl Default for HostConfig {
@@ -69,6 +73,7 @@ impl Default for HostConfig {
             compiler: None,
             compile_time_max: COMPILE_TIME_DEFAULT,
             compile_memory_bytes_max: COMPILE_MEMORY_BYTES_DEFAULT,
+            calibrate_in_background: false,
         }
     }
 }
@@ -86,6 +91,7 @@ pub const COMPILE_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
 pub struct Host {
     // Dropped in this order: requests end, then what they left behind is written.
     workers: Option<Workers>,
+    calibrator: Option<Calibrator>,
     shared: Arc<Shared>,
     policy: Policy,
     module_limits: ModuleLimits,
@@ -190,8 +196,7 @@ impl Host {
         // Of the threads for races, some race and as many look on; they all sleep when there is no race.
         let (racers, compilers) = if config.policy.may_race() { (2 * cores, cores.div_ceil(2)) } else { (0, 1) };
         let deadlines = Arc::new(Deadlines::start().map_err(OpenError::Thread)?);
-        let budget =
-            Budget { time_max: config.compile_time_max, memory_bytes_max: config.compile_memory_bytes_max };
+        let budget = Budget { time_max: config.compile_time_max, memory_bytes_max: config.compile_memory_bytes_max };
         let shared = Arc::new(Shared {
             registry: Registry::default(),
             store,
@@ -202,12 +207,19 @@ impl Host {
             calibration: ArcSwap::default(),
             housekeeper,
         });
+        let is_calibrated = config.data_dir.as_deref().is_some_and(|data_dir| shared.load_calibration(data_dir));
+        let calibrator = if config.calibrate_in_background && !is_calibrated {
+            Some(Calibrator::start(&shared, config.data_dir.clone()).map_err(OpenError::Thread)?)
+        } else {
+            None
+        };
         let workers = match config.workers {
             0 => None,
             threads => Some(Workers::start(&shared, threads, config.queue_max).map_err(OpenError::Thread)?),
         };
         Ok(Self {
             workers,
+            calibrator,
             shared,
             policy: config.policy,
             module_limits: config.module_limits,
@@ -255,14 +267,9 @@ impl Host {
             .collect();
         let stats = module.stats();
         let features = Features { code_bytes: stats.code_bytes, functions: stats.functions, loops: stats.loops };
-        let scheduler = Scheduler::new(self.policy, features, self.profile(&module));
-        Ok(Arc::new(Function {
-            workload: workload(&spec.args),
-            spec,
-            module: Arc::new(module),
-            engines,
-            brain: Brain::new(scheduler),
-        }))
+        let workload = workload(&spec.args);
+        let scheduler = Scheduler::new(self.policy, features, self.profile(&module, workload));
+        Ok(Arc::new(Function { workload, spec, module: Arc::new(module), engines, brain: Brain::new(scheduler) }))
     }
 
     /// The engines that may run the module and are able to.
@@ -309,10 +316,10 @@ impl Host {
         format!("{}: {}; {way_out}", spec.module.display(), reasons.join("; "))
     }
 
-    fn profile(&self, module: &Module) -> FunctionProfile {
+    fn profile(&self, module: &Module, workload: u64) -> FunctionProfile {
         let Some(profiles) = &self.profiles else { return FunctionProfile::default() };
         let profiles = profiles.lock().unwrap_or_else(PoisonError::into_inner);
-        profiles.load(module.digest(), &self.shared.registry).unwrap_or_else(|error| {
+        profiles.load(module.digest(), workload, &self.shared.registry).unwrap_or_else(|error| {
             tracing::warn!(%error, module = %module.digest(), "cannot read the profile; measuring begins anew");
             FunctionProfile::default()
         })
@@ -331,6 +338,16 @@ impl Host {
     /// No engine could run it, or one broke.
     pub fn call(&self, function: &Arc<Function>, call: &Arc<Call>, interrupt: &Interrupt) -> Result<Answer, CallError> {
         execute(&self.shared, function, call, interrupt, Duration::ZERO)
+    }
+
+    /// For a process that is about to end: waits until what was learnt is written down, and for nothing that was begun in
+    /// the background.
+    pub fn leave(self) {
+        if let Some(housekeeper) = &self.shared.housekeeper {
+            housekeeper.flush();
+        }
+        // Its threads end with the process.
+        std::mem::forget(self);
     }
 
     /// Raises `interrupt` when `timeout` has passed, unless the returned guard is dropped before.
@@ -360,6 +377,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.workers = None;
+        self.calibrator = None;
         self.shared.background.close();
     }
 }
@@ -392,6 +410,12 @@ impl Shared {
                     let ns = nanoseconds(prepared.compile);
                     tracing::debug!(function = theirs.name(), %engine, ns, "compiled in the background");
                     theirs.brain.with(|scheduler| scheduler.observe_compile(engine, ns));
+                    shared.hand(Task::Compiled(CompileObservation {
+                        module: theirs.module.digest(),
+                        engine,
+                        ns,
+                        unix_ms: unix_ms(),
+                    }));
                 }
                 // Loaded, or made by somebody else meanwhile; or it failed, which the slot has noted.
                 Ok(_) | Err(_) => {}
@@ -400,9 +424,31 @@ impl Shared {
     }
 
     pub(crate) fn observe(&self, observation: Observation) {
+        self.hand(Task::Observed(observation));
+    }
+
+    fn hand(&self, task: Task) {
         if let Some(housekeeper) = &self.housekeeper {
-            housekeeper.hand(Task::Observed(observation));
+            housekeeper.hand(task);
         }
+    }
+
+    /// Decides by the calibration of a data directory from now on, if that has one of this host.
+    fn load_calibration(&self, data_dir: &Path) -> bool {
+        match calibrate::load(data_dir, &self.registry) {
+            Ok(calibration) => self.install(calibration),
+            Err(LoadCalibrationError::None) => return false,
+            Err(error) => {
+                tracing::warn!(%error, "estimates begin with what is shipped; `remuda calibrate` measures anew");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Decides by this calibration from now on.
+    pub(crate) fn install(&self, calibration: Calibration) {
+        self.calibration.store(Arc::new(calibration));
     }
 
     /// Keeps a new artifact, later and on another thread.

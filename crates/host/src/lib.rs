@@ -8,6 +8,7 @@
 mod admit;
 mod background;
 mod brain;
+pub mod calibrate;
 mod compile;
 mod deadline;
 mod deploy;
@@ -18,12 +19,15 @@ mod host;
 mod load;
 mod observe;
 mod prepare;
+pub mod profile;
 mod race;
 mod store;
 
 pub use admit::{Rejected, Ticket};
 pub use compile::child::{ChildError, compile_for_parent};
-pub use deploy::{Abi, COMPILE_MEMORY_MIN, Deployment, FunctionSpec, ManifestError, ReadModuleError, ServerSettings, read_module};
+pub use deploy::{
+    Abi, COMPILE_MEMORY_MIN, Deployment, FunctionSpec, ManifestError, ReadModuleError, ServerSettings, read_module,
+};
 pub use execute::{Answer, Call, CallError};
 pub use explain::{ExplainedEngine, Explanation};
 pub use function::Function;
@@ -31,5 +35,5 @@ pub use host::{
     ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_TIME_DEFAULT,
     DeployError, Host, HostConfig, OpenError,
 };
-pub use observe::ProfileError;
+pub use profile::{ProfileError, Profiles};
 pub use store::{ArtifactFile, ArtifactStore, FileState, MadeFor, Prune, StoreError};

@@ -534,7 +534,8 @@ mod tests {
         let module = module(0);
         let slot = slots.get(module.digest(), mock(), None);
         std::thread::scope(|scope| {
-            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| fake.prepare(&slot, &module, None).err().unwrap())).collect();
+            let all: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| fake.prepare(&slot, &module, None).err().unwrap())).collect();
             for reason in all.into_iter().map(|one| one.join().unwrap()) {
                 assert!(reason.contains("exit code 1"), "{reason}");
             }

@@ -5,11 +5,12 @@
 //! that cannot win any more. A thread whose racer was stopped becomes a looker itself. So there is always one who looks,
 //! and as many racers as the scheduler wants.
 
+use std::io::Write as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use remuda_engine::EngineError;
-use remuda_model::{Cause, EngineId, Interrupt, Outcome};
+use remuda_model::{Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome};
 use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
 
 use crate::execute::{Answer, Attempt, Call, catching_panics, nanoseconds, prepare, run_prepared};
@@ -37,6 +38,12 @@ struct State {
     answer: Option<Attempt>,
     /// Why the request was interrupted, if it was.
     cause: Option<Cause>,
+    /// The winner's gate.
+    gate: Option<Gate>,
+    /// Since when somebody outside may have been waiting for what a gate holds back.
+    wanted_since: Option<Instant>,
+    /// The race is decided: nobody joins any more.
+    decided: bool,
     /// Nobody waits for an answer any more.
     closed: bool,
 }
@@ -45,7 +52,12 @@ struct Entry {
     engine: EngineId,
     interrupt: Interrupt,
     running_since: Option<Instant>,
+    /// Shut until the race is decided for this one; where guests have streams of their own, nobody minds it.
+    gate: Gate,
 }
+
+/// How long output, or a wish to read input, is held back at most: people begin to notice after that.
+const HOLD: Duration = Duration::from_millis(100);
 
 /// Runs a request on `engine`, and lets others join after `look_after` if it has not ended by then.
 pub(crate) fn run(
@@ -70,6 +82,7 @@ pub(crate) fn run(
         interrupt.listen(move || everybody.stop_all(request.cause().unwrap_or(Cause::Cancelled)))
     };
     let entered = race.enter(&mut race.lock(), engine);
+    let look_after = if call.context.uses_host_streams() { look_after.min(HOLD) } else { look_after };
 
     // Kept until the answer: after that nobody needs to look.
     let watch = Interrupt::new();
@@ -80,11 +93,14 @@ pub(crate) fn run(
         race.send_looker();
     }
 
-    race.race(engine, &entered, true);
+    race.race(&entered, true);
     race.wait();
     drop(stops_with_its_request);
     let mut state = race.lock();
     state.closed = true;
+    if let Some(gate) = state.gate.take() {
+        gate.open(write_through);
+    }
     match (state.answer.take(), state.failures.pop()) {
         (Some(answer), _) => answer,
         (None, Some(failure)) => Attempt::Failed(failure),
@@ -97,13 +113,13 @@ impl Race {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, state: &mut State, engine: EngineId) -> Interrupt {
-        let interrupt = Interrupt::new();
+    fn enter(&self, state: &mut State, engine: EngineId) -> Entered {
+        let (interrupt, gate) = (Interrupt::new(), Gate::default());
         if let Some(cause) = state.cause {
             interrupt.raise(cause);
         }
-        state.entries.push(Entry { engine, interrupt: interrupt.clone(), running_since: None });
-        interrupt
+        state.entries.push(Entry { engine, interrupt: interrupt.clone(), running_since: None, gate: gate.clone() });
+        Entered { engine, interrupt, gate }
     }
 
     /// The request itself is interrupted.
@@ -124,7 +140,9 @@ impl Race {
     }
 
     /// Makes an engine that has entered ready and runs it, to whatever end.
-    fn race(&self, engine: EngineId, interrupt: &Interrupt, began_first: bool) {
+    fn race(&self, entered: &Entered, began_first: bool) {
+        let Entered { engine, interrupt, gate } = entered;
+        let engine = *engine;
         let _busy = self.shared.cores.work();
         let began = Instant::now();
         let attempt = || {
@@ -136,12 +154,16 @@ impl Race {
                 self.learn_compile(engine, &prepared);
                 return Attempt::Interrupted;
             }
-            run_prepared(&self.function, engine, &self.call, interrupt, prepared)
+            if !self.call.context.uses_host_streams() {
+                return run_prepared(&self.function, engine, &self.call, &self.call.context, interrupt, prepared);
+            }
+            let context = GuestContext { gate: Some(gate.clone()), ..self.call.context.clone() };
+            run_prepared(&self.function, engine, &self.call, &context, interrupt, prepared)
         };
         tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "joins the race");
         let ended = catching_panics(&self.function, &self.call, attempt).unwrap_or_else(Attempt::Broken);
         tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "leaves the race");
-        self.end(engine, ended, began.elapsed());
+        self.end(entered, ended, began.elapsed());
     }
 
     /// Notes that an engine is ready, and says whether there is still something to win. One that was compiled meanwhile is
@@ -165,7 +187,8 @@ impl Race {
         }
     }
 
-    fn end(&self, engine: EngineId, ended: Attempt, took: Duration) {
+    fn end(&self, entered: &Entered, ended: Attempt, took: Duration) {
+        let engine = entered.engine;
         let mut state = self.lock();
         state.entries.retain(|entry| entry.engine != engine);
         let mut is_useful = false;
@@ -176,7 +199,10 @@ impl Race {
             Attempt::Answered(_) | Attempt::Broken(_) if state.is_over() && state.cause.is_none() => {}
             Attempt::Answered(answer) => {
                 is_useful = state.answer.is_none();
-                state.answer.get_or_insert(Attempt::Answered(answer));
+                if is_useful {
+                    state.answer = Some(Attempt::Answered(answer));
+                    state.gate = Some(entered.gate.clone());
+                }
             }
             Attempt::Broken(error) => {
                 state.answer.get_or_insert(Attempt::Broken(error));
@@ -205,14 +231,19 @@ impl Race {
     /// Does what the scheduler says, until the race is over or nothing is left to do.
     fn look(self: &Arc<Self>) {
         let mut state = self.lock();
-        while !state.is_over() {
-            match self.step(&state) {
+        while !state.is_over() && !state.decided {
+            let step = self.step(&state);
+            if self.call.context.uses_host_streams() && state.must_be_decided(step == RaceStep::Settled) {
+                self.decide(&mut state);
+                return;
+            }
+            match step {
                 RaceStep::Start(engine) => {
-                    let interrupt = self.enter(&mut state, engine);
+                    let entered = self.enter(&mut state, engine);
                     drop(state);
                     // Somebody else looks on meanwhile.
                     self.send_looker();
-                    self.race(engine, &interrupt, false);
+                    self.race(&entered, false);
                     state = self.lock();
                 }
                 RaceStep::Stop(engine) => {
@@ -226,11 +257,31 @@ impl Race {
                 RaceStep::Settled => return,
                 RaceStep::Wait { .. } if state.entries.is_empty() => return,
                 RaceStep::Wait { ns } => {
-                    let wait = Duration::from_nanos(ns);
+                    let wait = Duration::from_nanos(ns).min(HOLD / 10);
                     state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
         }
+    }
+
+    /// Ends the race in favour of who is expected to end first, because the world outside cannot wait for its end.
+    fn decide(&self, state: &mut State) {
+        let running: Vec<EngineId> =
+            state.entries.iter().filter(|entry| entry.running_since.is_some()).map(|entry| entry.engine).collect();
+        let best = self.ask(state, |scheduler, view, world| scheduler.soonest_racer(view, world));
+        let Some(winner) = best.filter(|best| running.contains(best)).or_else(|| running.first().copied()) else {
+            return;
+        };
+        state.decided = true;
+        for entry in &state.entries {
+            if entry.engine == winner {
+                entry.gate.open(write_through);
+            } else {
+                state.left.push(entry.engine);
+                entry.interrupt.raise(Cause::Cancelled);
+            }
+        }
+        tracing::debug!(request = %self.call.id, engine = %winner, since = ?self.began.elapsed(), "decided for");
     }
 
     /// Waits for the answer, or until nobody is left to bring one. The thread that waits does not race again: it could
@@ -282,6 +333,35 @@ impl State {
     fn is_over(&self) -> bool {
         self.answer.is_some() || self.cause.is_some() || self.closed
     }
+
+    /// Whether somebody must get the host's own streams now: because nobody can beat who is racing, or because what is
+    /// held back has been for long enough.
+    fn must_be_decided(&mut self, is_settled: bool) -> bool {
+        if is_settled || self.entries.iter().any(|entry| entry.gate.is_needed()) {
+            return true;
+        }
+        if !self.entries.iter().any(|entry| entry.gate.is_wanted()) {
+            self.wanted_since = None;
+            return false;
+        }
+        self.wanted_since.get_or_insert_with(Instant::now).elapsed() >= HOLD
+    }
+}
+
+/// Who is in the race, as its own thread knows it.
+struct Entered {
+    engine: EngineId,
+    interrupt: Interrupt,
+    gate: Gate,
+}
+
+fn write_through(stream: HostStream, bytes: &[u8]) {
+    let written = match stream {
+        HostStream::Stdout => std::io::stdout().write_all(bytes),
+        HostStream::Stderr => std::io::stderr().write_all(bytes),
+    };
+    // Whoever read it has gone: the guest finds out by its next write.
+    let _ = written;
 }
 
 fn is_stopped(answer: &Answer) -> bool {

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 
+use crate::Gate;
+
 /// The world as one guest sees it. What is not listed here does not exist for the guest.
 #[derive(Clone, Debug, Default)]
 pub struct GuestContext {
@@ -19,6 +21,17 @@ pub struct GuestContext {
     pub stderr: Sink,
     /// Directories that the guest may open.
     pub preopens: Vec<Preopen>,
+    /// What keeps the guest from the host's own streams until it has won a race; `None` if it may use them at once.
+    pub gate: Option<Gate>,
+}
+
+impl GuestContext {
+    /// Whether the guest has one of the host process's own streams.
+    #[must_use]
+    pub fn uses_host_streams(&self) -> bool {
+        let is_host = |sink| sink == Sink::Inherit;
+        matches!(self.stdin, Stdin::Inherit) || is_host(self.stdout) || is_host(self.stderr)
+    }
 }
 
 /// A guest's standard input.

@@ -4,6 +4,7 @@
 //! synchronisation primitive that every engine has to obey, [`Interrupt`].
 #![forbid(unsafe_code)]
 
+mod gate;
 mod guest;
 mod id;
 mod interrupt;
@@ -12,6 +13,7 @@ mod observation;
 mod outcome;
 mod tier;
 
+pub use gate::{Gate, HostStream};
 pub use guest::{Entry, GuestContext, GuestOutput, Preopen, Sink, Stdin, Value, ValueType};
 pub use id::{EngineId, ModuleDigest, RequestId};
 pub use interrupt::{Cause, Interrupt, Listener};

@@ -27,6 +27,8 @@ const MARGIN: f64 = 0.10;
 const VARIATION_MIN: f64 = 2.0;
 /// The least number of idle times at which it does.
 const COUNTED_MIN: u32 = 10;
+/// Idle times longer than any horizon that are assumed beyond those that were counted.
+const PAUSES_ASSUMED: f64 = 0.25;
 /// How long artifacts are kept where the histogram says nothing: the four hours of the publication.
 const KEEP_ALIVE_NS: u64 = 4 * 3600 * 1_000_000_000;
 
@@ -85,9 +87,10 @@ impl Arrivals {
     /// How many requests are to be expected within `horizon_ns` from `now_ns` on.
     ///
     /// The next one is as likely as idle times are, among those that are longer than the present silence, that end within
-    /// the horizon. From then on, requests follow one another until an idle time is longer than the horizon. One more idle
-    /// time of that kind is assumed than was counted, so that a new function is expected to be called as often again as it
-    /// was so far.
+    /// the horizon. From then on, requests follow one another until an idle time is longer than the horizon. A quarter of an
+    /// idle time of that kind is assumed beyond those that were counted, so that a new function that is called often is
+    /// expected to be called four times as often again as it was so far: the mean of Lindy's law, by which it is as likely as
+    /// not that there will be as many again, if it is cut at some fifty times as many.
     #[must_use]
     pub fn expected(&self, now_ns: u64, horizon_ns: u64) -> f64 {
         let Some(last_ns) = self.last_ns else { return 0.0 };
@@ -114,8 +117,8 @@ impl Arrivals {
         if next <= 0.0 {
             return 0.0;
         }
-        let next_probability = next / (next + later + 1.0);
-        let following = short / (f64::from(self.counted) - short + 1.0);
+        let next_probability = next / (next + later + PAUSES_ASSUMED);
+        let following = short / (f64::from(self.counted) - short + PAUSES_ASSUMED);
         let left_ns = horizon_ns - next_ns / next;
         let following_max = if short > 0.0 { left_ns / (short_ns / short) } else { 0.0 };
         next_probability * (1.0 + following.min(following_max))
@@ -234,8 +237,8 @@ mod tests {
         let cases: [(&[u64], usize, u64, u64, Range<f64>); 8] = [
             (&[], 0, 0, 10 * S, 0.0..0.01),
             (&[S], 100, 0, 10 * S, 8.0..12.0),
-            // As often again as so far.
-            (&[S / 100], 4, 0, 10 * S, 3.0..5.0),
+            // Four times as often again as so far.
+            (&[S / 100], 4, 0, 10 * S, 14.0..17.0),
             (&[60 * S], 100, 0, 10 * S, 0.0..0.01),
             (&[60 * S], 100, 55 * S, 10 * S, 0.9..1.1),
             // Silent for longer than ever before.

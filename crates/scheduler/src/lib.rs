@@ -20,6 +20,8 @@ mod profile;
 mod race;
 mod scheduler;
 mod sizes;
+#[cfg(test)]
+mod testing;
 mod tier_up;
 mod waste;
 

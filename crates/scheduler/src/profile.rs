@@ -33,6 +33,9 @@ pub struct Prediction {
     pub execute_ns: u64,
     /// How uncertain the execution is: the standard deviation of its natural logarithm.
     pub sigma: f32,
+    /// How uncertain the usual execution is: the standard error of its natural logarithm. Of a function whose requests
+    /// differ, that is much less.
+    pub error: f32,
     /// What the execution was predicted from.
     pub basis: Basis,
 }
@@ -175,6 +178,7 @@ impl FunctionProfile {
                 .unwrap_or_else(|| as_ns(calibration.instantiate_ns)),
             execute_ns: as_ns(execute.ns),
             sigma: execute.sigma,
+            error: execute.error,
             basis,
         }
     }
@@ -192,10 +196,11 @@ impl FunctionProfile {
         let observed = own.and_then(|own| Some((own.execute.predict(input_bytes)?, own.execute.count())));
         match (observed, self.transferred(candidate, input_bytes, known)) {
             (Some((observed, count)), None) => (observed, Basis::Observed { count }),
-            (Some((observed, count)), Some((_, transferred))) => {
-                (observed.sharpened(&transferred), Basis::Observed { count })
+            (Some((observed, count)), Some((_, other))) => (observed.sharpened(&other), Basis::Observed { count }),
+            (None, Some((from, other))) => {
+                let (sigma, error) = (other.sigma.hypot(SIGMA_TRANSFER), other.error.hypot(SIGMA_TRANSFER));
+                (Sized { sigma, error, ..other }, Basis::Transferred { from })
             }
-            (None, Some((from, transferred))) => (transferred, Basis::Transferred { from }),
             (None, None) => {
                 let slowdown = known.calibration.engine(candidate.engine, candidate.tier).slowdown;
                 let native = known.features.execute_guess(input_bytes);
@@ -204,7 +209,7 @@ impl FunctionProfile {
         }
     }
 
-    /// What the surest of the other engines' observations say of `candidate`.
+    /// What the surest of the other engines was observed to take, at `candidate`'s usual speed.
     fn transferred(
         &self,
         candidate: &Candidate,
@@ -216,12 +221,8 @@ impl FunctionProfile {
             .filter_map(|other| Some((other, self.engine(other.engine)?.execute.predict(input_bytes)?)))
             .min_by(|(_, a), (_, b)| a.error.total_cmp(&b.error))?;
         let slowdown = |candidate: &Candidate| known.calibration.engine(candidate.engine, candidate.tier).slowdown;
-        let transferred = Sized {
-            ns: observed.ns * slowdown(candidate) / slowdown(other),
-            sigma: observed.sigma.hypot(SIGMA_TRANSFER),
-            error: observed.error.hypot(SIGMA_TRANSFER),
-        };
-        Some((other.engine, transferred))
+        let ns = observed.ns * slowdown(candidate) / slowdown(other);
+        Some((other.engine, Sized { ns, ..observed }))
     }
 }
 
@@ -231,11 +232,16 @@ impl Sized {
     ///
     /// Where all requests are alike, this changes nothing. Where they differ and nobody knows beforehand how, two engines
     /// have seen different ones, and the difference between their medians is as likely to be the requests' as the
-    /// engines'; what is known of engines in general then keeps a slow one from looking fast by chance.
-    fn sharpened(self, transferred: &Self) -> Self {
-        let (own, other) = (1.0 / f64::from(self.error).powi(2), 1.0 / f64::from(transferred.error).powi(2));
-        let logarithm = (self.ns.max(1.0).ln() * own + transferred.ns.max(1.0).ln() * other) / (own + other);
-        Self { ns: logarithm.exp(), ..self }
+    /// engines'; what is known of engines in general then keeps a slow one from looking fast by chance. And how much
+    /// requests differ is the function's own: who has seen few of them is not to think that all are like these.
+    fn sharpened(self, other: &Self) -> Self {
+        let precision = |error: f32| 1.0 / f64::from(error).powi(2);
+        let own = precision(self.error * (other.sigma / self.sigma).max(1.0));
+        let transferred = precision(other.error.hypot(SIGMA_TRANSFER));
+        let logarithm = (self.ns.max(1.0).ln() * own + other.ns.max(1.0).ln() * transferred) / (own + transferred);
+        #[expect(clippy::cast_possible_truncation, reason = "it lies between the two")]
+        let error = (1.0 / (own + transferred).sqrt()) as f32;
+        Self { ns: logarithm.exp(), error, ..self }
     }
 }
 

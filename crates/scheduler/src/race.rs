@@ -111,6 +111,14 @@ pub(crate) fn may_run(scheduler: &Scheduler, engine: EngineId, race: &RaceView<'
     wins(multiples.least) || wins(multiples.usual) || wins(multiples.tail)
 }
 
+/// The racer that is expected to end first.
+pub(crate) fn soonest(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> Option<EngineId> {
+    let entries = entries(scheduler, race, world);
+    let usual = Multiples::of(&entries).usual;
+    let racing = entries.iter().filter(|entry| entry.is_racing);
+    racing.min_by(|a, b| a.finish_ns(usual).total_cmp(&b.finish_ns(usual))).map(|entry| entry.engine)
+}
+
 fn entries(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> Vec<Entry> {
     let known = scheduler.known(race.request.candidates, world);
     // What joins now compiles on one core: the others are taken, or will be.
@@ -162,6 +170,8 @@ impl Multiples {
         let outlived = running().map(|(entry, ns)| ns / entry.execute_ns()).fold(0.0, f64::max);
         let sigma = running().map(|(entry, _)| f64::from(entry.prediction.sigma)).fold(f64::INFINITY, f64::min);
         let sigma = if sigma.is_finite() { sigma } else { 1.0 };
+        // What has outlived every expectation was misjudged: it is at most two standard deviations away.
+        let sigma = sigma.max(outlived.max(1.0).ln() / 2.0);
         let expected_tail = (TAIL_DEVIATIONS * sigma).exp().min(TAIL_MAX);
         Self {
             least: outlived.max((-sigma).exp()),
@@ -195,4 +205,160 @@ fn is_settled(entries: &[Entry]) -> bool {
     let racing = || entries.iter().filter(|entry| entry.is_racing);
     let fastest = racing().map(Entry::execute_ns).fold(f64::INFINITY, f64::min);
     racing().count() <= 1 && entries.iter().all(|entry| entry.is_racing || entry.execute_ns() >= fastest)
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_model::ArtifactState;
+
+    use super::*;
+    use crate::Policy;
+    use crate::testing::{BASELINE, Case, INTERPRETER, MS, OPTIMIZING};
+
+    /// A request that an interpreter runs in so long, and the others so much faster; and what the compilers take.
+    fn truth(interpreted_ns: u64) -> [(EngineId, u64, u64); 3] {
+        [
+            (INTERPRETER, MS / 3, interpreted_ns),
+            (BASELINE, 25 * MS, interpreted_ns / 4),
+            (OPTIMIZING, 81 * MS, interpreted_ns / 10),
+        ]
+    }
+
+    #[test]
+    fn a_long_request_of_an_unknown_function_is_raced_by_better_and_better_engines() {
+        for (cores, stopped) in [(2, true), (4, false)] {
+            let race = Case::new(Policy::Hedged, cores).race(&truth(20_000 * MS));
+            assert_eq!(race.first, INTERPRETER, "{cores} cores");
+            assert_eq!(race.who_joined(), [BASELINE, OPTIMIZING], "{cores} cores: {race:?}");
+            let (_, baseline_ns) = race.joined[0];
+            assert!(baseline_ns < 25 * MS / 5, "{cores} cores: the baseline compiler began after {baseline_ns}");
+            let (_, optimizing_ns) = race.joined[1];
+            if stopped {
+                assert_eq!(race.stopped[0].0, INTERPRETER, "{race:?}");
+                assert!(optimizing_ns >= race.stopped[0].1, "it takes the core of who was beaten: {race:?}");
+            } else {
+                assert!(optimizing_ns < 81 * MS * 2 / 3, "there was a core for it: {race:?}");
+            }
+            let (winner, total_ns) = race.answer.unwrap();
+            assert_eq!(winner, OPTIMIZING, "{cores} cores");
+            assert!(total_ns < (2_000 + 81) * MS * 5 / 4, "{cores} cores: {race:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_request_is_never_raced() {
+        for interpreted_ns in [1_000, 10_000, 100_000, MS / 5] {
+            let race = Case::new(Policy::Hedged, 4).race(&truth(interpreted_ns));
+            assert_eq!((race.first, race.who_joined()), (INTERPRETER, vec![]), "{interpreted_ns}");
+        }
+        // And neither is one that is known to be short, on whatever is ready.
+        let mut case = Case::new(Policy::Hedged, 4);
+        case.ready(&[BASELINE]);
+        for _ in 0..5 {
+            case.observe(BASELINE, 2 * MS);
+        }
+        let race = case.race(&[(BASELINE, 0, 2 * MS), (OPTIMIZING, 81 * MS, MS), (INTERPRETER, MS, 9 * MS)]);
+        assert_eq!((race.first, race.who_joined()), (BASELINE, vec![]));
+    }
+
+    #[test]
+    fn without_an_idle_core_only_what_is_clearly_better_joins() {
+        let mut case = Case::new(Policy::Hedged, 2);
+        case.load.busy = 2;
+        case.ready(&[INTERPRETER]);
+        case.observe(INTERPRETER, 20 * MS);
+        // It was thought to take 20 ms and takes 20 s.
+        let race = case.race(&truth(20_000 * MS));
+        assert_eq!(race.first, INTERPRETER);
+        assert!(race.joined.iter().all(|(_, ns)| *ns > 60 * MS), "{race:?}");
+        assert_ne!(race.answer.unwrap().0, INTERPRETER, "{race:?}");
+        // One that ends not much later than it should.
+        let mut case = Case::new(Policy::Hedged, 2);
+        case.load.busy = 2;
+        case.ready(&[INTERPRETER]);
+        case.observe(INTERPRETER, 20 * MS);
+        assert_eq!(case.race(&truth(35 * MS)).who_joined(), []);
+    }
+
+    #[test]
+    fn nothing_is_raced_where_nothing_may_be_wasted_or_run_twice() {
+        type Change = fn(&mut Case);
+        let cases: [(&str, Policy, Change); 3] = [
+            ("no budget", Policy::Hedged, |case| case.load.may_waste = false),
+            ("side effects", Policy::Hedged, |case| case.may_race = false),
+            ("another policy", Policy::Adaptive, |_| ()),
+        ];
+        for (name, policy, change) in cases {
+            let mut case = Case::new(policy, 4);
+            change(&mut case);
+            assert_eq!(case.decide().look_again_after_ns, None, "{name}");
+            assert_eq!(case.race(&truth(60_000 * MS)).who_joined(), [], "{name}");
+        }
+    }
+
+    /// Two that have run for so long, of which the first was expected to take 100 ms and the other a tenth.
+    fn running(case: &mut Case, elapsed_ns: u64) -> RaceStep {
+        case.ready(&[INTERPRETER, OPTIMIZING]);
+        for _ in 0..10 {
+            case.observe(INTERPRETER, 100 * MS);
+            case.observe(OPTIMIZING, 10 * MS);
+        }
+        let racers = [INTERPRETER, OPTIMIZING].map(|engine| Racer { engine, running_since_ns: Some(0) });
+        case.candidates.retain(|candidate| candidate.engine != BASELINE);
+        let view = RaceView { request: case.request(), racers: &racers, elapsed_ns };
+        case.scheduler.race_step(&view, &case.world())
+    }
+
+    #[test]
+    fn who_cannot_win_any_more_leaves_even_if_its_core_is_not_wanted() {
+        let mut case = Case::new(Policy::Hedged, 8);
+        case.load.busy = 2;
+        assert_eq!(running(&mut case, MS), RaceStep::Stop(INTERPRETER));
+    }
+
+    #[test]
+    fn when_the_budget_is_used_up_one_stays() {
+        let mut case = Case::new(Policy::Hedged, 8);
+        case.load.may_waste = false;
+        assert_eq!(running(&mut case, MS), RaceStep::Stop(INTERPRETER));
+        let mut case = Case::new(Policy::Hedged, 8);
+        case.load.may_waste = false;
+        // Of nothing known, both may be the last.
+        case.ready(&[INTERPRETER, BASELINE]);
+        let racers = [INTERPRETER, BASELINE].map(|engine| Racer { engine, running_since_ns: Some(0) });
+        let view = RaceView { request: case.request(), racers: &racers, elapsed_ns: MS };
+        assert_eq!(case.scheduler.race_step(&view, &case.world()), RaceStep::Stop(INTERPRETER));
+        let view = RaceView { racers: &racers[1..], ..view };
+        assert!(matches!(case.scheduler.race_step(&view, &case.world()), RaceStep::Wait { .. }), "one has to stay");
+    }
+
+    #[test]
+    fn who_is_ready_first_runs_and_who_comes_too_late_does_not() {
+        let mut case = Case::new(Policy::Hedged, 8);
+        case.ready(&[INTERPRETER]);
+        for engine in [BASELINE, OPTIMIZING] {
+            case.candidate(engine).making_since_ns = Some(case.now_ns);
+        }
+        case.now_ns += MS;
+        let racers = [INTERPRETER, BASELINE, OPTIMIZING].map(|engine| Racer { engine, running_since_ns: None });
+        let view = RaceView { request: case.request(), racers: &racers, elapsed_ns: MS };
+        assert!(case.scheduler.may_run(INTERPRETER, &view, &case.world()), "nobody else runs yet");
+
+        let mut case = Case::new(Policy::Hedged, 8);
+        case.ready(&[BASELINE, OPTIMIZING]);
+        for _ in 0..10 {
+            case.observe(BASELINE, 100 * MS);
+            case.observe(OPTIMIZING, 60 * MS);
+        }
+        for (elapsed_ns, expected) in [(10 * MS, true), (90 * MS, false)] {
+            let racers = [
+                Racer { engine: BASELINE, running_since_ns: Some(0) },
+                Racer { engine: OPTIMIZING, running_since_ns: None },
+            ];
+            let view = RaceView { request: case.request(), racers: &racers, elapsed_ns };
+            let may_run = case.scheduler.may_run(OPTIMIZING, &view, &case.world());
+            assert_eq!(may_run, expected, "after {elapsed_ns}");
+        }
+        assert_eq!(case.candidate(INTERPRETER).artifact, ArtifactState::Absent);
+    }
 }

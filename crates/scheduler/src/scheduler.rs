@@ -153,6 +153,12 @@ impl Scheduler {
         crate::race::may_run(self, engine, race, world)
     }
 
+    /// Who of those in the race is expected to end first, if anybody is racing.
+    #[must_use]
+    pub fn soonest_racer(&self, race: &RaceView<'_>, world: &World<'_>) -> Option<EngineId> {
+        crate::race::soonest(self, race, world)
+    }
+
     /// What a request would cost on each candidate, in their order.
     pub fn predict<'a>(
         &'a self,

@@ -169,3 +169,124 @@ fn consider(
     };
     Some(TierUp { engine: candidate.engine, worth_ns: gain_ns.max(loss.total_ns) - price_ns, reason })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Policy;
+    use crate::testing::{BASELINE, Case, HOUR, INTERPRETER, MS, OPTIMIZING};
+
+    /// A function of two engines: one is ready and takes so long, the other takes so long to compile and to run.
+    fn case(ready_ns: u64, compile_ns: u64, better_ns: u64) -> Case {
+        let mut case = Case::new(Policy::Adaptive, 2);
+        case.candidates.retain(|candidate| candidate.engine != INTERPRETER);
+        case.ready(&[BASELINE, OPTIMIZING]);
+        case.scheduler.observe_compile(OPTIMIZING, compile_ns);
+        for _ in 0..15 {
+            case.observe(BASELINE, ready_ns);
+            case.observe(OPTIMIZING, better_ns);
+        }
+        case.candidate(OPTIMIZING).artifact = ArtifactState::Absent;
+        case
+    }
+
+    /// After how many requests, so far apart, the better engine is compiled.
+    fn requests_until(case: &mut Case, ready_ns: u64, idle_ns: u64) -> Option<(usize, TierUpReason)> {
+        for count in 1..=100 {
+            case.now_ns += idle_ns;
+            case.scheduler.arrived(case.now_ns);
+            case.observe(BASELINE, ready_ns);
+            if let Some(tier_up) = case.scheduler.tier_up(&case.candidates, &case.world()) {
+                assert_eq!(tier_up.engine, OPTIMIZING);
+                return Some((count, tier_up.reason));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_rare_function_is_compiled_when_it_has_lost_the_price() {
+        for (ready_ns, compile_ns, better_ns, expected) in
+            [(20 * MS, 95 * MS, 10 * MS, 10), (100 * MS, 95 * MS, MS, 1), (11 * MS, 95 * MS, 10 * MS, 96)]
+        {
+            let (count, reason) = requests_until(&mut case(ready_ns, compile_ns, better_ns), ready_ns, HOUR).unwrap();
+            assert!(count.abs_diff(expected) <= 1, "after {count} requests instead of {expected}");
+            assert!(matches!(reason, TierUpReason::Lost { .. }), "{reason}");
+        }
+        assert_eq!(requests_until(&mut case(10 * MS, MS, 10 * MS), 10 * MS, HOUR), None, "there is nothing to gain");
+    }
+
+    #[test]
+    fn a_busy_function_does_not_wait_until_it_has_lost_the_price() {
+        let (count, reason) = requests_until(&mut case(20 * MS, 1_000 * MS, 10 * MS), 20 * MS, 25 * MS).unwrap();
+        assert!(count < 60, "after {count} requests, instead of 100");
+        assert!(matches!(reason, TierUpReason::Expected { .. }), "{reason}");
+    }
+
+    #[test]
+    fn on_a_busy_host_compiling_is_dearer() {
+        let mut busy = case(20 * MS, 95 * MS, 10 * MS);
+        busy.load.busy = 2;
+        let (count, _) = requests_until(&mut busy, 20 * MS, HOUR).unwrap();
+        assert!((18..=20).contains(&count), "after {count} requests");
+    }
+
+    #[test]
+    fn nothing_is_compiled_twice_or_for_policies_that_do_not() {
+        let mut making = case(100 * MS, MS, MS);
+        making.candidate(OPTIMIZING).making_since_ns = Some(HOUR);
+        assert_eq!(requests_until(&mut making, 100 * MS, HOUR), None);
+        let mut fixed = case(100 * MS, MS, MS);
+        fixed.scheduler.policy = Policy::Profile;
+        assert_eq!(requests_until(&mut fixed, 100 * MS, HOUR), None);
+    }
+
+    #[test]
+    fn it_never_costs_more_than_twice_what_hindsight_would_have_paid() {
+        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = |from: u64, to: u64| {
+            // Xorshift (Marsaglia 2003); evenly on a logarithmic scale.
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            let at = (seed >> 11) as f64 / (1_u64 << 53) as f64;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two numbers")]
+            let value = (from as f64 * (to as f64 / from as f64).powf(at)) as u64;
+            value
+        };
+        for table in 0..300 {
+            let (ready_ns, compile_ns, better_ns) =
+                (random(MS / 100, 1_000 * MS), random(MS, 5_000 * MS), random(MS / 100, 1_000 * MS));
+            let mut case = case(ready_ns, compile_ns, better_ns);
+            let (mut paid_ns, mut is_compiled) = (0, false);
+            for count in 1..200 {
+                case.now_ns += HOUR;
+                case.scheduler.arrived(case.now_ns);
+                let engine = case.decide().engine;
+                if engine == OPTIMIZING && !is_compiled {
+                    // In the foreground.
+                    is_compiled = true;
+                    paid_ns += compile_ns;
+                    case.ready(&[OPTIMIZING]);
+                }
+                let run_ns = if engine == OPTIMIZING { better_ns } else { ready_ns };
+                paid_ns += run_ns;
+                case.observe(engine, run_ns);
+                if case.scheduler.tier_up(&case.candidates, &case.world()).is_some() {
+                    assert!(!is_compiled);
+                    is_compiled = true;
+                    paid_ns += compile_ns;
+                    case.ready(&[OPTIMIZING]);
+                }
+                let hindsight_ns = (count * ready_ns).min(compile_ns + count * better_ns);
+                // A single request is the smallest step, and predictions may be a few percent off.
+                let allowed_ns = 2 * hindsight_ns + hindsight_ns / 10 + ready_ns + MS;
+                assert!(
+                    paid_ns <= allowed_ns,
+                    "table {table} ({ready_ns}, {compile_ns}, {better_ns}): {paid_ns} for {count} requests, {hindsight_ns} \
+                     in hindsight"
+                );
+            }
+        }
+    }
+}

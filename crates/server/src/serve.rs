@@ -94,6 +94,7 @@ impl State {
                 stdout: Sink::Capture { bytes_max: spec.limits.output_bytes_max },
                 stderr: Sink::CaptureHead { bytes_max: STDERR_BYTES_MAX },
                 preopens: spec.preopens.clone(),
+                gate: None,
             },
             limits: spec.limits,
         }

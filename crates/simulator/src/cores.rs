@@ -187,6 +187,11 @@ impl<T> Cores<T> {
         None
     }
 
+    /// The share of a core that those in the foreground have now.
+    pub(crate) fn rate(&self) -> f64 {
+        self.rates()[0]
+    }
+
     /// How many run.
     pub(crate) fn busy(&self) -> usize {
         self.runners.len()

@@ -148,6 +148,9 @@ struct InFlight {
     /// The look that is due, or `None` if the race is not looked at.
     look: Option<u32>,
     looked: bool,
+    /// Waste that was noted while the race ran, and until when.
+    noted_ns: u64,
+    noted_at_ns: u64,
 }
 
 struct Racing {
@@ -320,6 +323,8 @@ impl<'a> Simulation<'a> {
             left: Vec::new(),
             look: look_ns.map(|_| 0),
             looked: false,
+            noted_ns: 0,
+            noted_at_ns: self.now_ns,
         };
         self.requests[request as usize] = Some(Box::new(flight));
         self.enter(request, engine);
@@ -381,7 +386,8 @@ impl<'a> Simulation<'a> {
                 wasted_ns += self.leave(arrival.function, racer);
             }
         }
-        self.waste(wasted_ns);
+        // What was noted while it ran is no more than that, but for rounding.
+        self.waste(wasted_ns.saturating_sub(flight.noted_ns));
         self.totals.hedges_won += u64::from(engine != flight.first);
         if self.oracle.is_none() {
             self.observe(&flight, &arrival, engine);
@@ -462,6 +468,7 @@ impl<'a> Simulation<'a> {
     // Races.
 
     fn look(&mut self, request: u32) {
+        self.note_waste(request);
         for _ in 0..STEPS_MAX {
             match self.step(request) {
                 Some(RaceStep::Start(engine)) => {
@@ -488,6 +495,16 @@ impl<'a> Simulation<'a> {
     }
 
     fn step(&mut self, request: u32) -> Option<RaceStep> {
+        self.view(request, |scheduler, race, world| scheduler.race_step(race, world))
+    }
+
+    fn may_run(&mut self, request: u32, engine: usize) -> bool {
+        let id = self.table.engines[engine].id;
+        self.view(request, |scheduler, race, world| scheduler.may_run(id, race, world)).unwrap_or(false)
+    }
+
+    /// Asks the scheduler about a race.
+    fn view<R>(&mut self, request: u32, ask: impl FnOnce(&Scheduler, &RaceView<'_>, &World<'_>) -> R) -> Option<R> {
         let function = self.arrival(request).function;
         self.find_candidates(function);
         let flight = self.requests[request as usize].as_ref()?;
@@ -508,20 +525,47 @@ impl<'a> Simulation<'a> {
             racers: &racers,
             elapsed_ns: self.now_ns - flight.began_ns,
         };
-        Some(self.functions[function as usize].scheduler.race_step(&view, &self.world(0)))
+        Some(ask(&self.functions[function as usize].scheduler, &view, &self.world(0)))
     }
 
     fn stop(&mut self, request: u32, engine: usize) {
-        let function = self.arrival(request).function;
         let Some(flight) = &mut self.requests[request as usize] else { return };
         if let Some(at) = flight.racers.iter().position(|racer| racer.engine == engine)
             && flight.racers.len() > 1
         {
             flight.left.push(engine);
-            let racer = flight.racers.swap_remove(at);
-            let wasted_ns = self.leave(function, &racer);
+            let wasted_ns = self.drop_racer(request, at);
             self.waste(wasted_ns);
         }
+    }
+
+    /// Takes a racer out; returns the time that it has used for nothing and that was not noted yet.
+    fn drop_racer(&mut self, request: u32, at: usize) -> u64 {
+        let function = self.arrival(request).function;
+        let Some(flight) = &mut self.requests[request as usize] else { return 0 };
+        let racer = flight.racers.swap_remove(at);
+        let noted_ns = flight.noted_ns;
+        let used_ns = self.leave(function, &racer);
+        if let Some(flight) = &mut self.requests[request as usize] {
+            flight.noted_ns = noted_ns.saturating_sub(used_ns);
+        }
+        used_ns.saturating_sub(noted_ns)
+    }
+
+    /// Of several guests that run, all but one run for nothing, whoever wins: notes that as it happens.
+    fn note_waste(&mut self, request: u32) {
+        let now_ns = self.now_ns;
+        let Some(flight) = &mut self.requests[request as usize] else { return };
+        let since_ns = flight.noted_at_ns;
+        flight.noted_at_ns = now_ns;
+        let mut ran: Vec<RunnerId> = Vec::new();
+        ran.extend(
+            flight.racers.iter().filter_map(|racer| Some(racer.running.filter(|(_, began)| *began <= since_ns)?.0)),
+        );
+        let passed_ns = (now_ns - since_ns) as f64 * self.cores.rate();
+        let wasted_ns = as_ns(passed_ns * ran.len().saturating_sub(1) as f64);
+        flight.noted_ns += wasted_ns;
+        self.waste(wasted_ns);
     }
 
     // Artifacts.
@@ -602,16 +646,10 @@ impl<'a> Simulation<'a> {
             return;
         };
         let looked = flight.looked;
-        if took_long && flight.racers.len() > 1 {
-            let racer = flight.racers.swap_remove(at);
-            let still_wins = self.step(request) == Some(RaceStep::Start(self.table.engines[engine].id));
-            if !still_wins {
-                self.waste(racer.make_ns);
-                return;
-            }
-            if let Some(flight) = &mut self.requests[request as usize] {
-                flight.racers.push(racer);
-            }
+        if took_long && flight.racers.len() > 1 && !self.may_run(request, engine) {
+            let wasted_ns = self.drop_racer(request, at);
+            self.waste(wasted_ns);
+            return;
         }
         self.start_guest(request, engine);
         if looked {

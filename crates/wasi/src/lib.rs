@@ -16,7 +16,7 @@ mod wait;
 
 use std::io;
 
-use remuda_model::{Cause, GuestContext, GuestOutput, Interrupt, Preopen, Stdin};
+use remuda_model::{Cause, Gate, GuestContext, GuestOutput, HostStream, Interrupt, Preopen, Stdin};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView as _};
 
@@ -72,6 +72,8 @@ pub struct Wasi {
     stdout: stdio::Output,
     stderr: stdio::Output,
     interrupt: Interrupt,
+    /// Before the host's own standard input, if that is the guest's.
+    stdin_gate: Option<Gate>,
 }
 
 impl Wasi {
@@ -81,8 +83,9 @@ impl Wasi {
     ///
     /// A directory of `context.preopens` cannot be opened.
     pub fn new(context: &GuestContext, interrupt: Interrupt) -> Result<Self, SetupError> {
-        let stdout = stdio::Output::new(context.stdout, stdio::Stream::Stdout);
-        let stderr = stdio::Output::new(context.stderr, stdio::Stream::Stderr);
+        let gate = context.gate.clone().map(|gate| (gate, interrupt.clone()));
+        let stdout = stdio::Output::new(context.stdout, HostStream::Stdout, gate.clone());
+        let stderr = stdio::Output::new(context.stderr, HostStream::Stderr, gate);
         let mut builder = WasiCtxBuilder::new();
         builder
             .args(&context.args)
@@ -106,7 +109,23 @@ impl Wasi {
         }
         let mut ctx = builder.build_p1();
         ctx.ctx().table.set_max_capacity(HANDLES_MAX);
-        Ok(Self { ctx, stdout, stderr, interrupt })
+        let stdin_gate = context.gate.clone().filter(|_| matches!(context.stdin, Stdin::Inherit));
+        Ok(Self { ctx, stdout, stderr, interrupt, stdin_gate })
+    }
+
+    /// Carries out a call of the guest's, with its memory.
+    ///
+    /// # Errors
+    ///
+    /// The guest has to stop: [`Stop`] says why.
+    pub fn call(&mut self, import: &Import, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
+        if let Some(gate) = &self.stdin_gate
+            && may_read_stdin(import, args)
+        {
+            // What was read is gone for everybody else.
+            gate.await_reading(|| self.interrupt.cause().is_some());
+        }
+        (import.call)(self, memory, args)
     }
 
     /// What the guest wrote to its captured streams; streams that were not captured are empty here.
@@ -119,6 +138,16 @@ impl Wasi {
     #[must_use]
     pub fn output_limit_exceeded(&self) -> bool {
         self.stdout.exceeded() || self.stderr.exceeded()
+    }
+}
+
+/// Whether a call takes something from standard input, or makes it impossible to tell by the descriptor.
+fn may_read_stdin(import: &Import, args: &[u64]) -> bool {
+    let is_stdin = args.first().is_some_and(|fd| *fd == 0);
+    match import.name {
+        "fd_read" | "fd_pread" => is_stdin,
+        "fd_renumber" | "poll_oneoff" => true,
+        _ => false,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use remuda_model::Sink;
+use remuda_model::{Gate, HostStream, Interrupt, Sink};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -15,18 +15,13 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 /// The most bytes that one write may carry; it bounds what `write_zeroes` allocates.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Stream {
-    Stdout,
-    Stderr,
-}
-
 /// One output stream of a guest. Clones are the same stream.
 #[derive(Clone)]
 pub(crate) struct Output {
     sink: Sink,
-    stream: Stream,
+    stream: HostStream,
     captured: Arc<Mutex<Captured>>,
+    gate: Option<(Gate, Interrupt)>,
 }
 
 #[derive(Default)]
@@ -41,8 +36,8 @@ struct Captured {
 pub(crate) struct OutputLimitExceeded;
 
 impl Output {
-    pub(crate) fn new(sink: Sink, stream: Stream) -> Self {
-        Self { sink, stream, captured: Arc::default() }
+    pub(crate) fn new(sink: Sink, stream: HostStream, gate: Option<(Gate, Interrupt)>) -> Self {
+        Self { sink, stream, captured: Arc::default(), gate }
     }
 
     pub(crate) fn take(&self) -> Bytes {
@@ -75,14 +70,20 @@ impl Output {
                 captured.bytes.extend_from_slice(&bytes[..kept]);
                 Ok(())
             }
+            Sink::Inherit if self.is_held_back(bytes) => Ok(()),
             Sink::Inherit => self.pass_through(|stream| stream.write_all(bytes)),
         }
     }
 
+    fn is_held_back(&self, bytes: &[u8]) -> bool {
+        let gate = self.gate.as_ref();
+        gate.is_some_and(|(gate, interrupt)| gate.holds(self.stream, bytes, || interrupt.cause().is_some()))
+    }
+
     fn pass_through(&self, action: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> StreamResult<()> {
         let result = match self.stream {
-            Stream::Stdout => action(&mut io::stdout().lock()),
-            Stream::Stderr => action(&mut io::stderr().lock()),
+            HostStream::Stdout => action(&mut io::stdout().lock()),
+            HostStream::Stderr => action(&mut io::stderr().lock()),
         };
         result.map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe => StreamError::Closed,
@@ -137,8 +138,8 @@ impl IsTerminal for Output {
     fn is_terminal(&self) -> bool {
         matches!(self.sink, Sink::Inherit)
             && match self.stream {
-                Stream::Stdout => std::io::IsTerminal::is_terminal(&io::stdout()),
-                Stream::Stderr => std::io::IsTerminal::is_terminal(&io::stderr()),
+                HostStream::Stdout => std::io::IsTerminal::is_terminal(&io::stdout()),
+                HostStream::Stderr => std::io::IsTerminal::is_terminal(&io::stderr()),
             }
     }
 }

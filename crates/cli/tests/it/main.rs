@@ -1,10 +1,14 @@
 //! The real binary, driven from outside: its command line, and its server over HTTP.
 
 mod cache;
+mod calibrate;
+mod characterize;
 mod engines;
 mod examples;
 mod guests;
 mod http;
+mod profile;
+mod report;
 mod run;
 mod serve;
 mod support;

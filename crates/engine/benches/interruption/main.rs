@@ -2,16 +2,20 @@
 //! the flag of `remuda_engine::instrument`, with epochs and with fuel, as ratios of the best of several interleaved
 //! rounds; then the time from the flag's write to the host's return from the call, for guests that never end.
 //!
-//! `cargo bench --workspace --bench interruption [-- [--rounds N] [GUEST]...]`
+//! `cargo bench --workspace --bench interruption [-- [--rounds N] [ENGINE | GUEST | costs | latency]...]`
 #![allow(clippy::cast_possible_truncation, reason = "counts of a few thousand")]
 
-mod fuel;
+#[path = "../support/mod.rs"]
+mod support;
+mod wasmer;
+mod wasmi;
+mod world;
 
 use remuda_engine::{FLAG_FIELD, FLAG_MODULE, instrument};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::Arguments;
 use wasmtime::{Caller, Config, Engine, Extern, Linker, MemoryType, Module, SharedMemory, Store, Strategy, Trap};
 
 struct Guest {
@@ -52,21 +56,35 @@ enum Way {
 const WAYS: &[Way] = &[Way::Never, Way::Flag, Way::Epoch, Way::Fuel];
 
 fn main() {
-    let (rounds, names) = arguments();
-    costs(rounds, &names);
-    latencies();
+    let arguments = Arguments::parse(50);
+    const PARTS: [&str; 2] = ["costs", "latency"];
+    if arguments.has("costs", PARTS) {
+        costs(&arguments);
+    }
+    if arguments.has("latency", PARTS) {
+        latencies();
+    }
 }
 
-fn costs(rounds: usize, names: &[String]) {
-    let chosen = GUESTS.iter().filter(|guest| names.is_empty() || names.iter().any(|name| name == guest.name));
-    let guests: Vec<(&Guest, Vec<u8>)> = chosen.filter_map(|guest| Some((guest, read(guest)?))).collect();
-    for (engine, strategy) in ENGINES {
+fn costs(arguments: &Arguments) {
+    let names = || GUESTS.iter().map(|guest| guest.name);
+    let guests = GUESTS.iter().filter(|guest| arguments.has(guest.name, names()));
+    let guests: Vec<(&Guest, Vec<u8>)> = guests.filter_map(|guest| Some((guest, read(guest)?))).collect();
+    let others = ["wasmer.singlepass", "wasmi.lazy"];
+    let is_chosen = |id: &str| arguments.has(id, ENGINES.iter().map(|(id, _)| *id).chain(others));
+    let rounds = arguments.rounds;
+    for (engine, strategy) in ENGINES.iter().filter(|(id, _)| is_chosen(id)) {
         let candidates: Vec<Candidate<'_>> =
             guests.iter().map(|(guest, wasm)| Candidate::new(guest, *strategy, wasm)).collect();
         report(engine, &best_of(rounds, candidates), rounds);
     }
+    if is_chosen("wasmer.singlepass") {
+        wasmer::costs(rounds, &guests);
+    }
     // An interpreter is slower, and its times are steadier.
-    fuel::costs(rounds.div_ceil(5), &guests);
+    if is_chosen("wasmi.lazy") {
+        wasmi::costs(rounds.div_ceil(5), &guests);
+    }
 }
 
 fn geometric_mean(ratios: &[f64]) -> f64 {
@@ -126,24 +144,8 @@ impl<'a> Candidate<'a> {
     }
 }
 
-fn arguments() -> (usize, Vec<String>) {
-    let mut rounds = 50;
-    let mut names = Vec::new();
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
-    while let Some(arg) = args.next() {
-        if arg == "--rounds" {
-            rounds = args.next().and_then(|n| n.parse().ok()).expect("--rounds takes a number");
-        } else {
-            names.push(arg);
-        }
-    }
-    (rounds, names)
-}
-
 fn read(guest: &Guest) -> Option<Vec<u8>> {
-    let folder = std::env::var_os("REMUDA_GUESTS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests"), PathBuf::from);
-    let path = folder.join(guest.wasm);
+    let path = support::guests().join(guest.wasm);
     let wasm = std::fs::read(&path);
     if wasm.is_err() {
         eprintln!("{}: not there, left out", path.display());

@@ -5,6 +5,10 @@ use remuda_wasi::{Import, Stop, Wasi};
 
 use crate::{Called, EngineError, InstantiateError};
 
+/// More elements a guest's tables never have together, whatever its limit: Wasmtime's pool reserves addresses for so
+/// many, and engines shall not differ.
+pub(crate) const TABLE_ELEMENTS_MAX: u64 = 10_000_000;
+
 /// A guest's state on the host's side.
 pub(crate) struct Guest {
     pub(crate) wasi: Wasi,
@@ -22,7 +26,7 @@ impl Guest {
             wasi: Wasi::new(context, interrupt.clone()).map_err(|error| EngineError::Setup(error.to_string()))?,
             budget: Budget {
                 memory_bytes_left: limits.memory_bytes_max,
-                table_elements_left: limits.table_elements_max,
+                table_elements_left: limits.table_elements_max.min(TABLE_ELEMENTS_MAX),
                 refused: None,
             },
             interrupt: interrupt.clone(),
@@ -31,7 +35,7 @@ impl Guest {
 
     /// Carries out a WASI call on the guest's memory, which the caller finds where its engine keeps it.
     pub(crate) fn call(&mut self, import: &Import, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
-        (import.call)(&mut self.wasi, memory, args)
+        self.wasi.call(import, memory, args)
     }
 
     /// Why the guest has to stop, if it has to.
@@ -87,6 +91,9 @@ pub(crate) enum End {
 }
 
 /// What a guest may still allocate.
+///
+/// Everything that decides on growth is here, in one order: what the type of a memory or table forbids does not happen
+/// on any machine, so it is neither the limit's refusal nor a cost; then the limit.
 pub(crate) struct Budget {
     memory_bytes_left: u64,
     pub(crate) table_elements_left: u64,
@@ -94,8 +101,9 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    pub(crate) fn grant_memory(&mut self, current: usize, desired: usize) -> bool {
-        grant(&mut self.memory_bytes_left, current, desired, None, Limit::Memory, &mut self.refused)
+    /// Sizes in bytes; `maximum` is the memory's own.
+    pub(crate) fn grant_memory(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
+        grant(&mut self.memory_bytes_left, current, desired, maximum, Limit::Memory, &mut self.refused)
     }
 
     /// Takes back what [`Self::grant_memory`] granted and the engine then did not use.
@@ -108,8 +116,9 @@ impl Budget {
         self.table_elements_left += elements as u64;
     }
 
-    /// `maximum` is the table's own: what exceeds it does not happen, and so costs nothing.
+    /// Sizes in elements; `maximum` is the table's own, or one that an engine sets for all tables.
     pub(crate) fn grant_table(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
+        let maximum = maximum.filter(|maximum| is_tables_own(*maximum as u64));
         grant(&mut self.table_elements_left, current, desired, maximum, Limit::Table, &mut self.refused)
     }
 }
@@ -122,14 +131,19 @@ fn grant(
     limit: Limit,
     refused: &mut Option<Limit>,
 ) -> bool {
+    if maximum.is_some_and(|maximum| desired > maximum) {
+        return false;
+    }
     let more = desired.saturating_sub(current) as u64;
     if more > *left {
         *refused = Some(limit);
         return false;
     }
-    if maximum.is_some_and(|maximum| desired > maximum) {
-        return false;
-    }
     *left -= more;
     true
+}
+
+/// Whether a table's maximum can only come from its type, and not from a bound that an engine has for all tables.
+pub(crate) fn is_tables_own(maximum: u64) -> bool {
+    maximum < TABLE_ELEMENTS_MAX
 }

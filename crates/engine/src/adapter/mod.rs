@@ -19,7 +19,7 @@ use crate::{Capabilities, Interruption, Known, Proposal, Proposals};
 
 /// Counts the changes to how adapters configure engines and rewrite modules; an artifact of another revision is
 /// compiled anew.
-pub(crate) const CONFIG_REVISION: u32 = 2;
+pub(crate) const CONFIG_REVISION: u32 = 3;
 
 /// Every engine that Remuda knows of, in the order in which an unknown module tries them: the baseline compiler
 /// first, because its worst case is the mildest; then the optimizing one; then the interpreter.

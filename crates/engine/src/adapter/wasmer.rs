@@ -40,6 +40,8 @@ const ID: EngineId = super::WASMER_SINGLEPASS.id;
 
 /// Code for which it pays to start threads that compile it.
 const PARALLEL_CODE_BYTES_MIN: u64 = 256 << 10;
+/// The most `table.grow` instructions of a module. Toolchains emit one or two.
+const TABLE_GROWS_MAX: u32 = 100_000;
 /// Threads that compile one module.
 const COMPILE_THREADS_MAX: usize = 8;
 
@@ -92,6 +94,7 @@ impl Engine for WasmerEngine {
 
     fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
         let failed = |reason: String| EngineError::Compile { engine: ID, reason };
+        check_growth(module).map_err(failed)?;
         let bytes = rewritten(module).map_err(failed)?;
         let _making = CODE.read().unwrap_or_else(PoisonError::into_inner);
         let engine = configured(module.stats().code_bytes);
@@ -454,18 +457,33 @@ fn place_of(error: &RuntimeError) -> String {
 /// What is compiled for a module.
 pub(crate) fn rewritten(module: &Module) -> Result<Vec<u8>, String> {
     // The host can reach the flag once there is an instance: the start function has to wait until then.
-    let bytes = start::start_as_export(module).map_err(|error| error.to_string())?;
-    instrument_with_global(&bytes).map_err(|error| error.to_string())
+    let bytes = start::start_as_export(module.bytes()).map_err(|error| error.to_string())?;
+    let bytes = instrument_with_global(&bytes, module.bytes_max()).map_err(|error| error.to_string())?;
+    module.check_rewritten(&bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+/// Each `table.grow` becomes two dozen operators (see [`frame`]), and these are bounded like everything that a compiler
+/// sees.
+fn check_growth(module: &Module) -> Result<(), String> {
+    let grows = module.stats().table_grows;
+    if grows > TABLE_GROWS_MAX {
+        return Err(format!("the module contains table.grow {grows} times, and {TABLE_GROWS_MAX} times are the most"));
+    }
+    Ok(())
 }
 
 /// A store with the adapter's configuration and no limit, for the specification's test suite.
 pub(crate) fn unlimited_store() -> Result<Store, EngineError> {
-    // Wasmer refuses a table whose maximum is above 128 Mi elements.
-    let limits = GuestLimits { memory_bytes_max: u64::MAX, table_elements_max: 1 << 26, ..GuestLimits::default() };
+    Ok(Store::new(unlimited(EngineBuilder::headless().engine().into())?))
+}
+
+/// `engine` with no limit on what guests have.
+pub(crate) fn unlimited(mut engine: wasmer::Engine) -> Result<wasmer::Engine, EngineError> {
+    let limits = GuestLimits { memory_bytes_max: u64::MAX, table_elements_max: u64::MAX, ..GuestLimits::default() };
     let guest = Guest::new(&GuestContext::default(), &limits, &Interrupt::new())?;
-    let mut engine: wasmer::Engine = EngineBuilder::headless().engine().into();
     engine.set_tunables(Limits::new(Arc::new(Mutex::new(guest))));
-    Ok(Store::new(engine))
+    Ok(engine)
 }
 
 /// A module that can be linked with others in `store`: compiled by an engine of its own, and loaded from its artifact.

@@ -2,6 +2,7 @@
 //!
 //! Guests are stopped between slices of fuel: Wasmi hands control back, and goes on where it was.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -150,9 +151,7 @@ impl Engine for WasmiEngine {
     fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
         let failed = |reason: String| EngineError::Compile { engine: ID, reason };
         check_growth(module).map_err(failed)?;
-        // Fuel slices cannot interrupt a start function: it becomes an export that is called like any other.
-        let bytes = start::start_as_export(module).map_err(|error| failed(error.to_string()))?;
-        let bytes = select::guard_selects(&bytes).map_err(|error| failed(error.to_string()))?;
+        let bytes = rewritten(module).map_err(failed)?;
         let compiled = wasmi::Module::new(&self.engine, &bytes[..]).map_err(|error| failed(error.to_string()))?;
         Ok(Arc::new(WasmiArtifact {
             engine: self.engine.clone(),
@@ -166,6 +165,19 @@ impl Engine for WasmiEngine {
     fn load(&self, _: &Module, _: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
         Err(EngineError::Load { engine: ID, reason: "it keeps no artifacts".into() })
     }
+}
+
+/// What is given to Wasmi for a module.
+pub(crate) fn rewritten(module: &Module) -> Result<Cow<'_, [u8]>, String> {
+    let guarded = select::guard_selects(module).map_err(|error| error.to_string())?;
+    // Fuel slices cannot interrupt a start function: it becomes an export that is called like any other.
+    let bytes = if module.has_start() {
+        Cow::Owned(start::start_as_export(&guarded).map_err(|error| error.to_string())?.into_owned())
+    } else {
+        guarded
+    };
+    module.check_rewritten(&bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
 }
 
 /// Keeps out what would leave too many frames on the host's stack within one slice.
@@ -245,9 +257,9 @@ impl wasmi::ResourceLimiter for State {
         &mut self,
         current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> Result<bool, wasmi_core::LimiterError> {
-        let granted = self.guest.budget.grant_memory(current, desired);
+        let granted = self.guest.budget.grant_memory(current, desired, maximum);
         self.granted = if granted { desired - current } else { 0 };
         Ok(granted)
     }

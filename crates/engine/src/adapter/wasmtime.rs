@@ -13,18 +13,18 @@ use remuda_model::{
 use remuda_wasi::{IMPORTS, Import, Stop, Type};
 use wasmtime::{
     Caller, Config, Extern, FuncType, GcHeapOutOfMemory, InstanceAllocationStrategy, InstancePre, Linker, Memory,
-    MemoryType, OptLevel, PoolingAllocationConfig, ResourceLimiter, SharedMemory, Store, Strategy, ThrownException,
-    Trap, Val, ValRaw, ValType, WasmBacktrace,
+    MemoryType, OptLevel, PoolConcurrencyLimitError, PoolingAllocationConfig, ResourceLimiter, SharedMemory, Store,
+    Strategy, ThrownException, Trap, Val, ValRaw, ValType, WasmBacktrace,
 };
 
-use super::guest::{End, Guest};
-use crate::instrument::{FLAG_FIELD, FLAG_MODULE, instrument};
+use super::guest::{End, Guest, TABLE_ELEMENTS_MAX};
+use crate::instrument::{FLAG_FIELD, FLAG_MODULE, instrument_within};
 use crate::{
     Artifact, Called, Capabilities, Engine, EngineError, Instance, InstantiateError, Known, Module, Proposal,
     StoredArtifact,
 };
 
-/// Instances that may exist at the same time in the pool.
+/// Instances that may exist at the same time in the pool; what is beyond them is allocated on demand.
 const POOL_INSTANCES: u32 = 256;
 /// Tables that a pooled module may define; one with more is allocated on demand.
 const POOL_TABLES_PER_MODULE: u32 = 4;
@@ -45,11 +45,28 @@ pub(super) fn open_cranelift() -> Result<Arc<dyn Engine>, EngineError> {
 
 struct WasmtimeEngine {
     known: &'static Known,
-    strategy: Strategy,
     /// Instances from a pool where the machine has the address space for one, else on demand.
     pooled: Host,
-    /// For modules that do not fit the pool.
-    on_demand: OnceLock<Host>,
+    /// For modules that do not fit the pool, and for instances that find it full.
+    on_demand: Arc<OnDemand>,
+}
+
+/// An engine that makes each instance for itself, started when it is first needed.
+struct OnDemand {
+    known: &'static Known,
+    strategy: Strategy,
+    host: OnceLock<Host>,
+}
+
+impl OnDemand {
+    fn host(&self) -> Result<&Host, EngineError> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        let host = Host::new(self.known, self.strategy, InstanceAllocationStrategy::OnDemand)
+            .map_err(|error| EngineError::Unavailable { engine: self.known.id, reason: format!("{error:#}") })?;
+        Ok(self.host.get_or_init(|| host))
+    }
 }
 
 /// A Wasmtime engine with everything that a guest may import but its flag.
@@ -67,23 +84,23 @@ impl WasmtimeEngine {
             // A pool reserves terabytes of addresses, which a container may not have.
             .or_else(|_| Host::new(known, strategy, on_demand))
             .map_err(|error| EngineError::Unavailable { engine: known.id, reason: format!("{error:#}") })?;
-        Ok(Self { known, strategy, pooled, on_demand: OnceLock::new() })
+        let on_demand = Arc::new(OnDemand { known, strategy, host: OnceLock::new() });
+        Ok(Self { known, pooled, on_demand })
     }
 
     fn host_for(&self, module: &Module) -> Result<&Host, EngineError> {
-        if fits_pool(module) {
-            return Ok(&self.pooled);
-        }
-        if let Some(host) = self.on_demand.get() {
-            return Ok(host);
-        }
-        let host = Host::new(self.known, self.strategy, InstanceAllocationStrategy::OnDemand)
-            .map_err(|error| EngineError::Unavailable { engine: self.known.id, reason: format!("{error:#}") })?;
-        Ok(self.on_demand.get_or_init(|| host))
+        if fits_pool(module) { Ok(&self.pooled) } else { self.on_demand.host() }
     }
 
     fn artifact(&self, host: &Host, module: wasmtime::Module) -> Arc<dyn Artifact> {
-        Arc::new(WasmtimeArtifact { id: self.known.id, host: host.clone(), module, slots: Mutex::default() })
+        Arc::new(WasmtimeArtifact {
+            id: self.known.id,
+            host: host.clone(),
+            module,
+            slots: Mutex::default(),
+            on_demand: Arc::clone(&self.on_demand),
+            unpooled: OnceLock::new(),
+        })
     }
 }
 
@@ -100,7 +117,7 @@ fn pool() -> PoolingAllocationConfig {
         .total_tables(POOL_INSTANCES * POOL_TABLES_PER_MODULE)
         .max_tables_per_module(POOL_TABLES_PER_MODULE)
         // As many as a table may have: this reserves addresses and no memory.
-        .table_elements(10_000_000)
+        .table_elements(usize::try_from(TABLE_ELEMENTS_MAX).expect("ten millions fit an address"))
         .max_memory_size(4 << 30)
         .linear_memory_keep_resident(POOL_KEEP_RESIDENT_BYTES)
         .table_keep_resident(4 << 10);
@@ -213,9 +230,9 @@ impl Engine for WasmtimeEngine {
     fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
         let failed = |reason: String| EngineError::Compile { engine: self.known.id, reason };
         let host = self.host_for(module)?;
-        let instrumented = instrument(module.bytes()).map_err(|error| failed(error.to_string()))?;
-        let compiled = wasmtime::Module::from_binary(&host.engine, &instrumented.bytes)
-            .map_err(|error| failed(format!("{error:#}")))?;
+        let bytes = rewritten(module).map_err(failed)?;
+        let compiled =
+            wasmtime::Module::from_binary(&host.engine, &bytes).map_err(|error| failed(format!("{error:#}")))?;
         Ok(self.artifact(host, compiled))
     }
 
@@ -231,11 +248,21 @@ impl Engine for WasmtimeEngine {
     }
 }
 
+/// What is compiled for a module.
+fn rewritten(module: &Module) -> Result<Vec<u8>, String> {
+    let instrumented = instrument_within(module.bytes(), module.bytes_max()).map_err(|error| error.to_string())?;
+    module.check_rewritten(&instrumented.bytes).map_err(|error| error.to_string())?;
+    Ok(instrumented.bytes)
+}
+
 struct WasmtimeArtifact {
     id: EngineId,
     host: Host,
     module: wasmtime::Module,
     slots: Mutex<Vec<Slot>>,
+    on_demand: Arc<OnDemand>,
+    /// The same code for instances that find the pool full, once there was one.
+    unpooled: OnceLock<Arc<WasmtimeArtifact>>,
 }
 
 /// What an instance needs beside its module: a flag, and the imports resolved with that flag among them.
@@ -264,7 +291,8 @@ impl Artifact for WasmtimeArtifact {
 
     fn memory_bytes(&self) -> u64 {
         let image = self.module.image_range();
-        (image.end as usize - image.start as usize) as u64
+        let image_bytes = (image.end as usize - image.start as usize) as u64;
+        image_bytes + self.unpooled.get().map_or(0, |unpooled| unpooled.memory_bytes())
     }
 
     fn instantiate(
@@ -279,6 +307,11 @@ impl Artifact for WasmtimeArtifact {
         store.limiter(|state| state);
         match lease.slot().pre.instantiate(&mut store) {
             Ok(instance) => Ok(Box::new(WasmtimeInstance { instance, store, id: self.id, _lease: lease })),
+            // Nothing of the guest has run yet.
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
+                drop((store, lease));
+                self.unpooled()?.instantiate(context, limits, interrupt)
+            }
             Err(error) => match end_of(&error).or(store.data().guest.budget.refused.map(End::NotGranted)) {
                 Some(end) => Err(store.into_data().guest.fail_to_start(end)),
                 None => Err(self.internal(&error).into()),
@@ -290,6 +323,27 @@ impl Artifact for WasmtimeArtifact {
 impl WasmtimeArtifact {
     fn internal(&self, error: &wasmtime::Error) -> EngineError {
         EngineError::Internal { engine: self.id, reason: format!("{error:#}") }
+    }
+
+    /// This artifact for an engine without a pool. Machine code does not depend on where instances come from, but a
+    /// module is one engine's.
+    fn unpooled(&self) -> Result<Arc<Self>, EngineError> {
+        if let Some(unpooled) = self.unpooled.get() {
+            return Ok(Arc::clone(unpooled));
+        }
+        let host = self.on_demand.host()?;
+        let image = self.module.serialize().map_err(|error| self.internal(&error))?;
+        // SAFETY: these are the bytes that `serialize` just gave.
+        let module = unsafe { wasmtime::Module::deserialize(&host.engine, image) };
+        let unpooled = Arc::new(Self {
+            id: self.id,
+            host: host.clone(),
+            module: module.map_err(|error| self.internal(&error))?,
+            slots: Mutex::default(),
+            on_demand: Arc::clone(&self.on_demand),
+            unpooled: OnceLock::new(),
+        });
+        Ok(Arc::clone(self.unpooled.get_or_init(|| unpooled)))
     }
 
     fn lease(self: &Arc<Self>, interrupt: &Interrupt) -> Result<Lease, EngineError> {
@@ -347,9 +401,7 @@ struct State {
 
 impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // Wasmtime asks here first: what the memory's own type forbids is not the limit's refusal, and costs nothing.
-        let forbidden = maximum.is_some_and(|maximum| desired > maximum);
-        Ok(!forbidden && self.guest.budget.grant_memory(current, desired))
+        Ok(self.guest.budget.grant_memory(current, desired, maximum))
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {

@@ -125,6 +125,12 @@ pub enum InstrumentError {
         /// The index.
         memory: u32,
     },
+    /// The new module would be larger than it may be.
+    #[error("rewritten so that it can be stopped, the module is larger than {bytes_max} bytes")]
+    TooLarge {
+        /// The bound.
+        bytes_max: u64,
+    },
     /// A call of a function that does not exist.
     #[error("function {function} is called but not defined")]
     UndefinedFunction {
@@ -165,17 +171,26 @@ impl From<wasm_encoder::reencode::Error<InstrumentError>> for InstrumentError {
 ///
 /// See [`InstrumentError`]; a valid core module fails only by `ReservedImport` and `Waits`.
 pub fn instrument(module: &[u8]) -> Result<Instrumented, InstrumentError> {
+    instrument_within(module, u64::MAX)
+}
+
+/// As [`instrument`], but gives up before the functions together exceed `bytes_max`.
+///
+/// # Errors
+///
+/// As [`instrument`], and `TooLarge`.
+pub(crate) fn instrument_within(module: &[u8], bytes_max: u64) -> Result<Instrumented, InstrumentError> {
     let source = module;
     let module = Module::scan(source)?;
     let mut renumber = Renumber::of(&module);
     let flag_memory = renumber.flag_memory();
-    let bodies = rewrite_bodies(&module, &mut renumber)?;
+    let bodies = rewrite_bodies(&module, &mut renumber, bytes_max)?;
     let poll_points = bodies.iter().map(|body| body.polls).sum();
     let bytes = rewrite_module(source, &module, &bodies, renumber)?;
     Ok(Instrumented { bytes, flag_memory, poll_points })
 }
 
-/// As [`instrument`], but the flag is a mutable global, an `i32` exported as [`FLAG_GLOBAL`], and its polls read
+/// As [`instrument_within`], but the flag is a mutable global, an `i32` exported as [`FLAG_GLOBAL`], and its polls read
 ///
 /// ```wat
 /// (if (global.get $flag) (then unreachable))
@@ -189,26 +204,33 @@ pub fn instrument(module: &[u8]) -> Result<Instrumented, InstrumentError> {
 ///
 /// # Errors
 ///
-/// As [`instrument`], and a module that exports the flag's name does not validate afterwards.
+/// As [`instrument_within`], and a module that exports the flag's name does not validate afterwards.
 #[cfg(any(feature = "wasmer.singlepass", test))]
-pub(crate) fn instrument_with_global(module: &[u8]) -> Result<Vec<u8>, InstrumentError> {
+pub(crate) fn instrument_with_global(module: &[u8], bytes_max: u64) -> Result<Vec<u8>, InstrumentError> {
     let source = module;
     let module = Module::scan(source)?;
     let mut renumber = Renumber::with_global(&module);
-    let bodies = rewrite_bodies(&module, &mut renumber)?;
+    let bodies = rewrite_bodies(&module, &mut renumber, bytes_max)?;
     rewrite_module(source, &module, &bodies, renumber)
 }
 
 /// Callees before callers, so that a caller knows how much work its callees do without a poll.
-fn rewrite_bodies(module: &Module<'_>, renumber: &mut Renumber) -> Result<Vec<Rewritten>, InstrumentError> {
+fn rewrite_bodies(
+    module: &Module<'_>,
+    renumber: &mut Renumber,
+    bytes_max: u64,
+) -> Result<Vec<Rewritten>, InstrumentError> {
     let poll = renumber.poll();
     let mut bodies: Vec<Option<Rewritten>> = Vec::new();
     bodies.resize_with(module.bodies.len(), || None);
+    let mut bytes_left = bytes_max;
     for index in module.callees_first() {
         let callee_work = |callee: u32| Some(bodies.get(callee as usize)?.as_ref()?.work);
         let body = &module.bodies[index as usize];
         let hints = module.hints_of(index);
         let rewritten = rewrite_body(renumber, &poll, body, hints, module.imported_functions, &callee_work)?;
+        bytes_left =
+            bytes_left.checked_sub(rewritten.bytes.len() as u64).ok_or(InstrumentError::TooLarge { bytes_max })?;
         bodies[index as usize] = Some(rewritten);
     }
     Ok(bodies.into_iter().flatten().collect())

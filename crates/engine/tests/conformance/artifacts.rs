@@ -90,6 +90,23 @@ fn a_loaded_artifact_is_an_artifact() {
     }
 }
 
+/// Wasmtime runs an artifact where it lies, so that loading does not read all of it.
+#[cfg(target_os = "linux")]
+#[test]
+fn wasmtime_maps_the_file() {
+    let module = parse(r#"(module (func (export "run") (result i32) (i32.const 1)))"#);
+    for known in keeping(&module).filter(|known| known.id.as_str().starts_with("wasmtime.")) {
+        let name = format!("mapped-{}", known.id);
+        let is_mapped = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().any(|line| line.contains(&name));
+        let loaded = reload(known, &module, &compile(known, &module), "mapped");
+        assert!(is_mapped(), "{}", known.id);
+        let ended = live(&loaded, &export("run", &[]), &Setup::default()).unwrap();
+        assert_eq!(ended.called.values, [Value::I32(1)], "{}", known.id);
+        drop(loaded);
+        assert!(!is_mapped(), "{}", known.id);
+    }
+}
+
 #[test]
 fn engines_that_keep_no_artifacts_say_so() {
     let module = parse(r#"(module (func (export "run")))"#);

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use remuda_model::{Limit, TrapKind, Value};
+use remuda_engine::{EngineError, Interruption, Module};
+use remuda_model::{Cause, Interrupt, Limit, ModuleLimits, TrapKind, Value};
 
 use crate::support::{End, Setup, able, compile, export, live, open, parse};
 
@@ -130,6 +131,14 @@ const CASES: &[Case] = &[
         refused: false,
     },
     Case {
+        what: "what the module's own maximum refuses is not the cap's refusal, even where the cap is lower",
+        text: r#"(module (memory 1 3) (func (export "run") (result i32 i32)
+            (memory.grow (i32.const 3)) (memory.grow (i32.const 65535))))"#,
+        caps: (2 * PAGE, 0),
+        expected: Returns(&[-1, -1]),
+        refused: false,
+    },
+    Case {
         what: "a guest that its own maximum refused traps for itself",
         text: r#"(module (memory 1 3) (func (export "run")
             (if (i32.eq (memory.grow (i32.const 60000)) (i32.const -1)) (then (unreachable)))))"#,
@@ -201,6 +210,32 @@ const CASES: &[Case] = &[
         caps: (0, 4),
         expected: Returns(&[-1, -1, 1]),
         refused: false,
+    },
+    Case {
+        what: "what the table's own maximum refuses is not the cap's refusal, even where the cap is lower",
+        text: r#"(module (table $a 1 3 funcref) (table $b 1 9 funcref) (func (export "run") (result i32 i32 i32)
+            (table.grow $a (ref.null func) (i32.const 3)) (table.grow $a (ref.null func) (i32.const -1))
+            (table.grow $a (ref.null func) (i32.const 2))))"#,
+        caps: (0, 4),
+        expected: Returns(&[-1, -1, 1]),
+        refused: false,
+    },
+    Case {
+        what: "the cap's refusal stays one when the table's own maximum refuses later",
+        text: r#"(module (table 1 9 funcref) (func (export "run") (result i32 i32 i32)
+            (table.grow (ref.null func) (i32.const 8)) (table.grow (ref.null func) (i32.const 9))
+            (table.grow (ref.null func) (i32.const 3))))"#,
+        caps: (0, 4),
+        expected: Returns(&[-1, -1, 1]),
+        refused: true,
+    },
+    Case {
+        what: "more elements than any table has, with a cap that is higher still",
+        text: r#"(module (table 1 funcref) (func (export "run") (result i32)
+            (table.grow (ref.null func) (i32.const 10000000))))"#,
+        caps: (0, u64::MAX),
+        expected: Returns(&[-1]),
+        refused: true,
     },
     Case {
         what: "most of the table's cap in one growth",
@@ -300,6 +335,100 @@ fn limits_are_each_instance_s_own() {
             assert_eq!(called.values, [Value::I32(1), Value::I32(1)], "{}", known.id);
             let called = instance.call(&export("run", &[])).unwrap();
             assert_eq!(called.values, [Value::I32(-1), Value::I32(-1)], "{}", known.id);
+        }
+    }
+}
+
+/// More instances at once than the pool of an engine that has one, of one module and of several.
+#[test]
+fn hundreds_of_instances_live_at_once() {
+    const INSTANCES: i32 = 300;
+    let text = |n| {
+        format!(
+            r#"(module (memory 1) (table 1 funcref) (global $g (mut i32) (i32.const {n}))
+            (data (i32.const 0) "\07")
+            (func (export "run") (param i32) (result i32 i32)
+                (global.set $g (i32.add (global.get $g) (local.get 0)))
+                (i32.store8 (i32.const 0) (i32.add (i32.load8_u (i32.const 0)) (i32.const 1)))
+                (global.get $g) (i32.load8_u (i32.const 0)))
+            (func (export "grow") (result i32 i32) (memory.grow (i32.const 1)) (memory.grow (i32.const 1)))
+            (func (export "trap") (unreachable))
+            (func (export "spin") (loop (br 0))))"#
+        )
+    };
+    let modules = [parse(&text(0)), parse(&text(1000))];
+    for known in able(&modules[0]) {
+        let artifacts = modules.each_ref().map(|module| compile(known, module));
+        let Setup { context, limits, .. } = Setup::limited(2 * PAGE, 10);
+        let interrupts: Vec<Interrupt> = (0..INSTANCES).map(|_| Interrupt::new()).collect();
+        let mut instances: Vec<_> = (0..INSTANCES)
+            .zip(&interrupts)
+            .map(|(n, interrupt)| {
+                let artifact = Arc::clone(&artifacts[usize::from(n % 3 == 0)]);
+                artifact
+                    .instantiate(&context, &limits, interrupt)
+                    .unwrap_or_else(|error| panic!("instance {n} on {}: {error}", known.id))
+            })
+            .collect();
+        for (n, instance) in (0..).zip(&mut instances) {
+            let first = if n % 3 == 0 { 1000 } else { 0 };
+            let mut run = |entry: &str, args: &[i32]| {
+                let args: Vec<Value> = args.iter().copied().map(Value::I32).collect();
+                instance.call(&export(entry, &args)).unwrap()
+            };
+            assert_eq!(run("run", &[n]).values, [Value::I32(first + n), Value::I32(8)], "{n} on {}", known.id);
+            let grown = run("grow", &[]);
+            assert_eq!(grown.values, [Value::I32(1), Value::I32(-1)], "{n} on {}", known.id);
+            assert!(grown.refused_growth, "{n} on {}", known.id);
+            assert_eq!(run("run", &[1]).values, [Value::I32(first + n + 1), Value::I32(9)], "{n} on {}", known.id);
+        }
+        // The last ones can be stopped, and trap, like the first ones.
+        for n in [0, INSTANCES - 1] {
+            let (instance, interrupt) =
+                (&mut instances[n.cast_unsigned() as usize], &interrupts[n.cast_unsigned() as usize]);
+            interrupt.raise(Cause::Deadline);
+            let outcome = instance.call(&export("spin", &[])).unwrap().outcome;
+            assert_eq!(End::from(&outcome), End::Interrupted(Cause::Deadline), "{n} on {}", known.id);
+        }
+        let outcome = instances[INSTANCES.cast_unsigned() as usize - 2].call(&export("trap", &[])).unwrap().outcome;
+        // It was refused growth before.
+        assert_eq!(End::from(&outcome), MEMORY, "{}", known.id);
+    }
+}
+
+/// A loop is three bytes and its poll several times as many: what compilers see is bounded too, and not only what was
+/// deployed.
+#[test]
+fn bounds_hold_for_what_rewriting_makes_of_a_module() {
+    let loops = "(loop)".repeat(1000);
+    let text = format!(r#"(module (func (export "run") {loops}))"#);
+    let bytes = wat::parse_str(&text).unwrap();
+    let twice = 2 * bytes.len() as u64;
+    let cases = [
+        (ModuleLimits { module_bytes_max: twice, ..ModuleLimits::default() }, "module", twice),
+        (ModuleLimits { function_bytes_max: twice, ..ModuleLimits::default() }, "function", twice),
+    ];
+    for (limits, what, limit) in cases {
+        let module = Module::parse(bytes.clone(), &limits).unwrap();
+        for known in able(&module) {
+            let compiled = open(known).compile(&module);
+            if known.capabilities.interruption != Interruption::Flag {
+                assert!(compiled.is_ok(), "{} rewrites no loops", known.id);
+                continue;
+            }
+            let Err(EngineError::Compile { engine, reason }) = compiled else {
+                panic!("{} compiles a {what} of more than {limit} bytes", known.id);
+            };
+            assert_eq!(engine, known.id);
+            for part in ["rewritten", what, &limit.to_string()] {
+                assert!(reason.contains(part), "{} does not say {part:?}: {reason}", known.id);
+            }
+        }
+        // The same module is compiled where it may be as large as it becomes.
+        let module = Module::parse(bytes.clone(), &ModuleLimits::default()).unwrap();
+        for known in able(&module) {
+            let ended = live(&compile(known, &module), &export("run", &[]), &Setup::default()).unwrap();
+            assert_eq!(ended.end(), End::Returned, "{}", known.id);
         }
     }
 }

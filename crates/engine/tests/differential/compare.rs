@@ -186,6 +186,7 @@ fn context() -> GuestContext {
         stdout: sink,
         stderr: sink,
         preopens: Vec::new(),
+        gate: None,
     }
 }
 

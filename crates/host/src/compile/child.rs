@@ -51,12 +51,7 @@ impl ChildError {
 /// # Errors
 ///
 /// The engine cannot compile the module, or a stream fails.
-pub fn compile_for_parent(
-    engine: &str,
-    threads: usize,
-    input: impl AsFd,
-    output: impl AsFd,
-) -> Result<(), ChildError> {
+pub fn compile_for_parent(engine: &str, threads: usize, input: impl AsFd, output: impl AsFd) -> Result<(), ChildError> {
     // Nobody is left who wants the artifact.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     rustix::thread::set_no_new_privs(true).map_err(io::Error::from)?;

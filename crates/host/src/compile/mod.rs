@@ -119,15 +119,18 @@ impl Compiler {
         known: &'static Known,
         module: &Module,
     ) -> Result<Compiled, Failure> {
-        let failed =
-            |Ended { reason, will_recur }| Failure { error: EngineError::Compile { engine: known.id, reason }, will_recur };
+        let failed = |Ended { reason, will_recur }| Failure {
+            error: EngineError::Compile { engine: known.id, reason },
+            will_recur,
+        };
         let here = |error: io::Error| failed(Ended::once(format!("cannot start the compiler {program:?}: {error}")));
         let mut key = file::Key::default();
         getrandom::fill(&mut key).map_err(|error| here(io::Error::other(error.to_string())))?;
         let (artifact, said) = (memory_file().map_err(here)?, memory_file().map_err(here)?);
         let child = self.start(program, known, &key, module, &artifact, &said).map_err(here)?;
         self.wait(child, &said).map_err(failed)?;
-        let garbage = |error: io::Error| failed(Ended::once(format!("what the compiler wrote is no artifact: {error}")));
+        let garbage =
+            |error: io::Error| failed(Ended::once(format!("what the compiler wrote is no artifact: {error}")));
         seal(&artifact).map_err(garbage)?;
         let stored = file::open_authentic(artifact, &key, module.digest(), known).map_err(garbage)?;
         Ok(Compiled { artifact: engine.load(module, &stored)?, serialized: Some(stored) })
@@ -174,7 +177,8 @@ impl Compiler {
     /// Waits for a child's end within its budget of time.
     fn wait(&self, mut running: Running, said: &File) -> Result<(), Ended> {
         let cannot = |error: io::Error| Ended::once(format!("cannot wait for the compiler: {error}"));
-        let pidfd = pidfd_open(Pid::from_child(&running.0), PidfdFlags::empty()).map_err(|error| cannot(error.into()))?;
+        let pidfd =
+            pidfd_open(Pid::from_child(&running.0), PidfdFlags::empty()).map_err(|error| cannot(error.into()))?;
         let late = Interrupt::new();
         let armed = self.deadlines.arm(Instant::now(), self.budget.time_max, late.clone());
         let listener = late.listen(move || {
@@ -287,7 +291,8 @@ fn last_words(said: &File) -> String {
         Ok(())
     })();
     let words = String::from_utf8_lossy(&words);
-    let words: Vec<&str> = words.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+    let words: Vec<&str> =
+        words.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
     match read {
         Ok(()) if words.is_empty() => "it said nothing".into(),
         Ok(()) => words.join(" "),

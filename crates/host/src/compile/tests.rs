@@ -86,8 +86,7 @@ fn a_compiler_gets_the_module_its_limits_and_nothing_of_ours() {
     let known = registry.find("mock").unwrap();
     let (artifact, said) = (memory_file().unwrap(), memory_file().unwrap());
     let compiler = compiler(program, BUDGET);
-    let child =
-        compiler.start(compiler.program.as_ref().unwrap(), known, &[7; 32], &module, &artifact, &said).unwrap();
+    let child = compiler.start(compiler.program.as_ref().unwrap(), known, &[7; 32], &module, &artifact, &said).unwrap();
     compiler.wait(child, &said).ok().expect("it succeeds");
     let words = last_words(&said);
     assert!(words.starts_with("00 61 73 6d 01 00 00 00 "), "{words}");
@@ -109,7 +108,10 @@ fn what_was_sealed_cannot_be_changed() {
     let mut other = file.try_clone().unwrap();
     seal(&file).unwrap();
     assert!(other.write_all(b"!").is_err() && other.set_len(1).is_err());
-    assert!(File::options().write(true).open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&other))).is_ok_and(
-        |mut again| again.write_all(b"?").is_err()
-    ));
+    assert!(
+        File::options()
+            .write(true)
+            .open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&other)))
+            .is_ok_and(|mut again| again.write_all(b"?").is_err())
+    );
 }

@@ -93,6 +93,12 @@ fn an_artifact_is_only_good_for_what_it_was_made_for() {
     let stranger = ArtifactStore::open(elsewhere.path(), UNBOUNDED).unwrap();
     fs::copy(store.path(module(0), engine()), stranger.path(module(0), engine())).unwrap();
     assert!(stranger.load(module(0), engine()).is_none(), "another host's key");
+    // The version stands for all of the engine's fingerprint: configuration and CPU features, too.
+    let mut newer = *engine();
+    newer.version = "99.0.0";
+    assert!(!store.may_contain(module(0), &newer));
+    fs::copy(store.path(module(0), engine()), store.path(module(0), &newer)).unwrap();
+    assert!(store.load(module(0), &newer).is_none(), "another version of the engine");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use crate::{Basis, Candidate, Decision, Prediction, Reason, Request, Scheduler, 
 
 /// How many standard deviations lucky an engine has to be thought to beat the favourite, to be let begin.
 const LUCK: f64 = -1.5;
+/// How much sooner it has to begin: a race costs the waking of another thread and a second instance.
+const HEAD_START_NS: f64 = 250e3;
 /// How many standard deviations unlucky a request has to be for us to look again whether another engine would do better.
 const BAD_LUCK: f64 = 1.5;
 /// The least and the most time that a request is left alone: a race costs two threads' waking and the neighbourhood of a
@@ -32,7 +34,13 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
         let begins_first = predicted
             .iter()
             .min_by(|(_, a), (_, b)| a.before_execution_ns().total_cmp(&b.before_execution_ns()))
-            .filter(|(_, first)| first.before_execution_ns() + first.execute_quantile_ns(LUCK) < cost(favourite));
+            .filter(|(_, first)| {
+                // A request that is lucky on one engine is lucky on the other.
+                let lucky =
+                    |prediction: &Prediction| prediction.before_execution_ns() + prediction.execute_quantile_ns(LUCK);
+                first.before_execution_ns() + HEAD_START_NS < favourite.1.before_execution_ns()
+                    && lucky(first) < lucky(&favourite.1)
+            });
         if let Some((candidate, prediction)) = begins_first
             && candidate.engine != favourite.0.engine
             && (favourite.1.basis == Basis::Module
@@ -78,7 +86,7 @@ fn cost_ns(
         Basis::Module => return prediction.mean_ns() + extra_cpu_ns(scheduler, request, world, candidate, prediction),
         // What is ready may be tried for the price of a try: being wrong once is how one learns.
         Basis::Observed { .. } | Basis::Transferred { .. } if is_ready(candidate) => {
-            prediction.execute_quantile_ns(-0.5)
+            prediction.execute_ns as f64 * (-0.5 * f64::from(prediction.error)).exp()
         }
         Basis::Observed { .. } | Basis::Transferred { .. } => prediction.execute_ns as f64,
     };
@@ -131,4 +139,125 @@ fn could_be_beaten(favourite: &(&Candidate, Prediction), predicted: &[(&Candidat
 )]
 fn as_ns(ns: f64) -> u64 {
     ns as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_model::EngineId;
+
+    use super::*;
+    use crate::Policy;
+    use crate::testing::{BASELINE, Case, HOUR, INTERPRETER, MS, OPTIMIZING};
+
+    /// Lets each engine run so often and so long, with everything ready.
+    fn observed(times: usize, execute_ns: [(EngineId, u64); 3]) -> Case {
+        let mut case = Case::new(Policy::Adaptive, 2);
+        case.ready(&[INTERPRETER, BASELINE, OPTIMIZING]);
+        for (engine, ns) in execute_ns {
+            for _ in 0..times {
+                case.observe(engine, ns);
+            }
+        }
+        case
+    }
+
+    #[test]
+    fn of_observed_engines_the_fastest_runs() {
+        for (fastest, ns) in [
+            (INTERPRETER, [(INTERPRETER, MS), (BASELINE, 2 * MS), (OPTIMIZING, 3 * MS)]),
+            (BASELINE, [(INTERPRETER, 9 * MS), (BASELINE, 2 * MS), (OPTIMIZING, 3 * MS)]),
+            (OPTIMIZING, [(INTERPRETER, 9 * MS), (BASELINE, 2 * MS), (OPTIMIZING, MS)]),
+        ] {
+            for times in [3, 20] {
+                assert_eq!(observed(times, ns).decide().engine, fastest, "{times} times");
+            }
+        }
+    }
+
+    #[test]
+    fn where_it_may_not_be_raced_the_worst_case_counts() {
+        // The more code, the dearer they are; the more input, the longer it may run.
+        for (code_bytes, input_bytes, expected) in
+            [(1_000_000, 0, INTERPRETER), (100_000, 5_000, BASELINE), (100_000, 1_000_000, OPTIMIZING)]
+        {
+            let mut case = Case::new(Policy::Hedged, 2);
+            case.may_race = false;
+            case.input_bytes = Some(input_bytes);
+            case.scheduler.features.code_bytes = code_bytes;
+            let decision = case.decide();
+            assert_eq!((decision.engine, decision.look_again_after_ns), (expected, None), "{code_bytes} {input_bytes}");
+        }
+    }
+
+    #[test]
+    fn without_an_idle_core_no_request_begins_on_a_slow_engine() {
+        let mut case = Case::new(Policy::Hedged, 2);
+        case.input_bytes = Some(1_000_000);
+        assert_eq!(case.decide().engine, INTERPRETER);
+        case.load.busy = 2;
+        assert_eq!(case.decide().engine, OPTIMIZING);
+    }
+
+    #[test]
+    fn a_function_seen_on_one_engine_predicts_the_others() {
+        let mut case = Case::new(Policy::Adaptive, 2);
+        case.ready(&[INTERPRETER]);
+        case.observe(INTERPRETER, 1_000 * MS);
+        let decision = case.decide();
+        assert_eq!(decision.engine, OPTIMIZING, "{}", decision.reason);
+        let Reason::Soonest { prediction, .. } = decision.reason else { panic!("{:?}", decision.reason) };
+        assert_eq!(prediction.basis, Basis::Transferred { from: INTERPRETER });
+        assert!((50 * MS..200 * MS).contains(&prediction.execute_ns), "{prediction:?}");
+        // What is short stays where it is.
+        let mut case = Case::new(Policy::Adaptive, 2);
+        case.ready(&[INTERPRETER]);
+        case.observe(INTERPRETER, MS);
+        assert_eq!(case.decide().engine, INTERPRETER);
+    }
+
+    #[test]
+    fn the_best_engine_changes_with_the_input() {
+        let mut case = Case::new(Policy::Adaptive, 2);
+        case.ready(&[BASELINE, OPTIMIZING]);
+        // One starts at once and takes 100 ns a byte, the other sets up for 10 ms and takes 10.
+        for bytes in [1_000, 10_000, 100_000, 1_000_000] {
+            case.input_bytes = Some(bytes);
+            for _ in 0..3 {
+                case.observe(BASELINE, 100 * bytes);
+                case.observe(OPTIMIZING, 10 * MS + 10 * bytes);
+            }
+        }
+        for (bytes, expected) in
+            [(1_000, BASELINE), (30_000, BASELINE), (300_000, OPTIMIZING), (10_000_000, OPTIMIZING)]
+        {
+            case.input_bytes = Some(bytes);
+            assert_eq!(case.decide().engine, expected, "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_making_costs_what_is_left_of_it() {
+        let mut case = observed(3, [(INTERPRETER, 90 * MS), (BASELINE, 30 * MS), (OPTIMIZING, 10 * MS)]);
+        case.ready(&[BASELINE]);
+        case.candidate(OPTIMIZING).artifact = ArtifactState::Absent;
+        assert_eq!(case.decide().engine, BASELINE, "48 ms of compiling do not pay");
+        for (since_ns, expected) in [(5 * MS, BASELINE), (40 * MS, OPTIMIZING), (200 * MS, BASELINE)] {
+            case.candidate(OPTIMIZING).making_since_ns = Some(HOUR - since_ns);
+            assert_eq!(case.decide().engine, expected, "under way for {since_ns}: late ones may take as long again");
+        }
+    }
+
+    #[test]
+    fn requests_that_differ_for_no_visible_reason_do_not_make_a_slow_engine_look_fast() {
+        let mut case = Case::new(Policy::Adaptive, 2);
+        case.ready(&[INTERPRETER, BASELINE, OPTIMIZING]);
+        // Work from 1 to 1,000, and it so happened that the fast engine had the long ones.
+        for work in [1, 1_000, 2, 500, 1, 3, 700, 1, 2, 1] {
+            case.observe(INTERPRETER, 10 * work * MS);
+        }
+        for work in [800, 900] {
+            case.observe(OPTIMIZING, work * MS);
+        }
+        assert_ne!(case.decide().engine, INTERPRETER);
+    }
 }

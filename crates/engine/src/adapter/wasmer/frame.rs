@@ -11,14 +11,17 @@
 //! # Tables
 //!
 //! Wasmer asks nobody before a table grows. `table.grow` is surrounded by code that asks for more than any table may
-//! have if more is wanted than is left, so that it answers -1, and that keeps the accounts otherwise:
+//! have if more is wanted than is left, so that it answers -1, and that keeps the accounts otherwise, in the order of
+//! [`Budget`](crate::adapter::guest::Budget): what exceeds the table's own maximum is not the limit's refusal.
 //!
 //! ```wat
 //! (global.set $delta)
 //! (select (global.get $delta) (i32.const -1) (i32.le_u (global.get $delta) (global.get $left)))
 //! (table.grow $table)
 //! (global.set $result)
-//! (global.set $refused (i32.or (global.get $refused) (i32.gt_u (global.get $delta) (global.get $left))))
+//! (global.set $refused (i32.or (global.get $refused) (i32.and
+//!     (i32.gt_u (global.get $delta) (global.get $left))
+//!     (i32.ge_u (i32.sub (i32.const maximum) (table.size $table)) (global.get $delta)))))
 //! (global.set $left (i32.sub (global.get $left)
 //!     (select (i32.const 0) (global.get $delta) (i32.eq (global.get $result) (i32.const -1)))))
 //! (global.get $result)
@@ -29,6 +32,8 @@ use std::sync::{Arc, OnceLock};
 use wasmer::sys::wasmparser::{BlockType, Operator, ValType};
 use wasmer::sys::{FunctionMiddleware, MiddlewareError, MiddlewareReaderState, ModuleMiddleware};
 use wasmer::{GlobalInit, GlobalType, LocalFunctionIndex, ModuleInfo, Mutability, Type};
+
+use crate::adapter::guest::is_tables_own;
 
 /// Locals that a function may declare: a page of them.
 const LOCALS_MAX: usize = 512;
@@ -55,6 +60,8 @@ struct Types {
     signatures: Vec<(u32, u32)>,
     /// Type of each function.
     functions: Vec<u32>,
+    /// Each table's own maximum, if it has one.
+    table_maximums: Vec<Option<u32>>,
     first_added_global: u32,
 }
 
@@ -76,6 +83,11 @@ impl ModuleMiddleware for FrameRules {
                 .map(|ty| (count(ty.params().len()), count(ty.results().len())))
                 .collect(),
             functions: module.functions.values().map(|ty| ty.as_u32()).collect(),
+            table_maximums: module
+                .tables
+                .values()
+                .map(|ty| ty.maximum.filter(|maximum| is_tables_own((*maximum).into())))
+                .collect(),
             first_added_global: count(module.globals.len()),
         };
         for _ in 0..ADDED_GLOBALS {
@@ -124,8 +136,8 @@ impl<'a> FunctionMiddleware<'a> for FunctionRules {
                 self.call(ty.copied())?;
             }
             Operator::CallIndirect { type_index, .. } => self.call(Some(*type_index))?,
-            Operator::TableGrow { .. } => {
-                self.grow_table(operator, state);
+            Operator::TableGrow { table } => {
+                self.grow_table(*table, state);
                 return Ok(());
             }
             _ => {}
@@ -171,7 +183,7 @@ impl FunctionRules {
         }
     }
 
-    fn grow_table<'a>(&self, table_grow: Operator<'a>, state: &mut MiddlewareReaderState<'a>) {
+    fn grow_table(&self, table: u32, state: &mut MiddlewareReaderState<'_>) {
         let get = |global: u32| Operator::GlobalGet { global_index: self.types.first_added_global + global };
         let set = |global: u32| Operator::GlobalSet { global_index: self.types.first_added_global + global };
         state.extend([
@@ -182,12 +194,24 @@ impl FunctionRules {
             get(LEFT),
             Operator::I32LeU,
             Operator::Select,
-            table_grow,
+            Operator::TableGrow { table },
             set(RESULT),
             get(REFUSED),
             get(DELTA),
             get(LEFT),
             Operator::I32GtU,
+        ]);
+        if let Some(maximum) = self.types.table_maximums.get(table as usize).copied().flatten() {
+            state.extend([
+                Operator::I32Const { value: maximum.cast_signed() },
+                Operator::TableSize { table },
+                Operator::I32Sub,
+                get(DELTA),
+                Operator::I32GeU,
+                Operator::I32And,
+            ]);
+        }
+        state.extend([
             Operator::I32Or,
             set(REFUSED),
             get(LEFT),

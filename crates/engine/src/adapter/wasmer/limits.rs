@@ -56,7 +56,7 @@ impl Tunables for Limits {
         style: &MemoryStyle,
         definition: NonNull<VMMemoryDefinition>,
     ) -> Result<VMMemory, MemoryError> {
-        if !lock(&self.guest).budget.grant_memory(0, ty.minimum.bytes().0) {
+        if !lock(&self.guest).budget.grant_memory(0, ty.minimum.bytes().0, None) {
             return Err(MemoryError::Generic("it is larger than the guest's limit".into()));
         }
         // SAFETY: Wasmer calls this with a definition in the instance that it is making, which keeps the memory.
@@ -117,12 +117,10 @@ impl LinearMemory for LimitedMemory {
 
     fn grow(&mut self, delta: Pages) -> Result<Pages, MemoryError> {
         let current = self.memory.size();
-        let refused = MemoryError::CouldNotGrow { current, attempted_delta: delta };
-        let most = self.memory.ty().maximum.unwrap_or(Pages::max_value()).min(Pages::max_value());
-        // What the memory's own type forbids is not the limit's refusal.
-        let Some(desired) = current.checked_add(delta).filter(|desired| *desired <= most) else { return Err(refused) };
-        if !lock(&self.guest).budget.grant_memory(current.bytes().0, desired.bytes().0) {
-            return Err(refused);
+        let desired_bytes = current.bytes().0.saturating_add(delta.bytes().0);
+        let maximum = self.memory.ty().maximum.unwrap_or(Pages::max_value()).min(Pages::max_value());
+        if !lock(&self.guest).budget.grant_memory(current.bytes().0, desired_bytes, Some(maximum.bytes().0)) {
+            return Err(MemoryError::CouldNotGrow { current, attempted_delta: delta });
         }
         self.memory.grow(delta)
     }

@@ -25,7 +25,7 @@ struct Wasmi {
 
 impl WastEngine for Wasmi {
     fn instantiate(&mut self, module: &Module) -> Result<usize, Fault> {
-        let compiled = wasmi::Module::new(self.store.engine(), testing::wasmi::start_as_export(module))
+        let compiled = wasmi::Module::new(self.store.engine(), &testing::wasmi::rewritten(module)[..])
             .map_err(|error| Fault::Compile(error.to_string()))?;
         self.store.set_fuel(u64::MAX).map_err(|error| fault(&error))?;
         let instance =

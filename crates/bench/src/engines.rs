@@ -1,0 +1,267 @@
+//! What can be measured: the engines of this build, the choice among them, native code, and other programs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use remuda_engine::{Availability, Known, Registry};
+
+/// The choice among the engines, as `remuda serve` makes it.
+pub const AUTO: &str = "remuda.auto";
+/// A guest's twin, made by the machine's own compiler: the physical limit.
+pub const NATIVE: &str = "native";
+
+/// An engine that can be measured here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// Its id in results.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// What else decides how it is set up.
+    pub flags: String,
+    /// How a guest gets to it.
+    pub kind: Kind,
+}
+
+/// How a guest gets to an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Through a host, call by call.
+    Hosted,
+    /// As a program of its own, from this folder.
+    Native(PathBuf),
+    /// As an argument of another program.
+    Peer(Peer),
+}
+
+/// Another program that runs modules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    program: PathBuf,
+    args: Vec<String>,
+}
+
+/// An engine that is known, but not here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// Its id.
+    pub id: String,
+    /// Why, and the way to get it.
+    pub reason: String,
+}
+
+/// An engine cannot be measured although it was named.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// It is not here.
+    #[error("cannot measure {id}: {reason}")]
+    Absent {
+        /// As it was named.
+        id: String,
+        /// Why, and the way to get it.
+        reason: String,
+    },
+    /// There is none of that name.
+    #[error("there is no engine named {name:?}; known engines are {}", known.join(", "))]
+    Unknown {
+        /// As it was named.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+}
+
+impl Engine {
+    /// Whether it can be called more than once in a process.
+    #[must_use]
+    pub fn is_hosted(&self) -> bool {
+        self.kind == Kind::Hosted
+    }
+}
+
+impl Peer {
+    /// The command that runs a module.
+    pub(crate) fn command(&self, module: &Path, args: &[String], env: &BTreeMap<String, String>) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args);
+        for (name, value) in env {
+            command.arg("--env").arg(format!("{name}={value}"));
+        }
+        command.arg(module).args(args);
+        command
+    }
+}
+
+/// Looks for everything that can be measured: what is here, and what is not. `root` is the project's folder, below which
+/// native twins and installed programs lie; `scratch` is a folder that outlives the measurement.
+///
+/// # Errors
+///
+/// Nothing can be written to `scratch`.
+pub fn look(root: &Path, scratch: &Path) -> std::io::Result<(Vec<Engine>, Vec<Absent>)> {
+    let (mut here, mut absent) = (Vec::new(), Vec::new());
+    let registry = Registry::default();
+    for known in registry.known() {
+        let id = known.id.as_str().to_owned();
+        match registry.availability(known.id) {
+            Availability::Available => {
+                here.push(Engine { id, version: known.version.into(), flags: flags(known), kind: Kind::Hosted });
+            }
+            Availability::Broken(reason) => absent.push(Absent { id, reason }),
+            Availability::NotBuilt => {
+                let reason = format!("it is not part of this build; build with `--features {id}`");
+                absent.push(Absent { id, reason });
+            }
+        }
+    }
+    here.push(auto(&registry));
+    match native(root) {
+        Some(engine) => here.push(engine),
+        None => absent.push(Absent {
+            id: NATIVE.into(),
+            reason: "there is nothing in target/native; run `python guests/build.py --native`".into(),
+        }),
+    }
+    let shim = scratch.join("node-wasi.mjs");
+    fs::write(&shim, include_str!("peer/node-wasi.mjs"))?;
+    for program in PEERS {
+        let found = search(program.name, root).and_then(|path| program.engine(path, &shim));
+        match found {
+            Some(engine) => here.push(engine),
+            None => absent.push(Absent {
+                id: format!("peer.{}", program.name),
+                reason: format!("no {} that works is on PATH or installed; run scripts/install-peers.sh", program.name),
+            }),
+        }
+    }
+    Ok((here, absent))
+}
+
+/// The engines of these names; without names, all that are chosen without being asked for.
+///
+/// # Errors
+///
+/// One that was named is not here, or does not exist.
+pub fn select(names: &[String], here: &[Engine], absent: &[Absent]) -> Result<Vec<Engine>, EngineError> {
+    if names.is_empty() {
+        let registry = Registry::default();
+        let only_by_name = |id: &str| registry.find(id).is_ok_and(|known| !known.automatic);
+        return Ok(here.iter().filter(|engine| !only_by_name(&engine.id)).cloned().collect());
+    }
+    let mut selected: Vec<Engine> = Vec::new();
+    for name in names {
+        let engine = here.iter().find(|engine| engine.id == *name).ok_or_else(|| {
+            let ids = here.iter().map(|engine| &engine.id).chain(absent.iter().map(|absent| &absent.id));
+            match absent.iter().find(|absent| absent.id == *name) {
+                Some(Absent { id, reason }) => EngineError::Absent { id: id.clone(), reason: reason.clone() },
+                None => EngineError::Unknown { name: name.clone(), known: ids.cloned().collect() },
+            }
+        })?;
+        if !selected.contains(engine) {
+            selected.push(engine.clone());
+        }
+    }
+    Ok(selected)
+}
+
+/// What decides, beside engine and version, what is made of a module: how this build sets it up, and for which CPU.
+fn flags(known: &Known) -> String {
+    let fingerprint = known.fingerprint();
+    let named = format!("{} {} ", known.id, known.version);
+    fingerprint.strip_prefix(&named).unwrap_or(&fingerprint).to_owned()
+}
+
+fn auto(registry: &Registry) -> Engine {
+    let mut flags = String::from("among");
+    for known in registry.known().filter(|known| known.automatic && known.is_built()) {
+        let _ = write!(flags, " {} {}", known.id, known.version);
+    }
+    Engine { id: AUTO.into(), version: env!("CARGO_PKG_VERSION").into(), flags, kind: Kind::Hosted }
+}
+
+fn native(root: &Path) -> Option<Engine> {
+    let folder = root.join("target/native");
+    let any = fs::read_dir(&folder).ok()?.find_map(|entry| Some(entry.ok()?.path()).filter(|path| path.is_file()))?;
+    let version = compiler_of(&fs::read(any).ok()?);
+    Some(Engine { id: NATIVE.into(), version, flags: String::new(), kind: Kind::Native(folder) })
+}
+
+/// What a compiler has left in a program about itself.
+fn compiler_of(program: &[u8]) -> String {
+    let marks: [&[u8]; 2] = [b"GCC: (", b"clang version "];
+    let found = marks.iter().find_map(|mark| program.windows(mark.len()).position(|bytes| bytes == *mark));
+    let text = found.map(|at| program[at..].split(|byte| *byte == 0).next().unwrap_or_default());
+    text.map_or_else(|| "unknown".into(), |text| String::from_utf8_lossy(text).into_owned())
+}
+
+struct Program {
+    name: &'static str,
+    /// Before the variables, as `--env NAME=value`, and the module; `SHIM` stands for the path of our shim.
+    args: &'static [&'static str],
+}
+
+const SHIM: &str = "SHIM";
+
+const PEERS: &[Program] = &[
+    Program { name: "wasmtime", args: &["run", "-C", "cache=n"] },
+    Program { name: "node", args: &["--no-warnings", SHIM] },
+];
+
+impl Program {
+    /// `None` if it cannot say its version.
+    fn engine(&self, program: PathBuf, shim: &Path) -> Option<Engine> {
+        let out = Command::new(&program).arg("--version").stdin(Stdio::null()).output().ok()?;
+        let version = String::from_utf8(out.stdout).ok().filter(|_| out.status.success())?;
+        let version = version.trim().trim_start_matches(self.name).trim_start().trim_start_matches('v');
+        let shim = shim.display().to_string();
+        let args = self.args.iter().map(|arg| if *arg == SHIM { shim.clone() } else { (*arg).to_owned() }).collect();
+        Some(Engine {
+            id: format!("peer.{}", self.name),
+            version: version.into(),
+            flags: self.args.join(" "),
+            kind: Kind::Peer(Peer { program, args }),
+        })
+    }
+}
+
+/// On PATH, or where scripts/install-peers.sh puts it.
+fn search(name: &str, root: &Path) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    let mut candidates = folders.chain([root.join("target/peers/bin")]).map(|folder| folder.join(name));
+    candidates.find(|candidate| candidate.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(id: &str) -> Engine {
+        Engine { id: id.into(), version: String::new(), flags: String::new(), kind: Kind::Hosted }
+    }
+
+    #[test]
+    fn names_choose_and_absent_ones_say_how_to_get_them() {
+        let here = [engine("wasmi.lazy"), engine("mock"), engine(AUTO)];
+        let absent = [Absent { id: "peer.node".into(), reason: "install it".into() }];
+        let ids = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            select(&names, &here, &absent)
+                .map(|engines| engines.into_iter().map(|engine| engine.id).collect::<Vec<_>>())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(ids(&[]).unwrap(), ["wasmi.lazy", AUTO], "a mock is only measured by name");
+        assert_eq!(ids(&["mock", "mock"]).unwrap(), ["mock"]);
+        assert_eq!(ids(&["peer.node"]).unwrap_err(), "cannot measure peer.node: install it");
+        assert!(ids(&["v8"]).unwrap_err().contains("known engines are wasmi.lazy, mock, remuda.auto, peer.node"));
+    }
+
+    #[test]
+    fn a_program_tells_its_compiler() {
+        assert_eq!(compiler_of(b"\x7fELF\0\0GCC: (Debian 12.2.0-14) 12.2.0\0more"), "GCC: (Debian 12.2.0-14) 12.2.0");
+        assert_eq!(compiler_of(b"\x7fELF"), "unknown");
+    }
+}

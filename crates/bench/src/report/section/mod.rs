@@ -1,0 +1,196 @@
+//! The sections: each computes what it shows and says.
+#![allow(clippy::wildcard_imports, reason = "the sections are chapters of one text and share its words")]
+
+mod edge;
+mod everywhere;
+mod hybrid;
+mod matmul;
+mod pareto;
+mod polybench;
+mod regret;
+mod start_up;
+mod tables;
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::page::{Cell, Claim, Part, Section, Table, Verdict};
+use super::plot::{Dot, Palette};
+use super::units;
+use crate::results::{AUTO, Kind, Metric, Results, Workload, kind};
+use crate::row::{Pattern, Point};
+use crate::stats::{Estimate, Interval};
+
+/// All sections, in the order of the page.
+pub(crate) fn all(results: &Results) -> Vec<Section> {
+    let palette = Palette::new(&results.engines(|_| true));
+    vec![
+        everywhere::section(results),
+        polybench::section(results, &palette),
+        start_up::section(results),
+        matmul::section(results, &palette),
+        edge::section(results, &palette),
+        hybrid::section(results),
+        regret::section(results),
+        pareto::section(results, &palette),
+        tables::section(results),
+    ]
+}
+
+/// A pattern in words.
+fn pattern_words(pattern: Pattern) -> &'static str {
+    match pattern {
+        Pattern::Cold => "one cold call",
+        Pattern::Fifty => "fifty calls",
+        Pattern::Warm => "one call with a profile and artifacts on disk",
+        Pattern::Steady => "a call in the steady state",
+    }
+}
+
+/// The point at which execution is looked at: native twins and other programs are only measured once a process.
+fn executed(workload: &Workload, engine: &str, pattern: Pattern) -> Point {
+    match kind(engine) {
+        Kind::Native | Kind::Peer => workload.on(engine, Pattern::Cold),
+        Kind::Single | Kind::Auto => workload.on(engine, pattern),
+    }
+}
+
+/// A workload among others: as short as tells it from them.
+fn label(workload: &Workload, among: &[Workload]) -> String {
+    let same: Vec<&Workload> = among.iter().filter(|other| other.guest == workload.guest).collect();
+    let variants: BTreeSet<&str> = same.iter().map(|other| other.variant.as_str()).collect();
+    let cases: BTreeSet<&str> = same.iter().map(|other| other.case.as_str()).collect();
+    let mut label = workload.guest.clone();
+    if variants.len() > 1 && !workload.variant.is_empty() {
+        label += &format!(".{}", workload.variant);
+    }
+    if cases.len() > 1 {
+        label += &format!(" {}", workload.case);
+    }
+    label
+}
+
+/// A workload by itself.
+pub(crate) fn long_label(workload: &Workload) -> String {
+    let variant = if workload.variant.is_empty() { String::new() } else { format!(".{}", workload.variant) };
+    format!("{}{variant} {}", workload.guest, workload.case).trim_end().to_owned()
+}
+
+/// The engines of a suite that are engines: neither native nor Remuda's choice nor another program.
+fn singles(results: &Results, suite: &str) -> Vec<String> {
+    results.engines(|point| point.suite == suite && kind(&point.engine) == Kind::Single)
+}
+
+/// How many times as long something must take, at the lower end of its interval, to be called beaten. Among hundreds of
+/// comparisons some intervals miss 1 by chance, but hardly by that much.
+const CLEARLY: f64 = 1.05;
+
+fn is_interpreter(engine: &str) -> bool {
+    engine.starts_with("wasmi") || engine.starts_with("wasm3")
+}
+
+/// Whether `one` beats `other` on some workload.
+fn beats(results: &Results, workloads: &[Workload], pattern: Pattern, one: &str, other: &str) -> bool {
+    workloads.iter().any(|workload| {
+        let ratio = results.ratio(&workload.on(other, pattern), &workload.on(one, pattern), Metric::Total);
+        ratio.is_some_and(|ratio| ratio.interval().low > CLEARLY)
+    })
+}
+
+/// Whether the best engine changes from workload to workload: it does if two of the `winners` each beat the other.
+fn changes(results: &Results, workloads: &[Workload], pattern: Pattern, winners: &BTreeSet<&String>) -> Verdict {
+    let beats = |one: &str, other: &str| beats(results, workloads, pattern, one, other);
+    let sure = winners.iter().any(|one| winners.iter().any(|other| beats(one, other) && beats(other, one)));
+    // Who wins everywhere by the medians of too few processes may have been lucky.
+    let known = workloads.iter().all(|workload| {
+        let mut of_winners =
+            winners.iter().filter_map(|engine| results.estimate(&workload.on(engine, pattern), Metric::Total));
+        of_winners.all(|estimate| estimate.interval().is_known())
+    });
+    match (winners.len(), sure) {
+        (_, true) => Verdict::Holds,
+        (1, _) if known => Verdict::Fails,
+        _ => Verdict::Open,
+    }
+}
+
+/// The engine that takes least, with what it takes.
+fn best(
+    results: &Results,
+    workload: &Workload,
+    pattern: Pattern,
+    engines: &[String],
+) -> Option<(String, Rc<Estimate>)> {
+    engines
+        .iter()
+        .filter_map(|engine| Some((engine.clone(), results.estimate(&workload.on(engine, pattern), Metric::Total)?)))
+        .min_by(|one, other| one.1.value.total_cmp(&other.1.value))
+}
+
+fn ratio(value: f64) -> String {
+    format!("{}×", units::digits(value))
+}
+
+/// A ratio with its interval.
+fn ratio_with(estimate: &Estimate) -> String {
+    format!("{} {}", units::digits(estimate.value), brackets(estimate.interval(), units::digits))
+}
+
+/// A time with its interval.
+fn time_with(estimate: &Estimate) -> String {
+    format!("{} {}", units::time(estimate.value), brackets(estimate.interval(), units::time))
+}
+
+fn brackets(interval: Interval, unit: fn(f64) -> String) -> String {
+    if interval.is_known() { format!("[{}, {}]", unit(interval.low), unit(interval.high)) } else { "[?]".into() }
+}
+
+/// A value of an engine as a dot, with its interval where that is known.
+fn dot(engine: &str, estimate: &Estimate) -> Dot {
+    let (low, high) = ends(estimate);
+    Dot { engine: engine.to_owned(), value: estimate.value, low, high }
+}
+
+/// The ends of a line through a mark.
+fn ends(estimate: &Estimate) -> (f64, f64) {
+    let interval = estimate.interval();
+    if interval.is_known() { (interval.low, interval.high) } else { (estimate.value, estimate.value) }
+}
+
+/// Names in a sentence, as code.
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "none".into(),
+        [one] => one.clone(),
+        [all @ .., last] => format!("{} and {last}", all.join(", ")),
+    }
+}
+
+fn columns(first: &str, others: &[String]) -> Vec<String> {
+    std::iter::once(first.to_owned()).chain(others.iter().cloned()).collect()
+}
+
+fn missing(whose: &'static str, claim: &str, what: &str) -> Claim {
+    Claim { whose, claim: claim.into(), scope: String::new(), verdict: Verdict::Missing, finding: what.into() }
+}
+
+fn plural(count: usize, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+}
+
+fn capital(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// The total times of a workload, engine by engine, the least of the single engines in bold.
+fn total_cells(results: &Results, workload: &Workload, pattern: Pattern, engines: &[String]) -> Vec<Cell> {
+    let single: Vec<String> = engines.iter().filter(|engine| kind(engine) == Kind::Single).cloned().collect();
+    let winner = best(results, workload, pattern, &single).map(|(engine, _)| engine);
+    let cell = |engine: &String| match results.estimate(&workload.on(engine, pattern), Metric::Total) {
+        Some(estimate) if winner.as_ref() == Some(engine) => Cell::strong(time_with(&estimate)),
+        Some(estimate) => Cell::new(time_with(&estimate)),
+        None => Cell::new("-"),
+    };
+    engines.iter().map(cell).collect()
+}

@@ -1,0 +1,403 @@
+//! Records, put in order: what each process of each point came to.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+
+use crate::row::{Failure, Pattern, Point, Record, Run, Sample};
+use crate::stats::{Estimate, Steady, geometric_mean, median, mser_5};
+
+/// The choice among the engines, measured as an engine like any other.
+pub const AUTO: &str = "remuda.auto";
+/// The guest, compiled by the machine's own compiler.
+pub const NATIVE: &str = "native";
+/// What the paper normalises to here: the optimizing compiler that everybody knows.
+pub const BASELINE: &str = "wasmtime.cranelift";
+
+/// What an id stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One engine.
+    Single,
+    /// Remuda's choice.
+    Auto,
+    /// No WebAssembly at all.
+    Native,
+    /// Another program, of which only whole processes are known.
+    Peer,
+}
+
+/// What `engine` stands for.
+#[must_use]
+pub fn kind(engine: &str) -> Kind {
+    match engine {
+        AUTO => Kind::Auto,
+        NATIVE => Kind::Native,
+        _ if engine.starts_with("peer.") => Kind::Peer,
+        _ => Kind::Single,
+    }
+}
+
+/// What a pattern is called, in files and tables.
+#[must_use]
+pub fn pattern_name(pattern: Pattern) -> &'static str {
+    match pattern {
+        Pattern::Cold => "cold",
+        Pattern::Fifty => "fifty",
+        Pattern::Warm => "warm",
+        Pattern::Steady => "steady",
+    }
+}
+
+/// Which number of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// From request to answer, all calls of the process together; of a steady series, one call.
+    Total,
+    /// Executing one call: the mean over the calls of a process; of a steady series, of one after its warm-up. Of a native
+    /// twin, of which only the process is known, what it takes longer than the twin that does nothing.
+    Execute,
+    /// Compiling or translating before the first call.
+    Compile,
+    /// Everything before executing, all calls together.
+    StartUp,
+    /// The process as a whole, from its start to its end.
+    Process,
+    /// Resident memory at its most, in bytes.
+    PeakMemory,
+    /// Code in memory, in bytes.
+    Code,
+    /// The artifact on disk, in bytes.
+    Artifact,
+}
+
+/// The phases before execution, in their order.
+pub const START_UP: [&str; 5] = ["bootstrap", "deploy", "compile", "load", "instantiate"];
+/// The phase after them.
+pub const EXECUTE: &str = "execute";
+const TOTAL: &str = "total";
+/// A process must take that many times as long as one that does nothing, if their difference is to mean something.
+const FLOORS_MIN: f64 = 1.25;
+/// The guest that does nothing.
+const FLOOR: &str = "noop";
+
+/// One fresh process.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// Its calls, in their order.
+    pub calls: Vec<Sample>,
+    /// The process as a whole.
+    pub whole: Option<Sample>,
+}
+
+impl Process {
+    /// The highest load under which it was measured.
+    #[must_use]
+    pub fn load(&self) -> f64 {
+        self.calls.iter().chain(&self.whole).map(|sample| sample.load).fold(0.0, f64::max)
+    }
+
+    /// A phase's wall time over all calls, in nanoseconds; of the process as a whole, if the calls know nothing of it.
+    #[must_use]
+    pub fn phase_ns(&self, phase: &str) -> Option<f64> {
+        let of_calls: Vec<f64> = series(&self.calls, phase);
+        if !of_calls.is_empty() {
+            return Some(of_calls.iter().sum());
+        }
+        self.whole.as_ref()?.wall_ns.get(phase).map(|ns| *ns as f64)
+    }
+
+    /// The steady state of its executions.
+    #[must_use]
+    pub fn steady(&self) -> Option<Steady> {
+        let executions = series(&self.calls, EXECUTE);
+        mser_5(&if executions.is_empty() { series(&self.calls, TOTAL) } else { executions })
+    }
+
+    fn metric(&self, metric: Metric, pattern: Pattern, floor_ns: Option<f64>) -> Option<f64> {
+        let of_whole =
+            |field: fn(&Sample) -> Option<u64>| self.whole.as_ref().and_then(field).map(|bytes| bytes as f64);
+        match metric {
+            Metric::Total | Metric::Execute if pattern == Pattern::Steady => self.steady().map(|steady| steady.value),
+            Metric::Total => self.phase_ns(TOTAL),
+            Metric::Execute if self.calls.is_empty() => {
+                // What is not clearly longer than a process that does nothing cannot be told from it.
+                let (total_ns, floor_ns) = (self.phase_ns(TOTAL)?, floor_ns?);
+                (total_ns > FLOORS_MIN * floor_ns).then_some(total_ns - floor_ns)
+            }
+            Metric::Execute => Some(self.phase_ns(EXECUTE)? / self.calls.len() as f64),
+            Metric::Compile => self.phase_ns("compile"),
+            Metric::StartUp => {
+                let phases: Vec<f64> = START_UP.iter().filter_map(|phase| self.phase_ns(phase)).collect();
+                (!phases.is_empty()).then(|| phases.iter().sum())
+            }
+            Metric::Process => self.whole.as_ref()?.wall_ns.get(TOTAL).map(|ns| *ns as f64),
+            Metric::PeakMemory => of_whole(|whole| whole.peak_memory_bytes),
+            Metric::Code => of_whole(|whole| whole.code_bytes),
+            Metric::Artifact => of_whole(|whole| whole.artifact_bytes),
+        }
+    }
+}
+
+/// A phase of each call that has it.
+fn series(calls: &[Sample], phase: &str) -> Vec<f64> {
+    calls.iter().filter_map(|call| call.wall_ns.get(phase)).map(|ns| *ns as f64).collect()
+}
+
+/// What there is to run: a guest's module on one of its inputs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Workload {
+    /// The suite.
+    pub suite: String,
+    /// The guest.
+    pub guest: String,
+    /// The module's variant.
+    pub variant: String,
+    /// The input.
+    pub case: String,
+}
+
+impl Workload {
+    /// The point that `engine` makes of it.
+    #[must_use]
+    pub fn on(&self, engine: &str, pattern: Pattern) -> Point {
+        Point {
+            guest: self.guest.clone(),
+            suite: self.suite.clone(),
+            variant: self.variant.clone(),
+            case: self.case.clone(),
+            engine: engine.to_owned(),
+            pattern,
+        }
+    }
+}
+
+impl From<&Point> for Workload {
+    fn from(point: &Point) -> Self {
+        let Point { guest, suite, variant, case, .. } = point.clone();
+        Self { suite, guest, variant, case }
+    }
+}
+
+/// All that was measured.
+pub struct Results {
+    /// The runs, in the order of the files.
+    pub runs: Vec<Run>,
+    /// What could not be measured.
+    pub failures: Vec<Failure>,
+    processes: BTreeMap<Point, BTreeMap<(String, u32), Process>>,
+    estimates: RefCell<HashMap<(Point, Metric, Option<String>), Option<Rc<Estimate>>>>,
+}
+
+impl Results {
+    /// Puts records in order. A point that failed in one of its processes has no numbers: what gave a wrong output once
+    /// was not measured.
+    #[must_use]
+    pub fn new(records: impl IntoIterator<Item = Record>) -> Self {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut failures = Vec::new();
+        let mut processes: BTreeMap<Point, BTreeMap<(String, u32), Process>> = BTreeMap::new();
+        for record in records {
+            match record {
+                Record::Run(run) => runs.push(run),
+                Record::Failure(failure) => failures.push(failure),
+                Record::Sample(sample) => {
+                    let of_point = processes.entry(sample.point.clone()).or_default();
+                    let process = of_point.entry((sample.run.clone(), sample.process)).or_default();
+                    if sample.iteration.is_some() {
+                        process.calls.push(sample);
+                    } else {
+                        process.whole = Some(sample);
+                    }
+                }
+            }
+        }
+        for failure in &failures {
+            processes.remove(&failure.point);
+        }
+        for process in processes.values_mut().flat_map(BTreeMap::values_mut) {
+            process.calls.sort_by_key(|call| call.iteration);
+        }
+        Self { runs, failures, processes, estimates: RefCell::default() }
+    }
+
+    /// The points that have numbers.
+    pub fn points(&self) -> impl Iterator<Item = &Point> {
+        self.processes.keys()
+    }
+
+    /// A point's processes.
+    pub fn processes(&self, point: &Point) -> impl Iterator<Item = &Process> {
+        self.processes.get(point).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Who answered a point's calls, and which share of them, the most frequent first.
+    #[must_use]
+    pub fn answered_by(&self, point: &Point) -> Vec<(String, f64)> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let calls = self.processes(point).flat_map(|process| &process.calls);
+        for engine in calls.filter_map(|call| call.answered_by.as_deref()) {
+            *counts.entry(engine).or_default() += 1;
+        }
+        let all: usize = counts.values().sum();
+        let mut shares: Vec<(String, f64)> =
+            counts.into_iter().map(|(engine, count)| (engine.to_owned(), count as f64 / all as f64)).collect();
+        shares.sort_by(|one, other| other.1.total_cmp(&one.1));
+        shares
+    }
+
+    /// All workloads of a suite, in their order.
+    #[must_use]
+    pub fn workloads(&self, suite: &str) -> Vec<Workload> {
+        let set: BTreeSet<Workload> = self.points().filter(|point| point.suite == suite).map(Workload::from).collect();
+        set.into_iter().collect()
+    }
+
+    /// All suites.
+    #[must_use]
+    pub fn suites(&self) -> Vec<String> {
+        let set: BTreeSet<String> = self.points().map(|point| point.suite.clone()).collect();
+        set.into_iter().collect()
+    }
+
+    /// The engines of those points for which `matches` holds: what is native first, then compilers from the one that
+    /// optimizes most to interpreters, then Remuda's choice, then other programs.
+    #[must_use]
+    pub fn engines(&self, matches: impl Fn(&Point) -> bool) -> Vec<String> {
+        let set: BTreeSet<&str> =
+            self.points().filter(|point| matches(point)).map(|point| point.engine.as_str()).collect();
+        let mut engines: Vec<String> = set.into_iter().map(ToOwned::to_owned).collect();
+        engines.sort_by_key(|engine| rank(engine));
+        engines
+    }
+
+    /// The patterns of a suite, in their order.
+    #[must_use]
+    pub fn patterns(&self, suite: &str) -> Vec<Pattern> {
+        let set: BTreeSet<Pattern> =
+            self.points().filter(|point| point.suite == suite).map(|point| point.pattern).collect();
+        set.into_iter().collect()
+    }
+
+    /// What a point comes to: the median over its processes, of whatever run.
+    #[must_use]
+    pub fn estimate(&self, point: &Point, metric: Metric) -> Option<Rc<Estimate>> {
+        self.estimate_in(point, metric, None)
+    }
+
+    /// A function of several points of which each was measured beside the others: it is computed within each run that
+    /// has them all, and the runs are averaged geometrically, each as often as it has processes. So nothing is ever
+    /// divided by what was measured on another day. Only if no run has them all, processes of all runs are taken
+    /// together.
+    #[must_use]
+    pub fn paired(&self, points: &[Point], metric: Metric, function: impl Fn(&[f64]) -> f64) -> Option<Estimate> {
+        let within = |run: Option<&str>| -> Option<Estimate> {
+            let parts: Option<Vec<Rc<Estimate>>> =
+                points.iter().map(|point| self.estimate_in(point, metric, run)).collect();
+            let parts = parts?;
+            Some(Estimate::combine(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>(), &function))
+        };
+        let runs: BTreeSet<&str> = self.runs.iter().map(|run| run.run.as_str()).collect();
+        let of_runs: Vec<Estimate> = runs.into_iter().filter_map(|run| within(Some(run))).collect();
+        match of_runs.len() {
+            0 => within(None),
+            1 => of_runs.into_iter().next(),
+            _ => {
+                let weights: Vec<usize> = of_runs.iter().map(|estimate| estimate.processes).collect();
+                let mut all = Estimate::combine(&of_runs.iter().collect::<Vec<_>>(), |values| {
+                    let weighted = values.iter().zip(&weights).flat_map(|(value, weight)| vec![*value; *weight]);
+                    geometric_mean(&weighted.collect::<Vec<_>>())
+                });
+                all.processes = weights.iter().sum();
+                Some(all)
+            }
+        }
+    }
+
+    /// How many times as much `point` takes as `reference`.
+    #[must_use]
+    pub fn ratio(&self, point: &Point, reference: &Point, metric: Metric) -> Option<Estimate> {
+        self.paired(&[point.clone(), reference.clone()], metric, |values| values[0] / values[1])
+    }
+
+    /// What a process takes that does nothing, on the same engine.
+    fn floor_ns(&self, point: &Point) -> Option<f64> {
+        let empty = self.points().find(|other| {
+            other.guest == FLOOR
+                && other.engine == point.engine
+                && other.pattern == point.pattern
+                && other.variant.is_empty()
+        })?;
+        let values: Vec<f64> = self.processes(empty).filter_map(|process| process.phase_ns(TOTAL)).collect();
+        (!values.is_empty()).then(|| median(&values))
+    }
+
+    fn estimate_in(&self, point: &Point, metric: Metric, run: Option<&str>) -> Option<Rc<Estimate>> {
+        let key = (point.clone(), metric, run.map(ToOwned::to_owned));
+        if let Some(known) = self.estimates.borrow().get(&key) {
+            return known.clone();
+        }
+        let floor_ns = (metric == Metric::Execute).then(|| self.floor_ns(point)).flatten();
+        let values: Vec<f64> = self
+            .processes
+            .get(point)
+            .into_iter()
+            .flatten()
+            .filter(|((of, _), _)| run.is_none_or(|run| of == run))
+            .filter_map(|(_, process)| process.metric(metric, point.pattern, floor_ns))
+            // A phase that took no time that a clock could see has no ratio.
+            .map(|value| value.max(1.0))
+            .collect();
+        let estimate = Estimate::median(&values, stream(&key)).map(Rc::new);
+        self.estimates.borrow_mut().insert(key, estimate.clone());
+        estimate
+    }
+}
+
+/// The random numbers of a point depend on its name alone: neither on the order of the points nor on what else is there.
+fn stream(of: &impl Hash) -> u64 {
+    let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// FNV-1a (RFC 9923): the standard library's own hasher may be another one tomorrow, and the same rows must give the same
+/// page.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+fn rank(engine: &str) -> (usize, String) {
+    const ORDER: [&str; 12] = [
+        "native",
+        "wasmer.llvm",
+        "wavm",
+        "lucet",
+        "wasmtime.cranelift",
+        "wasmer.cranelift",
+        "v8",
+        "wasmtime.winch",
+        "wasmer.singlepass",
+        "wasmi.lazy",
+        "wasmi.eager",
+        "wasm3",
+    ];
+    let known = ORDER.iter().position(|known| *known == engine);
+    let place = match kind(engine) {
+        Kind::Auto => ORDER.len() + 1,
+        Kind::Peer => ORDER.len() + 2,
+        Kind::Native | Kind::Single => known.unwrap_or(ORDER.len()),
+    };
+    (place, engine.to_owned())
+}

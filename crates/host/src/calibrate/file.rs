@@ -1,0 +1,220 @@
+//! A calibration on disk, and the host that it holds for.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use remuda_engine::Registry;
+use remuda_scheduler::{Calibration, EngineCalibration};
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use super::{automatic, cores};
+
+const FILE_NAME: &str = "calibration.json";
+/// The layout of the file.
+const SCHEMA_VERSION: u32 = 1;
+/// A file that is larger was not written by us.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What decides how long things take on a host, as far as a program can tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostFingerprint {
+    /// As the operating system names it.
+    pub cpu_model: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// The engines that are chosen without being asked for: version, configuration, and the CPU features they compile for.
+    pub engines: Vec<String>,
+}
+
+impl HostFingerprint {
+    /// Of the host that this runs on.
+    #[must_use]
+    pub fn of(registry: &Registry) -> Self {
+        Self {
+            cpu_model: cpu_model(),
+            cores: cores(),
+            engines: automatic(registry).map(|known| known.fingerprint()).collect(),
+        }
+    }
+}
+
+/// Linux names it under one of several keys, and on some machines not at all.
+fn cpu_model() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let value = |key: &str| {
+        info.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            (name.trim() == key).then(|| value.trim().to_owned())
+        })
+    };
+    ["model name", "Model", "Hardware", "CPU part", "uarch"]
+        .into_iter()
+        .find_map(value)
+        .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CalibrationFile {
+    schema_version: u32,
+    host: HostFingerprint,
+    engines: Vec<Row>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Row {
+    engine: String,
+    #[serde(flatten)]
+    costs: EngineCalibration,
+}
+
+/// Why a calibration that lies on disk is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadCalibrationError {
+    /// There is none.
+    #[error("there is no calibration")]
+    None,
+    /// It cannot be read.
+    #[error("{path:?} cannot be read: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is damaged.
+    #[error("{path:?} is damaged: {reason}")]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// How.
+        reason: String,
+    },
+    /// It holds for another host.
+    #[error("{path:?} was measured on another host or with other engines")]
+    OtherHost {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+/// The calibration of a data directory.
+///
+/// # Errors
+///
+/// There is none that holds for this host. The way out is to measure.
+pub fn load(data_dir: &Path, registry: &Registry) -> Result<Calibration, LoadCalibrationError> {
+    let path = data_dir.join(FILE_NAME);
+    let at = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => LoadCalibrationError::None,
+        _ => LoadCalibrationError::Io { path: path.clone(), source },
+    };
+    let damaged = |reason: String| LoadCalibrationError::Damaged { path: path.clone(), reason };
+    let file_bytes = fs::metadata(&path).map_err(at)?.len();
+    if file_bytes > FILE_BYTES_MAX {
+        return Err(damaged(format!("it has {file_bytes} bytes")));
+    }
+    let file: CalibrationFile =
+        serde_json::from_slice(&fs::read(&path).map_err(at)?).map_err(|error| damaged(error.to_string()))?;
+    if file.schema_version != SCHEMA_VERSION {
+        return Err(damaged(format!("its schema version is {}, not {SCHEMA_VERSION}", file.schema_version)));
+    }
+    if file.host != HostFingerprint::of(registry) {
+        return Err(LoadCalibrationError::OtherHost { path });
+    }
+    let mut engines: Vec<(_, EngineCalibration)> = Vec::new();
+    for Row { engine, costs } in file.engines {
+        let known = registry.find(&engine).map_err(|error| damaged(error.to_string()))?;
+        if !costs.is_plausible() || engines.iter().any(|(id, _)| *id == known.id) {
+            return Err(damaged(format!("what it says of {engine} is not plausible")));
+        }
+        engines.push((known.id, costs));
+    }
+    if engines.is_empty() {
+        return Err(damaged("it has no engine".into()));
+    }
+    Ok(Calibration::new(engines))
+}
+
+/// Keeps a calibration in a data directory, whole or not at all, and returns where.
+///
+/// # Errors
+///
+/// The directory cannot be written.
+pub fn save(data_dir: &Path, registry: &Registry, calibration: &Calibration) -> io::Result<PathBuf> {
+    let file = CalibrationFile {
+        schema_version: SCHEMA_VERSION,
+        host: HostFingerprint::of(registry),
+        engines: calibration
+            .measured()
+            .map(|(engine, costs)| Row { engine: engine.as_str().to_owned(), costs })
+            .collect(),
+    };
+    let path = data_dir.join(FILE_NAME);
+    let mut draft = NamedTempFile::new_in(data_dir)?;
+    serde_json::to_writer_pretty(&mut draft, &file)?;
+    draft.write_all(b"\n")?;
+    draft.persist(&path).map_err(|error| error.error)?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_model::Tier;
+    use remuda_scheduler::EngineCalibration;
+
+    use super::*;
+
+    fn calibration(registry: &Registry) -> Calibration {
+        let engine = registry.find("wasmi.lazy").unwrap();
+        let costs = EngineCalibration { slowdown: 10.0, ..EngineCalibration::shipped(Tier::Interpreter) };
+        Calibration::new(vec![(engine.id, costs)])
+    }
+
+    #[test]
+    fn what_was_kept_is_found_again() {
+        let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::default());
+        assert!(matches!(load(dir.path(), &registry), Err(LoadCalibrationError::None)));
+        save(dir.path(), &registry, &calibration(&registry)).unwrap();
+        assert_eq!(load(dir.path(), &registry).unwrap(), calibration(&registry));
+    }
+
+    /// Keeps a calibration, changes its text, and returns what loading it says.
+    fn changed(from: &str, to: &str) -> String {
+        let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::default());
+        let path = save(dir.path(), &registry, &calibration(&registry)).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&path, text.replace(from, to)).unwrap();
+        load(dir.path(), &registry).expect_err("it must not be used").to_string()
+    }
+
+    #[test]
+    fn what_does_not_hold_here_is_not_used() {
+        for (from, to, complaint) in [
+            ("{", "[", "damaged"),
+            ("\"schema_version\": 1", "\"schema_version\": 2", "schema version is 2"),
+            ("\"cores\": ", "\"cores\": 1", "another host"),
+            ("\"cpu_model\": \"", "\"cpu_model\": \"Not ", "another host"),
+            ("\"slowdown\": 10.0", "\"slowdown\": -10.0", "not plausible"),
+            ("\"slowdown\": 10.0", "\"slowdown\": 1e9", "not plausible"),
+            ("\"slowdown\": 10.0", "\"slowdown\": 1e999", "damaged"),
+            ("\"instantiate_ns\"", "\"instantiate_us\"", "damaged"),
+            ("\"engine\": \"wasmi.lazy\"", "\"engine\": \"v8\"", "no engine named"),
+        ] {
+            let said = changed(from, to);
+            assert!(said.contains(complaint), "{from} -> {to}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_huge_file_is_not_read() {
+        let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::default());
+        fs::File::create(dir.path().join(FILE_NAME)).unwrap().set_len(1 << 40).unwrap();
+        let said = load(dir.path(), &registry).unwrap_err().to_string();
+        assert!(said.contains("damaged"), "{said}");
+    }
+}
