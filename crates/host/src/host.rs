@@ -378,6 +378,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.workers = None;
         self.calibrator = None;
+        self.shared.compiler.close();
         self.shared.background.close();
     }
 }

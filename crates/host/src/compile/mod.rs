@@ -31,9 +31,13 @@ use crate::store::file;
 
 /// The subcommand of the compiler's program.
 const SUBCOMMAND: &str = "compile-child";
-/// Code from which on a request that waits for it is compiled in a child too. A child costs some 10 ms of start-up;
-/// from here on the compile takes longer by far, and below it the bounds on modules are all the budget that there is.
+/// Code from which on a request that waits for it is compiled in a child too. A child costs some milliseconds of
+/// start-up; from here on the compile takes longer by far, and below it the bounds on modules are all the budget that
+/// there is.
 const CHILD_CODE_BYTES_MIN_OPTIMIZING: u64 = 64 << 10;
+/// The same, of [`ModuleStats::locals_in_loops_per_function`](remuda_engine::ModuleStats): 10,000 of them take Cranelift
+/// a fifth of a second, and nine times as many take it sixty times as long, for 4 KiB of code.
+const CHILD_LOCALS_IN_LOOPS_MIN_OPTIMIZING: u64 = 10_000;
 /// The same for one-pass compilers, which are ten times as fast and take time in proportion to the code.
 const CHILD_CODE_BYTES_MIN_BASELINE: u64 = 512 << 10;
 /// As much of a child's standard error as is worth reporting.
@@ -52,6 +56,8 @@ pub(crate) struct Compiler {
     program: Option<PathBuf>,
     budget: Budget,
     deadlines: Arc<Deadlines>,
+    /// Raised when the host ends.
+    closing: Interrupt,
 }
 
 /// Who waits for an artifact.
@@ -84,13 +90,18 @@ impl From<EngineError> for Failure {
 
 impl Compiler {
     pub(crate) fn new(program: Option<PathBuf>, budget: Budget, deadlines: Arc<Deadlines>) -> Self {
-        Self { program, budget, deadlines }
+        Self { program, budget, deadlines, closing: Interrupt::new() }
     }
 
     #[cfg(test)]
     pub(crate) fn in_process() -> Self {
         let budget = Budget { time_max: Duration::MAX, memory_bytes_max: u64::MAX };
         Self::new(None, budget, Arc::new(Deadlines::start().expect("there are threads")))
+    }
+
+    /// Ends what children compile, now and from now on: nobody is answered by it any more.
+    pub(crate) fn close(&self) {
+        self.closing.raise(Cause::Cancelled);
     }
 
     pub(crate) fn budget(&self) -> Budget {
@@ -164,6 +175,7 @@ impl Compiler {
             // Its priority is the calling thread's.
             .spawn()?;
         let running = Running(child);
+        tracing::debug!(pid = running.0.id(), engine = %known.id, module = %module.digest(), "compiling in a child");
         let pid = Some(Pid::from_child(&running.0));
         let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
         // All memory that is its own and can be written: what an allocator takes, and not the addresses that engines
@@ -179,18 +191,27 @@ impl Compiler {
         let cannot = |error: io::Error| Ended::once(format!("cannot wait for the compiler: {error}"));
         let pidfd =
             pidfd_open(Pid::from_child(&running.0), PidfdFlags::empty()).map_err(|error| cannot(error.into()))?;
+        let pidfd = Arc::new(pidfd);
+        let kill_when = |interrupt: &Interrupt| {
+            let pidfd = Arc::clone(&pidfd);
+            interrupt.listen(move || {
+                // It can only have ended meanwhile.
+                let _ = pidfd_send_signal(&*pidfd, Signal::KILL);
+            })
+        };
         let late = Interrupt::new();
+        let listeners = (kill_when(&late), kill_when(&self.closing));
         let armed = self.deadlines.arm(Instant::now(), self.budget.time_max, late.clone());
-        let listener = late.listen(move || {
-            // It can only have ended meanwhile.
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-        });
         let status = running.0.wait().map_err(cannot)?;
-        drop((listener, armed));
+        drop((armed, listeners));
         if status.success() {
             return Ok(());
         }
-        if late.cause() == Some(Cause::Deadline) && status.signal() == Some(Signal::KILL.as_raw()) {
+        let killed = status.signal() == Some(Signal::KILL.as_raw());
+        if killed && self.closing.cause().is_some() {
+            return Err(Ended::once("the host ends".into()));
+        }
+        if killed && late.cause().is_some() {
             let budget = humantime::format_duration(self.budget.time_max);
             return Err(Ended::again(format!(
                 "it took longer than its budget of {budget}; allow more with `compile_timeout` or --compile-timeout"
@@ -249,11 +270,15 @@ impl Drop for Running {
 }
 
 fn is_for_a_child(known: &Known, module: &Module, urgency: Urgency) -> bool {
-    let code_bytes_min = match known.capabilities.tier {
-        Tier::Optimizing => CHILD_CODE_BYTES_MIN_OPTIMIZING,
-        Tier::Baseline | Tier::Interpreter => CHILD_CODE_BYTES_MIN_BASELINE,
+    let stats = module.stats();
+    let takes_long = match known.capabilities.tier {
+        Tier::Optimizing => {
+            stats.code_bytes >= CHILD_CODE_BYTES_MIN_OPTIMIZING
+                || stats.locals_in_loops_per_function >= CHILD_LOCALS_IN_LOOPS_MIN_OPTIMIZING
+        }
+        Tier::Baseline | Tier::Interpreter => stats.code_bytes >= CHILD_CODE_BYTES_MIN_BASELINE,
     };
-    known.capabilities.artifacts && (urgency == Urgency::Nobody || module.stats().code_bytes >= code_bytes_min)
+    known.capabilities.artifacts && (urgency == Urgency::Nobody || takes_long)
 }
 
 /// As many threads as the calling thread would compile with: one in the background and in races, which have a core each.

@@ -51,8 +51,8 @@ fn however_a_compiler_ends_it_is_an_error_that_says_so() {
         ("exec cat /dev/zero", "its budget of 32.0 MiB", true),
         ("exit 0", "is no artifact: it is too short", false),
         ("head -c 1000 /dev/urandom", "is no artifact: it has no trailer", false),
-        // The key comes first.
-        ("exec cat", "is no artifact: it has no trailer", false),
+        // The key and the module.
+        ("exec cat", "is no artifact: it is too short", false),
     ] {
         let (_dir, program) = fake(script);
         let (reason, recurs) = failure(program, BUDGET);
@@ -73,14 +73,28 @@ fn a_compiler_that_takes_too_long_is_ended() {
 }
 
 #[test]
+fn a_host_that_ends_waits_for_no_compiler() {
+    let (_dir, program) = fake("exec sleep 3600");
+    let registry = Registry::default();
+    let known = registry.find("mock").unwrap();
+    let module = Module::parse(wat::parse_str("(module)").unwrap(), &ModuleLimits::default()).unwrap();
+    let compiler = compiler(program, BUDGET);
+    let engine = &**registry.open(known.id).unwrap();
+    std::thread::scope(|scope| {
+        let compiling = scope.spawn(|| compiler.compile(engine, known, &module, Urgency::Nobody).err());
+        compiler.close();
+        let failure = compiling.join().unwrap().expect("it has no artifact");
+        assert!(failure.error.to_string().contains("the host ends") && !failure.will_recur, "{failure:?}");
+    });
+}
+
+#[test]
 fn a_compiler_gets_the_module_its_limits_and_nothing_of_ours() {
     let (_dir, program) = fake(
         "tail -c +33 | od -A n -t x1 >&2; env >&2; pwd >&2; ulimit -d >&2; ulimit -f >&2; ulimit -c >&2; echo $@ >&2",
     );
     // Cargo sets this for whoever it runs.
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
-    let (dir, listener) = fake("true");
-    drop((dir, listener));
     let registry = Registry::default();
     let module = Module::parse(wat::parse_str("(module)").unwrap(), &ModuleLimits::default()).unwrap();
     let known = registry.find("mock").unwrap();
