@@ -62,7 +62,7 @@ struct What {
     #[arg(long)]
     stale: bool,
 
-    /// Remove all
+    /// Remove all, and the notes of compiles that failed: they are tried again
     #[arg(long, conflicts_with_all = ["max", "stale"])]
     all: bool,
 }

@@ -6,6 +6,7 @@ mod cache;
 mod calibrate;
 mod characterize;
 mod compare;
+mod compile_child;
 mod engines;
 mod explain;
 mod options;
@@ -39,6 +40,8 @@ enum Command {
     Engines(engines::Engines),
     /// Look after the compiled modules in the data directory
     Cache(cache::Cache),
+    #[command(hide = true)]
+    CompileChild(compile_child::CompileChild),
     /// Try policies out: run the scheduler on measured costs and a workload, under a clock of its own
     Simulate(simulate::Simulate),
     /// Measure engines on guests, in fresh processes and random order, and write down every result
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Explain(explain) => explain.execute(),
         Command::Engines(engines) => engines.execute(),
         Command::Cache(cache) => cache.execute(),
+        Command::CompileChild(child) => child.execute(),
         Command::Simulate(simulate) => simulate.execute(),
         Command::Characterize(characterize) => characterize.execute(),
         Command::MeasureChild(child) => child.execute(),

@@ -1,6 +1,6 @@
 //! What several subcommands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use remuda_engine::{Known, Registry};
@@ -31,6 +31,16 @@ impl DataDir {
             .or_else(|| absolute("XDG_DATA_HOME").map(|home| home.join("remuda")))
             .or_else(|| absolute("HOME").map(|home| home.join(".local/share/remuda")))
     }
+}
+
+/// The program in whose children modules are compiled: this one, whatever has become of its file since it was started.
+pub(crate) fn compiler() -> Option<PathBuf> {
+    let program = Path::new("/proc/self/exe");
+    if !program.exists() {
+        tracing::warn!("without /proc, modules are compiled in this process, where nothing can stop a compiler");
+        return None;
+    }
+    Some(program.to_owned())
 }
 
 /// Which engine runs a request.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use bytesize::ByteSize;
 use clap::Args;
-use remuda_host::{Answer, Call, Function, FunctionSpec, Host, HostConfig};
+use remuda_host::{Answer, COMPILE_MEMORY_MIN, Call, Function, FunctionSpec, Host, HostConfig};
 use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, Outcome, Preopen, Sink, Stdin, Value};
 
-use crate::options::{DataDir, EngineChoice, start_log};
+use crate::options::{DataDir, EngineChoice, compiler, start_log};
 
 /// The exit code for a guest that trapped: 128 and SIGABRT's number, as a shell reports a program that crashed.
 const EXIT_TRAPPED: u8 = 134;
@@ -58,6 +58,14 @@ pub(crate) struct Run {
     #[arg(long, value_name = "BYTES", default_value = "4GiB", env = "REMUDA_ARTIFACT_DISK")]
     artifact_disk: ByteSize,
 
+    /// Stop a compiler after this time, and let another engine try
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
+    compile_timeout: Duration,
+
+    /// Memory that a compiler may have
+    #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = parse_compile_memory)]
+    compile_memory: ByteSize,
+
     /// The module, in the binary or the text format
     #[arg(value_name = "MODULE")]
     module: PathBuf,
@@ -75,6 +83,9 @@ impl Run {
             data_dir: self.data_dir.resolve(),
             policy,
             disk_budget_bytes: self.artifact_disk.as_u64(),
+            compiler: compiler(),
+            compile_time_max: self.compile_timeout,
+            compile_memory_bytes_max: self.compile_memory.as_u64(),
             ..HostConfig::default()
         })?;
         let function = host.deploy(self.spec(), None)?;
@@ -171,6 +182,14 @@ impl Run {
             }
         }
     }
+}
+
+fn parse_compile_memory(text: &str) -> Result<ByteSize, String> {
+    let memory: ByteSize = text.parse()?;
+    if memory < COMPILE_MEMORY_MIN {
+        return Err(format!("a compiler does not start with less than {COMPILE_MEMORY_MIN}"));
+    }
+    Ok(memory)
 }
 
 /// A file is read beforehand, up to a size: then its length is known, and engines that race can both read it.

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::options::{DataDir, EngineChoice, start_log};
+use crate::options::{DataDir, EngineChoice, compiler, start_log};
 
 /// The exit code for a server that was told twice to stop: 128 and SIGINT's number.
 const EXIT_INTERRUPTED: i32 = 130;
@@ -57,6 +57,9 @@ impl Serve {
             queue_max: server.queue_max,
             memory_budget_bytes: server.artifact_memory_bytes,
             disk_budget_bytes: server.artifact_disk_bytes,
+            compiler: compiler(),
+            compile_time_max: server.compile_time_max,
+            compile_memory_bytes_max: server.compile_memory_bytes_max,
             calibrate_in_background: true,
             waste_share: server.hedge_share,
             ..HostConfig::default()

@@ -42,6 +42,9 @@ pub struct ModuleStats {
     pub tables: u32,
     /// The most `memory.grow` instructions that one function has.
     pub memory_grows_per_function: u32,
+    /// The most that locals times loops come to in one function. An optimizing compiler may keep every local apart in every
+    /// loop, so that little code can be much work.
+    pub locals_in_loops_per_function: u64,
     /// `table.grow` instructions in all functions.
     pub table_grows: u32,
 }
@@ -458,6 +461,7 @@ impl Scan {
         }
         let mut operators = body.get_operators_reader().map_err(|error| invalid(&error))?;
         let mut nesting = 0;
+        let (loops_before, locals) = (self.stats.loops, validator.len_locals());
         let mut memory_grows = 0;
         self.selects.begin();
         while !operators.eof() {
@@ -479,6 +483,8 @@ impl Scan {
             }
         }
         operators.finish().map_err(|error| invalid(&error))?;
+        let locals_in_loops = u64::from(locals) * u64::from(self.stats.loops - loops_before);
+        self.stats.locals_in_loops_per_function = self.stats.locals_in_loops_per_function.max(locals_in_loops);
         self.stats.memory_grows_per_function = self.stats.memory_grows_per_function.max(memory_grows);
         within("a function's nesting of blocks", nesting.into(), limits.nesting_max.into())?;
         self.allocations = validator.into_allocations();
@@ -678,6 +684,17 @@ mod tests {
             Validator::new_with_features(features).validate_all(module.bytes()).unwrap();
             assert!(!module.needs().contains(Proposal::WideArithmetic), "{text}: {}", module.needs());
         }
+    }
+
+    #[test]
+    fn locals_in_loops_are_counted_function_by_function() {
+        let module = parse(
+            "(module (func (param i32) (local i64 i64) (loop) (loop (loop)))
+                     (func (local i32) (loop (loop (loop (loop)))))
+                     (func (local i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))",
+        );
+        let stats = module.unwrap().stats();
+        assert_eq!((stats.loops, stats.locals_in_loops_per_function), (7, 9));
     }
 
     #[test]

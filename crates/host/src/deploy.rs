@@ -11,13 +11,18 @@ use bytesize::ByteSize;
 use remuda_model::{GuestLimits, Preopen};
 use serde::Deserialize;
 
-use crate::{ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, WASTE_SHARE_DEFAULT};
+use crate::{
+    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_TIME_DEFAULT,
+    WASTE_SHARE_DEFAULT,
+};
 
 /// The manifest's name in a folder that is deployed.
 const MANIFEST_NAME: &str = "remuda.toml";
 
 /// What makes sense for `server.hedge_share`.
 const HEDGE_SHARES: std::ops::RangeInclusive<f64> = 0.0..=10.0;
+/// The least that a compile may be given; a compiler takes about a third of it before it has seen a module.
+pub const COMPILE_MEMORY_MIN: ByteSize = ByteSize::mib(32);
 
 /// A manifest, resolved: where to listen, and the functions to serve.
 #[derive(Clone, Debug)]
@@ -45,6 +50,10 @@ pub struct ServerSettings {
     pub artifact_disk_bytes: u64,
     /// How much CPU time races may waste, as a share of what answers requests; 0: there are no races.
     pub hedge_share: f64,
+    /// How long one compile in a child process may take.
+    pub compile_time_max: Duration,
+    /// How much memory it may take.
+    pub compile_memory_bytes_max: u64,
 }
 
 /// One function to be deployed.
@@ -163,6 +172,9 @@ struct RawServer {
     artifact_memory: ByteSize,
     artifact_disk: ByteSize,
     hedge_share: f64,
+    #[serde(with = "humantime_serde")]
+    compile_timeout: Duration,
+    compile_memory: ByteSize,
 }
 
 impl Default for RawServer {
@@ -175,6 +187,8 @@ impl Default for RawServer {
             artifact_memory: ByteSize::b(ARTIFACT_MEMORY_BYTES_DEFAULT),
             artifact_disk: ByteSize::b(ARTIFACT_DISK_BYTES_DEFAULT),
             hedge_share: WASTE_SHARE_DEFAULT,
+            compile_timeout: COMPILE_TIME_DEFAULT,
+            compile_memory: ByteSize::b(COMPILE_MEMORY_BYTES_DEFAULT),
         }
     }
 }
@@ -268,6 +282,7 @@ impl Deployment {
                 "it is CPU time that races may waste, as a share of what answers requests: from 0 (no races) to 10";
             return Err(check.value("server.hedge_share", &hedge_share.to_string(), problem));
         }
+        check.compile_budget(&raw.server)?;
         let mut functions: Vec<FunctionSpec> = Vec::new();
         for (i, raw) in raw.function.into_iter().enumerate() {
             let function = check.function(i, raw)?;
@@ -281,7 +296,17 @@ impl Deployment {
             }
             functions.push(function);
         }
-        let RawServer { listen, workers, queue, client_timeout, artifact_memory, artifact_disk, .. } = raw.server;
+        let RawServer {
+            listen,
+            workers,
+            queue,
+            client_timeout,
+            artifact_memory,
+            artifact_disk,
+            compile_timeout,
+            compile_memory,
+            ..
+        } = raw.server;
         let server = ServerSettings {
             listen,
             workers,
@@ -290,6 +315,8 @@ impl Deployment {
             artifact_memory_bytes: artifact_memory.as_u64(),
             artifact_disk_bytes: artifact_disk.as_u64(),
             hedge_share,
+            compile_time_max: compile_timeout,
+            compile_memory_bytes_max: compile_memory.as_u64(),
         };
         Ok(Self { server, functions })
     }
@@ -308,6 +335,18 @@ impl Check<'_> {
             value: value.to_owned(),
             problem: problem.to_owned(),
         }
+    }
+
+    /// A budget within which nothing could be compiled would set every engine aside.
+    fn compile_budget(&self, server: &RawServer) -> Result<(), ManifestError> {
+        if server.compile_timeout.is_zero() {
+            return Err(self.value("server.compile_timeout", "0s", "nothing could be compiled in time"));
+        }
+        if server.compile_memory < COMPILE_MEMORY_MIN {
+            let problem = format!("a compiler does not start with less than {COMPILE_MEMORY_MIN}");
+            return Err(self.value("server.compile_memory", &server.compile_memory.to_string(), &problem));
+        }
+        Ok(())
     }
 
     fn function(&self, i: usize, raw: RawFunction) -> Result<FunctionSpec, ManifestError> {
@@ -430,12 +469,14 @@ mod tests {
         assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (512 << 20, 4 << 30));
         assert_eq!(server.hedge_share, 0.5);
+        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_secs(60), 1 << 30));
     }
 
     #[test]
     fn sizes_and_durations_are_written_as_people_write_them() {
         let deployment = parse(
             "[server]\nartifact_memory = \"1GiB\"\nartifact_disk = 0\nhedge_share = 2\n\
+             compile_timeout = \"2m\"\ncompile_memory = \"300MiB\"\n\
              [[function]]\nname = \"a\"\nmodule = \"a.wasm\"\n\
              limits = { timeout = \"1m 30s\", memory = \"64MiB\", body = \"1MB\", output = 10 }",
         )
@@ -447,6 +488,7 @@ mod tests {
         let server = &deployment.server;
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (1 << 30, 0));
         assert_eq!(server.hedge_share, 2.0);
+        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_secs(120), 300 << 20));
     }
 
     #[test]
@@ -482,6 +524,8 @@ mod tests {
             (format!("[server]\nhedge_share = 11\n{function}"), vec!["server.hedge_share = 11", "to 10"]),
             (format!("[server]\nhedge_share = nan\n{function}"), vec!["server.hedge_share = NaN", "to 10"]),
             (format!("[server]\nlisten = \"here\"\n{function}"), vec!["listen", "socket address"]),
+            (format!("[server]\ncompile_timeout = \"0s\"\n{function}"), vec!["server.compile_timeout", "in time"]),
+            (format!("[server]\ncompile_memory = \"1MB\"\n{function}"), vec!["server.compile_memory", "32.0 MiB"]),
             (format!("{function}env = {{ \"A=B\" = \"c\" }}"), vec!["function[0].env", "no '='"]),
         ] {
             let error = parse(&manifest).expect_err(&manifest).to_string();

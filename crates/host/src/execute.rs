@@ -12,9 +12,10 @@ use remuda_model::{
 };
 use remuda_scheduler::Decision;
 
+use crate::compile::Urgency;
 use crate::function::{EngineSlot, Function};
 use crate::host::Shared;
-use crate::prepare::{NotPrepared, Prepared};
+use crate::prepare::{Maker, NotPrepared, Prepared};
 use crate::race;
 
 /// What a caller wants of a function.
@@ -181,18 +182,31 @@ fn attempt(shared: &Shared, function: &Function, engine: EngineId, call: &Call, 
     }
 }
 
-/// Gets an engine ready to run a function.
+/// Gets an engine ready to run a request that waits for it.
 pub(crate) fn prepare(
     shared: &Shared,
     function: &Function,
     engine: EngineId,
     interrupt: &Interrupt,
 ) -> Result<Prepared, Attempt> {
+    prepare_for(Urgency::Request, shared, function, engine, interrupt)
+}
+
+/// Gets an engine ready to run a function.
+pub(crate) fn prepare_for(
+    urgency: Urgency,
+    shared: &Shared,
+    function: &Function,
+    engine: EngineId,
+    interrupt: &Interrupt,
+) -> Result<Prepared, Attempt> {
     let EngineSlot { known, slot } = function.engine(engine);
-    match slot.prepare(&shared.registry, known, &function.module, shared.store.as_deref(), interrupt) {
-        Ok(prepared) => {
+    let maker = Maker { registry: &shared.registry, compiler: &shared.compiler, urgency };
+    match slot.prepare(maker, known, &function.module, shared.store.as_deref(), interrupt) {
+        Ok(mut prepared) => {
             if prepared.compiled_here && known.capabilities.artifacts {
-                shared.keep(function, known, slot, &prepared.artifact);
+                let serialized = prepared.serialized.take();
+                shared.keep(function, known, slot, &prepared.artifact, serialized);
             }
             Ok(prepared)
         }

@@ -7,17 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use remuda_engine::{Artifact, EntryError, Known, Module, ModuleError, Registry, UnknownEngine};
+use remuda_engine::{Artifact, EntryError, Known, Module, ModuleError, Registry, StoredArtifact, UnknownEngine};
 use remuda_model::{EngineId, Entry, Interrupt, ModuleLimits, Observation, RequestId};
 use remuda_scheduler::{Calibration, Favourite, Features, FunctionProfile, Policy, Scheduler, TierUp, World};
 
 use crate::admit::{Done, Rejected, Ticket, Workers};
 use crate::background::Background;
 use crate::calibrate::{self, Calibrator, LoadCalibrationError};
+use crate::compile::{self, Budget, Compiler, Urgency};
 use crate::counters::Counters;
 use crate::deadline::Deadlines;
 use crate::deploy::ReadModuleError;
-use crate::execute::{Answer, Call, CallError, execute, nanoseconds, prepare, unix_ms};
+use crate::execute::{Answer, Call, CallError, execute, nanoseconds, prepare_for, unix_ms};
 use crate::function::{EngineSlot, Function, workload_of};
 use crate::load::Cores;
 use crate::observe::{Housekeeper, Task};
@@ -49,6 +50,14 @@ pub struct HostConfig {
     /// Bytes of artifacts that stay in the data directory; [`ARTIFACT_DISK_BYTES_DEFAULT`] for most. Processes that share
     /// a directory should agree on it: each evicts down to its own.
     pub disk_budget_bytes: u64,
+    /// A program whose `compile-child` is [`compile_for_parent`](crate::compile_for_parent): compiles in the background,
+    /// and long ones, run in it. `None`: everything is compiled in this process, where nothing can stop it.
+    pub compiler: Option<PathBuf>,
+    /// How long a compile in a child process may take; [`COMPILE_TIME_DEFAULT`] for most. One that takes longer is ended,
+    /// and its engine set aside for that module.
+    pub compile_time_max: Duration,
+    /// How much memory it may take; [`COMPILE_MEMORY_BYTES_DEFAULT`] for most.
+    pub compile_memory_bytes_max: u64,
     /// Whether to calibrate the host while no request runs, if the data directory has no calibration of it.
     pub calibrate_in_background: bool,
 }
@@ -65,6 +74,9 @@ impl Default for HostConfig {
             waste_share: WASTE_SHARE_DEFAULT,
             memory_budget_bytes: ARTIFACT_MEMORY_BYTES_DEFAULT,
             disk_budget_bytes: ARTIFACT_DISK_BYTES_DEFAULT,
+            compiler: None,
+            compile_time_max: COMPILE_TIME_DEFAULT,
+            compile_memory_bytes_max: COMPILE_MEMORY_BYTES_DEFAULT,
             calibrate_in_background: false,
         }
     }
@@ -74,6 +86,10 @@ impl Default for HostConfig {
 pub const ARTIFACT_MEMORY_BYTES_DEFAULT: u64 = 512 << 20;
 /// [`HostConfig::disk_budget_bytes`] for who has no better idea: 4 GiB.
 pub const ARTIFACT_DISK_BYTES_DEFAULT: u64 = 4 << 30;
+/// [`HostConfig::compile_time_max`] for who has no better idea: a minute.
+pub const COMPILE_TIME_DEFAULT: Duration = Duration::from_mins(1);
+/// [`HostConfig::compile_memory_bytes_max`] for who has no better idea: 1 GiB.
+pub const COMPILE_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
 
 /// [`HostConfig::waste_share`] for who has no better idea.
 pub const WASTE_SHARE_DEFAULT: f64 = 0.5;
@@ -97,7 +113,8 @@ pub struct Host {
 pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) store: Option<Arc<ArtifactStore>>,
-    pub(crate) deadlines: Deadlines,
+    pub(crate) deadlines: Arc<Deadlines>,
+    pub(crate) compiler: Compiler,
     pub(crate) cores: Cores,
     pub(crate) background: Background,
     pub(crate) prewarmer: Prewarmer,
@@ -189,10 +206,13 @@ impl Host {
         let cores = config.cores.unwrap_or_else(all_cores).max(1);
         // Of the threads for races, some race and as many look on; they all sleep when there is no race.
         let racers = if config.policy.may_race() { 2 * cores } else { 0 };
+        let deadlines = Arc::new(Deadlines::start().map_err(OpenError::Thread)?);
+        let budget = Budget { time_max: config.compile_time_max, memory_bytes_max: config.compile_memory_bytes_max };
         let shared = Arc::new(Shared {
             registry: Registry::default(),
             store,
-            deadlines: Deadlines::start().map_err(OpenError::Thread)?,
+            compiler: Compiler::new(config.compiler.clone(), budget, Arc::clone(&deadlines)),
+            deadlines,
             cores: Cores::new(cores, config.waste_share),
             background: Background::start(racers, cores).map_err(OpenError::Thread)?,
             prewarmer: Prewarmer::new(),
@@ -295,7 +315,12 @@ impl Host {
             .into_iter()
             .map(|known| EngineSlot {
                 known,
-                slot: self.slots.get(module.digest(), known, self.shared.store.as_deref()),
+                slot: self.slots.get_unless_refused(
+                    module.digest(),
+                    known,
+                    self.shared.store.as_deref(),
+                    self.shared.compiler.budget(),
+                ),
             })
             .collect();
         let stats = module.stats();
@@ -416,6 +441,7 @@ impl Drop for Host {
         self.workers = None;
         self.calibrator = None;
         self.shared.prewarmer.close();
+        self.shared.compiler.close();
         self.shared.background.close();
     }
 }
@@ -448,7 +474,7 @@ impl Shared {
         tracing::debug!(function = function.name(), %engine, %reason, "to be made ready in the background");
         self.background.compile((function.module.digest(), engine), *worth_ns, move || {
             let _busy = shared.cores.work();
-            match prepare(&shared, &theirs, engine, &Interrupt::new()) {
+            match prepare_for(Urgency::Nobody, &shared, &theirs, engine, &Interrupt::new()) {
                 Ok(prepared) if prepared.compiled_here => {
                     let ns = nanoseconds(prepared.compile);
                     tracing::debug!(function = theirs.name(), %engine, ns, "compiled in the background");
@@ -504,19 +530,24 @@ impl Shared {
         known: &'static Known,
         slot: &Arc<Slot>,
         artifact: &Arc<dyn Artifact>,
+        serialized: Option<StoredArtifact>,
     ) {
         let store = self.store.as_ref().filter(|store| store.keeps_any());
         let (Some(housekeeper), Some(store)) = (&self.housekeeper, store) else { return };
         let (store, slot, artifact) = (Arc::clone(store), Arc::clone(slot), Arc::clone(artifact));
         let module = function.module.digest();
         housekeeper.hand(Task::Do(Box::new(move || {
-            let kept = match artifact.serialize() {
+            let bytes = match &serialized {
+                Some(serialized) => compile::read(serialized).map(Some).map_err(|error| error.to_string()),
+                None => artifact.serialize().map_err(|error| error.to_string()),
+            };
+            let kept = match bytes {
                 Ok(Some(bytes)) => {
                     let compile_ns = slot.compile_ns().unwrap_or(0);
                     store.save(module, known, &bytes, compile_ns).map_err(|error| error.to_string())
                 }
                 Ok(None) => return,
-                Err(error) => Err(error.to_string()),
+                Err(reason) => Err(reason),
             };
             match kept {
                 Ok(()) => slot.is_on_disk(),

@@ -9,6 +9,7 @@ mod admit;
 mod background;
 mod brain;
 pub mod calibrate;
+mod compile;
 mod counters;
 mod deadline;
 mod deploy;
@@ -25,14 +26,17 @@ mod race;
 mod store;
 
 pub use admit::{Rejected, Ticket};
+pub use compile::child::{ChildError, compile_for_parent};
 pub use counters::{Counter, Counters};
-pub use deploy::{Abi, Deployment, FunctionSpec, ManifestError, ReadModuleError, ServerSettings, read_module};
+pub use deploy::{
+    Abi, COMPILE_MEMORY_MIN, Deployment, FunctionSpec, ManifestError, ReadModuleError, ServerSettings, read_module,
+};
 pub use execute::{Answer, Call, CallError};
 pub use explain::{ExplainedEngine, Explanation};
 pub use function::Function;
 pub use host::{
-    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, DeployError, Host, HostConfig, OpenError,
-    WASTE_SHARE_DEFAULT,
+    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_TIME_DEFAULT,
+    DeployError, Host, HostConfig, OpenError, WASTE_SHARE_DEFAULT,
 };
 pub use profile::{ProfileError, Profiles};
 pub use store::{ArtifactFile, ArtifactStore, FileState, MadeFor, Prune, StoreError};

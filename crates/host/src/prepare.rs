@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use remuda_engine::{Artifact, Engine, EngineError, Known, Module, Registry};
+use remuda_engine::{Artifact, Engine, EngineError, Known, Module, Registry, StoredArtifact};
 use remuda_model::{ArtifactState, EngineId, Interrupt, ModuleDigest};
 use remuda_scheduler::{GreedyDual, WorthLess};
 
+use crate::compile::{Budget, Compiled, Compiler, Failure, Urgency};
 use crate::execute::{nanoseconds, panic_message};
-use crate::store::ArtifactStore;
+use crate::store::{ArtifactStore, Refusal};
 
 /// What it takes to load an artifact that was never loaded yet, about: opening and mapping it, and a MAC over its bytes.
 const LOAD_NS: u64 = 200_000;
@@ -47,6 +48,14 @@ enum Place {
     Failed(EngineError),
 }
 
+/// Who makes artifacts, and for whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Maker<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) compiler: &'a Compiler,
+    pub(crate) urgency: Urgency,
+}
+
 /// An artifact, and what it took to get it.
 pub(crate) struct Prepared {
     pub(crate) artifact: Arc<dyn Artifact>,
@@ -56,6 +65,8 @@ pub(crate) struct Prepared {
     pub(crate) was: ArtifactState,
     /// Whether this request compiled it, and did not only wait for another that did.
     pub(crate) compiled_here: bool,
+    /// Its bytes, if they are at hand because it was just compiled.
+    pub(crate) serialized: Option<StoredArtifact>,
 }
 
 /// Why there is no artifact.
@@ -104,7 +115,7 @@ impl Slot {
     /// Gets the artifact ready. If somebody else is at it already, waits for them.
     pub(crate) fn prepare(
         &self,
-        registry: &Registry,
+        maker: Maker<'_>,
         known: &'static Known,
         module: &Module,
         store: Option<&ArtifactStore>,
@@ -130,6 +141,7 @@ impl Slot {
                         load,
                         was: was.unwrap_or(ArtifactState::InMemory),
                         compiled_here: false,
+                        serialized: None,
                     });
                 }
                 Place::Failed(error) => return Err(NotPrepared::Engine(error.clone())),
@@ -144,7 +156,7 @@ impl Slot {
             }
         };
         drop(state);
-        let made = make(registry, known, module, store.filter(|_| on_disk));
+        let made = make(maker, known, module, store.filter(|_| on_disk));
         let mut state = self.lock();
         let result = match made {
             Ok(prepared) => {
@@ -158,8 +170,11 @@ impl Slot {
                 }
                 Ok(prepared)
             }
-            Err(error) => {
+            Err(Failure { error, will_recur }) => {
                 tracing::warn!(engine = %known.id, module = %module.digest(), %error, "engine set aside for this module");
+                if will_recur && let Some(store) = store {
+                    remember(store, maker.compiler.budget(), known, module, &error);
+                }
                 state.place = Place::Failed(error.clone());
                 Err(NotPrepared::Engine(error))
             }
@@ -331,28 +346,30 @@ impl State {
 
 /// Loads or compiles. A panicking compiler is a failed one.
 fn make(
-    registry: &Registry,
+    maker: Maker<'_>,
     known: &'static Known,
     module: &Module,
     store: Option<&ArtifactStore>,
-) -> Result<Prepared, EngineError> {
-    let attempt = || -> Result<Prepared, EngineError> {
-        let engine = registry.open(known.id)?;
+) -> Result<Prepared, Failure> {
+    let attempt = || -> Result<Prepared, Failure> {
+        let engine = maker.registry.open(known.id)?;
         if let Some(loaded) = store.and_then(|store| load(&**engine, known, module, store)) {
             return Ok(loaded);
         }
         let began = Instant::now();
-        let artifact = engine.compile(module)?;
+        let Compiled { artifact, serialized } = maker.compiler.compile(&**engine, known, module, maker.urgency)?;
         Ok(Prepared {
             artifact,
             compile: began.elapsed(),
             load: Duration::ZERO,
             was: ArtifactState::Absent,
             compiled_here: true,
+            serialized,
         })
     };
     catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
-        Err(EngineError::Internal { engine: known.id, reason: format!("it panicked: {}", panic_message(&*panic)) })
+        let reason = format!("it panicked: {}", panic_message(&*panic));
+        Err(EngineError::Internal { engine: known.id, reason }.into())
     })
 }
 
@@ -367,12 +384,23 @@ fn load(engine: &dyn Engine, known: &'static Known, module: &Module, store: &Art
             load: began.elapsed(),
             was: ArtifactState::OnDisk,
             compiled_here: false,
+            serialized: None,
         }),
         Err(error) => {
             tracing::warn!(engine = %known.id, %error, "to be compiled anew, as it could not be loaded");
             store.remove(module.digest(), known);
             None
         }
+    }
+}
+
+/// Notes for the next process that a compile is not worth another try.
+fn remember(store: &ArtifactStore, budget: Budget, known: &Known, module: &Module, error: &EngineError) {
+    let EngineError::Compile { reason, .. } = error else { return };
+    let Budget { time_max, memory_bytes_max } = budget;
+    let refusal = Refusal { reason: reason.clone(), time_max, memory_bytes_max };
+    if let Err(error) = store.refuse(module.digest(), known, &refusal) {
+        tracing::error!(%error, "cannot note that an engine was set aside; the next process will try it again");
     }
 }
 
@@ -392,6 +420,28 @@ impl Slots {
     pub(crate) fn new(memory_budget_bytes: u64) -> Self {
         let resident = Mutex::new(GreedyDual::new(memory_budget_bytes));
         Self { memory: Arc::new(Memory { slots: Mutex::default(), resident }) }
+    }
+
+    /// The place of a module's artifact on an engine, which may have been set aside for it by an earlier process.
+    pub(crate) fn get_unless_refused(
+        &self,
+        module: ModuleDigest,
+        known: &Known,
+        store: Option<&ArtifactStore>,
+        budget: Budget,
+    ) -> Arc<Slot> {
+        let slot = self.get(module, known, store);
+        if slot.artifact_state() == Some(ArtifactState::Absent)
+            && slot.making_since().is_none()
+            && let Some(Refusal { reason, time_max, memory_bytes_max }) =
+                store.and_then(|store| store.refusal(module, known))
+            && budget.time_max <= time_max
+            && budget.memory_bytes_max <= memory_bytes_max
+        {
+            let way_out = "tried less than a day ago; `remuda cache prune --all` forgets that";
+            slot.fail(EngineError::Compile { engine: known.id, reason: format!("{reason} ({way_out})") });
+        }
+        slot
     }
 
     pub(crate) fn get(&self, module: ModuleDigest, known: &Known, store: Option<&ArtifactStore>) -> Arc<Slot> {
@@ -454,6 +504,7 @@ mod tests {
     use remuda_model::{Entry, GuestContext, GuestLimits, ModuleLimits, Outcome};
 
     use super::*;
+    use crate::compile::tests as tests_of_compile;
 
     /// What the mock engine's artifacts say of themselves.
     const ARTIFACT_BYTES: u64 = 32;
@@ -470,7 +521,9 @@ mod tests {
     /// Makes the artifact of a module ready.
     fn prepare(slots: &Slots, module: &Module, store: Option<&ArtifactStore>) -> Prepared {
         let slot = slots.get(module.digest(), mock(), store);
-        let prepared = slot.prepare(&Registry::default(), mock(), module, store, &Interrupt::new());
+        let (registry, compiler) = (Registry::default(), Compiler::in_process());
+        let maker = Maker { registry: &registry, compiler: &compiler, urgency: Urgency::Request };
+        let prepared = slot.prepare(maker, mock(), module, store, &Interrupt::new());
         assert!(slot.making_since().is_none());
         prepared.unwrap_or_else(|_| panic!("the mock engine compiles anything"))
     }
@@ -551,5 +604,88 @@ mod tests {
         store.remove(modules[1].digest(), mock());
         let compiled = prepare(&slots, &modules[1], Some(&store));
         assert!(compiled.compiled_here && compiled.was == ArtifactState::Absent);
+    }
+
+    /// A compiler that notes in a file that it was started, and then does what `script` says.
+    struct Fake {
+        dir: tempfile::TempDir,
+        compiler: Compiler,
+    }
+
+    const BUDGET: Budget = Budget { time_max: Duration::from_secs(60), memory_bytes_max: 1 << 30 };
+
+    impl Fake {
+        fn new(script: &str) -> Self {
+            let (dir, program) = tests_of_compile::fake(&format!("echo started >> \"${{0%/*}}/starts\"\n{script}"));
+            Self { dir, compiler: tests_of_compile::compiler(program, BUDGET) }
+        }
+
+        fn starts(&self) -> usize {
+            std::fs::read_to_string(self.dir.path().join("starts")).map_or(0, |starts| starts.lines().count())
+        }
+
+        fn prepare(&self, slot: &Slot, module: &Module, store: Option<&ArtifactStore>) -> Result<Prepared, String> {
+            let registry = Registry::default();
+            let maker = Maker { registry: &registry, compiler: &self.compiler, urgency: Urgency::Nobody };
+            slot.prepare(maker, mock(), module, store, &Interrupt::new()).map_err(|reason| match reason {
+                NotPrepared::Engine(error) => error.to_string(),
+                NotPrepared::Interrupted => "interrupted".into(),
+            })
+        }
+    }
+
+    #[test]
+    fn a_compile_that_fails_fails_once_for_all_who_wait_and_all_who_come() {
+        let fake = Fake::new("sleep 0.1; exit 1");
+        let slots = Slots::new(u64::MAX);
+        let module = module(0);
+        let slot = slots.get(module.digest(), mock(), None);
+        std::thread::scope(|scope| {
+            let all: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| fake.prepare(&slot, &module, None).err().unwrap())).collect();
+            for reason in all.into_iter().map(|one| one.join().unwrap()) {
+                assert!(reason.contains("exit code 1"), "{reason}");
+            }
+        });
+        assert!(fake.prepare(&slot, &module, None).is_err() && slot.artifact_state().is_none());
+        assert_eq!(fake.starts(), 1);
+    }
+
+    #[test]
+    fn what_will_recur_is_not_tried_again_by_the_next_process_unless_the_budget_is_raised() {
+        let data = tempfile::tempdir().unwrap();
+        let module = module(0);
+        let fake = Fake::new("echo 'too much' >&2; exit 3");
+        let again = |budget: Budget| {
+            let store = ArtifactStore::open(data.path(), u64::MAX).unwrap();
+            let slot = Slots::new(u64::MAX).get_unless_refused(module.digest(), mock(), Some(&store), budget);
+            (store, slot)
+        };
+        let (store, slot) = again(BUDGET);
+        assert!(fake.prepare(&slot, &module, Some(&store)).is_err());
+        let less = Budget { time_max: Duration::from_secs(59), ..BUDGET };
+        for budget in [BUDGET, less] {
+            let (store, slot) = again(budget);
+            let reason = fake.prepare(&slot, &module, Some(&store)).err().unwrap();
+            assert!(reason.contains("too much") && reason.contains("remuda cache prune --all"), "{reason}");
+        }
+        assert_eq!(fake.starts(), 1);
+        let more_time = Budget { time_max: Duration::from_secs(61), ..BUDGET };
+        let more_memory = Budget { memory_bytes_max: 2 << 30, ..less };
+        for budget in [more_time, more_memory] {
+            assert_eq!(again(budget).1.artifact_state(), Some(ArtifactState::Absent));
+        }
+        store.prune(&Registry::default(), crate::Prune { all: true, ..crate::Prune::default() }).unwrap();
+        assert_eq!(again(BUDGET).1.artifact_state(), Some(ArtifactState::Absent));
+    }
+
+    #[test]
+    fn what_may_go_better_next_time_is_not_noted() {
+        let data = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(data.path(), u64::MAX).unwrap();
+        let module = module(0);
+        let slot = Slots::new(u64::MAX).get(module.digest(), mock(), Some(&store));
+        assert!(Fake::new("kill -KILL $$").prepare(&slot, &module, Some(&store)).is_err());
+        assert_eq!(store.refusal(module.digest(), mock()), None);
     }
 }

@@ -3,6 +3,7 @@
 mod cache;
 mod calibrate;
 mod characterize;
+mod compile;
 mod engines;
 mod examples;
 mod guests;

@@ -45,7 +45,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: String,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Server {
@@ -77,7 +77,16 @@ impl Server {
         // What else it prints is not ours to keep, but it must be able to print it.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
         let address = address.unwrap_or_else(|| panic!("instead of an address: {line:?}"));
-        Self { child, address, _dir: dir }
+        Self { child, address, dir }
+    }
+
+    /// Where it keeps what it learns and compiles.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends SIGTERM.

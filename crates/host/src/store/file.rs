@@ -23,12 +23,12 @@ const MADE_BYTES_MIN: usize = DIGEST_BYTES + NUMBER_BYTES;
 /// Far more than any fingerprint needs, and little enough to read from whatever lies there.
 const MADE_BYTES_MAX: usize = 16 << 10;
 
-/// The key of a store.
-pub(super) type Key = [u8; 32];
+/// The key of a store, or of one compile in a child process.
+pub(crate) type Key = [u8; 32];
 
 /// What an artifact was made for, and at what cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Made {
+pub(crate) struct Made {
     pub(super) module: ModuleDigest,
     /// See [`Known::fingerprint`].
     pub(super) fingerprint: String,
@@ -37,7 +37,7 @@ pub(super) struct Made {
 }
 
 impl Made {
-    pub(super) fn new(module: ModuleDigest, engine: &Known, cost_ns: u64) -> Self {
+    pub(crate) fn new(module: ModuleDigest, engine: &Known, cost_ns: u64) -> Self {
         Self { module, fingerprint: engine.fingerprint(), cost_ns }
     }
 
@@ -81,7 +81,7 @@ pub(super) fn file_bytes(artifact: &[u8], made: &Made) -> u64 {
 }
 
 /// Writes a whole file.
-pub(super) fn write(mut file: impl Write, key: &Key, artifact: &[u8], made: &Made) -> io::Result<()> {
+pub(crate) fn write(mut file: impl Write, key: &Key, artifact: &[u8], made: &Made) -> io::Result<()> {
     let made = made.to_bytes();
     let length = (artifact.len() as u64).to_le_bytes();
     let mut mac = blake3::Hasher::new_keyed(key);
@@ -141,7 +141,7 @@ pub(super) fn check(file: &File, key: &Key, trailer: &Trailer) -> io::Result<()>
 }
 
 /// Opens an artifact for an engine to execute, if this host made it for exactly that.
-pub(super) fn open_authentic(
+pub(crate) fn open_authentic(
     file: File,
     key: &Key,
     module: ModuleDigest,
@@ -159,7 +159,8 @@ pub(super) fn open_authentic(
 fn vouch(file: File, artifact_bytes: usize) -> StoredArtifact {
     // SAFETY: the caller has just verified the MAC over these bytes, their module, engine, version, flags and CPU
     // features, under a key that only this host's user can read; and the file lies in a directory that only this
-    // host's user can change, whose processes replace and unlink files and never write into them.
+    // host's user can change, whose processes replace and unlink files and never write into them. Or the key was made
+    // for the one compile that wrote the file, which lies in memory and was sealed against every change before.
     unsafe { StoredArtifact::assume_authentic(file, artifact_bytes) }
 }
 

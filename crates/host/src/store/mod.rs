@@ -15,9 +15,10 @@
 //!
 //! [flock(2)]: https://man7.org/linux/man-pages/man2/flock.2.html
 
-mod file;
+pub(crate) mod file;
 mod index;
 mod key;
+mod refusal;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -36,6 +37,7 @@ use tempfile::NamedTempFile;
 
 use file::{Key, Made};
 use index::{Index, Row};
+pub(crate) use refusal::Refusal;
 
 const DRAFT_PREFIX: &str = ".draft-";
 /// An eviction makes this part of the budget free beyond what is needed, so that not every artifact needs one.
@@ -131,7 +133,7 @@ pub enum FileState {
 /// What [`ArtifactStore::prune`] removes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prune {
-    /// All of them.
+    /// All of them, and all notes of engines that were set aside.
     pub all: bool,
     /// Those that are [stale](FileState::Stale).
     pub stale: bool,
@@ -246,6 +248,19 @@ impl ArtifactStore {
         unlink(&self.path(module, engine));
     }
 
+    /// Notes that an engine was set aside for a module.
+    pub(crate) fn refuse(&self, module: ModuleDigest, engine: &Known, refusal: &Refusal) -> Result<(), StoreError> {
+        let path = self.path(module, engine).with_extension(refusal::SUFFIX);
+        // Under the lock no sweep takes the draft for one that was left.
+        let write = || refusal::write(&self.dir, DRAFT_PREFIX, &path, refusal, self.lock()?);
+        write().map_err(|source| StoreError::Io { path: path.clone(), source })
+    }
+
+    /// Why an engine was set aside for a module, as long as that holds.
+    pub(crate) fn refusal(&self, module: ModuleDigest, engine: &Known) -> Option<Refusal> {
+        refusal::read(&self.path(module, engine).with_extension(refusal::SUFFIX))
+    }
+
     /// All files of the store. MACs are not checked; [`verify`](Self::verify) does that.
     ///
     /// # Errors
@@ -276,6 +291,9 @@ impl ArtifactStore {
             let gone = entered.evict(&rows, what.bytes_max.unwrap_or(u64::MAX), &doomed, None);
             let mut gone: Vec<_> = gone.iter().filter_map(|name| files.get(name).cloned()).collect();
             gone.sort_by(|a, b| a.path.cmp(&b.path));
+            if what.all {
+                self.forget_refusals(|_| true)?;
+            }
             Ok(gone)
         };
         prune().map_err(|source| self.error(source))
@@ -376,7 +394,7 @@ impl ArtifactStore {
         Ok(true)
     }
 
-    /// Removes the drafts of processes that have died.
+    /// Removes the drafts of processes that have died, and notes that hold no longer.
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -386,6 +404,17 @@ impl ArtifactStore {
             let Ok(draft) = File::open(entry.path()) else { continue };
             if flock(&draft, FlockOperation::NonBlockingLockExclusive).is_ok() {
                 unlink(&entry.path());
+            }
+        }
+        self.forget_refusals(|path| !refusal::is_fresh(path))
+    }
+
+    /// Removes notes of engines that were set aside.
+    fn forget_refusals(&self, is_doomed: impl Fn(&Path) -> bool) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == refusal::SUFFIX) && is_doomed(&path) {
+                unlink(&path);
             }
         }
         Ok(())

@@ -359,3 +359,26 @@ fn several_processes_share_a_directory_and_one_is_killed() {
         assert_eq!(problem, None, "{}", path.display());
     }
 }
+
+#[test]
+fn a_refusal_holds_for_a_day_and_is_swept_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let refusal = Refusal { reason: "slow".into(), time_max: Duration::from_secs(1), memory_bytes_max: 5 };
+    let (hour, day) = (Duration::from_hours(1), Duration::from_hours(24));
+    let now = SystemTime::now();
+    for (made, holds) in [(now - day + hour, true), (now - day, false), (now + hour, false)] {
+        let store = ArtifactStore::open(dir.path(), UNBOUNDED).unwrap();
+        store.refuse(module(0), engine(), &refusal).unwrap();
+        assert_eq!(store.refusal(module(0), engine()), Some(refusal.clone()));
+        assert_eq!(store.refusal(module(1), engine()), None);
+        File::open(only_file(dir.path())).unwrap().set_modified(made).unwrap();
+        assert_eq!(store.refusal(module(0), engine()), holds.then(|| refusal.clone()));
+        // It is no artifact, and the next process that adds or evicts removes one that is old.
+        assert!(store.list(&Registry::default()).unwrap().is_empty());
+        assert_eq!(names(dir.path()).len(), usize::from(holds));
+    }
+    let store = ArtifactStore::open(dir.path(), UNBOUNDED).unwrap();
+    store.refuse(module(0), engine(), &refusal).unwrap();
+    std::fs::write(only_file(dir.path()), "{").unwrap();
+    assert_eq!(store.refusal(module(0), engine()), None, "a damaged one says nothing");
+}
