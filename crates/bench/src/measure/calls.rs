@@ -60,6 +60,8 @@ fn open(job: &CallJob, policy: Policy) -> anyhow::Result<Host> {
         policy,
         workers: std::thread::available_parallelism().map_or(1, usize::from),
         queue_max: 1,
+        // As `serve` has it.
+        compiler: std::env::current_exe().ok(),
         ..HostConfig::default()
     })?;
     let registry = host.registry();

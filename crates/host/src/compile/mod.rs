@@ -35,6 +35,8 @@ const SUBCOMMAND: &str = "compile-child";
 /// start-up; from here on the compile takes longer by far, and below it the bounds on modules are all the budget that
 /// there is.
 const CHILD_CODE_BYTES_MIN_OPTIMIZING: u64 = 64 << 10;
+/// The same, of a compile that nobody waits for: here the child's start-up only delays the better code.
+const CHILD_CODE_BYTES_MIN_BACKGROUND: u64 = 48 << 10;
 /// The same, of [`ModuleStats::locals_in_loops_per_function`](remuda_engine::ModuleStats): 10,000 of them take Cranelift
 /// a fifth of a second, and nine times as many take it sixty times as long, for 4 KiB of code.
 const CHILD_LOCALS_IN_LOOPS_MIN_OPTIMIZING: u64 = 10_000;
@@ -58,6 +60,8 @@ pub(crate) struct Compiler {
     deadlines: Arc<Deadlines>,
     /// Raised when the host ends.
     closing: Interrupt,
+    /// Code from which on a compile that nobody waits for is done in a child.
+    background_code_bytes_min: u64,
 }
 
 /// Who waits for an artifact.
@@ -90,7 +94,13 @@ impl From<EngineError> for Failure {
 
 impl Compiler {
     pub(crate) fn new(program: Option<PathBuf>, budget: Budget, deadlines: Arc<Deadlines>) -> Self {
-        Self { program, budget, deadlines, closing: Interrupt::new() }
+        Self {
+            program,
+            budget,
+            deadlines,
+            closing: Interrupt::new(),
+            background_code_bytes_min: CHILD_CODE_BYTES_MIN_BACKGROUND,
+        }
     }
 
     #[cfg(test)]
@@ -116,11 +126,25 @@ impl Compiler {
         urgency: Urgency,
     ) -> Result<Compiled, Failure> {
         match &self.program {
-            Some(program) if is_for_a_child(known, module, urgency) => {
+            Some(program) if self.is_for_a_child(known, module, urgency) => {
                 self.compile_in_child(program, engine, known, module)
             }
             Some(_) | None => Ok(Compiled { artifact: engine.compile(module)?, serialized: None }),
         }
+    }
+
+    fn is_for_a_child(&self, known: &Known, module: &Module, urgency: Urgency) -> bool {
+        let stats = module.stats();
+        let takes_long = match known.capabilities.tier {
+            Tier::Optimizing => {
+                stats.code_bytes >= CHILD_CODE_BYTES_MIN_OPTIMIZING
+                    || stats.locals_in_loops_per_function >= CHILD_LOCALS_IN_LOOPS_MIN_OPTIMIZING
+            }
+            Tier::Baseline | Tier::Interpreter => stats.code_bytes >= CHILD_CODE_BYTES_MIN_BASELINE,
+        };
+        // Where nobody waits, a child's start-up costs little; but a module that is compiled within it has no need of one.
+        let nobody_waits = urgency == Urgency::Nobody && stats.code_bytes >= self.background_code_bytes_min;
+        known.capabilities.artifacts && (takes_long || nobody_waits)
     }
 
     fn compile_in_child(
@@ -267,18 +291,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn is_for_a_child(known: &Known, module: &Module, urgency: Urgency) -> bool {
-    let stats = module.stats();
-    let takes_long = match known.capabilities.tier {
-        Tier::Optimizing => {
-            stats.code_bytes >= CHILD_CODE_BYTES_MIN_OPTIMIZING
-                || stats.locals_in_loops_per_function >= CHILD_LOCALS_IN_LOOPS_MIN_OPTIMIZING
-        }
-        Tier::Baseline | Tier::Interpreter => stats.code_bytes >= CHILD_CODE_BYTES_MIN_BASELINE,
-    };
-    known.capabilities.artifacts && (urgency == Urgency::Nobody || takes_long)
 }
 
 /// As many threads as the calling thread would compile with: one in the background and in races, which have a core each.

@@ -21,7 +21,9 @@ pub(crate) fn fake(script: &str) -> (TempDir, PathBuf) {
 }
 
 pub(crate) fn compiler(program: PathBuf, budget: Budget) -> Compiler {
-    Compiler::new(Some(program), budget, Arc::new(Deadlines::start().unwrap()))
+    // In a child, however small the module is.
+    let deadlines = Arc::new(Deadlines::start().unwrap());
+    Compiler { background_code_bytes_min: 0, ..Compiler::new(Some(program), budget, deadlines) }
 }
 
 fn compile(program: PathBuf, budget: Budget, urgency: Urgency) -> Result<Compiled, Failure> {
