@@ -73,7 +73,7 @@ pub(crate) fn run(
         let request = interrupt.clone();
         interrupt.listen(move || everybody.stop_all(request.cause().unwrap_or(Cause::Cancelled)))
     };
-    let entered = race.enter(&mut race.lock(), engine);
+    let entered = race.lock().enter(engine);
 
     // Kept until the answer: after that nobody needs to look.
     let watch = Interrupt::new();
@@ -103,15 +103,6 @@ fn result(state: &mut State) -> Attempt {
 impl Race {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, state: &mut State, engine: EngineId) -> Interrupt {
-        let interrupt = Interrupt::new();
-        if let Some(cause) = state.cause {
-            interrupt.raise(cause);
-        }
-        state.entries.push(Entry { engine, interrupt: interrupt.clone(), running_since: None });
-        interrupt
     }
 
     /// Nobody waits any more: says how it ended.
@@ -228,7 +219,7 @@ impl Race {
                     if !std::mem::replace(&mut state.was_joined, true) {
                         self.shared.counters.races.add_one();
                     }
-                    let interrupt = self.enter(&mut state, engine);
+                    let interrupt = state.enter(engine);
                     drop(state);
                     // Somebody else looks on meanwhile.
                     self.send_looker();
@@ -268,7 +259,7 @@ impl Race {
     }
 
     fn step(&self, state: &State) -> RaceStep {
-        self.ask(state, |scheduler, view, world| scheduler.race_step(view, world))
+        self.ask(state, Scheduler::race_step)
     }
 
     fn still_wins(&self, state: &State, engine: EngineId) -> bool {
@@ -298,6 +289,15 @@ impl Race {
 }
 
 impl State {
+    fn enter(&mut self, engine: EngineId) -> Interrupt {
+        let interrupt = Interrupt::new();
+        if let Some(cause) = self.cause {
+            interrupt.raise(cause);
+        }
+        self.entries.push(Entry { engine, interrupt: interrupt.clone(), running_since: None });
+        interrupt
+    }
+
     /// Whether there is an answer, or will be none.
     fn is_over(&self) -> bool {
         self.answer.is_some() || self.cause.is_some() || self.closed
@@ -355,7 +355,7 @@ mod tests {
     /// Ends the engines one after the other, and says who answered or what else came of it, and who was stopped.
     fn ends(endings: [Attempt; 3]) -> (String, Vec<bool>) {
         let (_host, race) = race();
-        let interrupts = ENGINES.map(|engine| race.enter(&mut race.lock(), engine));
+        let interrupts = ENGINES.map(|engine| race.lock().enter(engine));
         for (engine, ending) in ENGINES.into_iter().zip(endings) {
             race.end(engine, ending, Duration::ZERO);
         }
@@ -398,9 +398,9 @@ mod tests {
     #[test]
     fn an_interrupted_request_stops_everybody_and_says_why() {
         let (_host, race) = race();
-        let first = race.enter(&mut race.lock(), ENGINES[0]);
+        let first = race.lock().enter(ENGINES[0]);
         race.stop_all(Cause::Deadline);
-        let late = race.enter(&mut race.lock(), ENGINES[1]);
+        let late = race.lock().enter(ENGINES[1]);
         assert_eq!((first.cause(), late.cause()), (Some(Cause::Deadline), Some(Cause::Deadline)));
         race.end(ENGINES[1], Attempt::Interrupted, Duration::ZERO);
         race.end(ENGINES[0], answered(ENGINES[0], Outcome::Interrupted { cause: Cause::Deadline }), Duration::ZERO);
