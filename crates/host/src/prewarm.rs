@@ -376,7 +376,9 @@ mod tests {
         };
         // What a host leaves behind is on disk when it has been dropped.
         let (host, functions) = open();
-        functions.iter().for_each(|function| call(&host, function));
+        for function in &functions {
+            call(&host, function);
+        }
         drop((host, functions));
         let (host, functions) = open();
         for function in &functions {

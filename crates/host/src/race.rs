@@ -92,7 +92,7 @@ pub(crate) fn run(
         let request = interrupt.clone();
         interrupt.listen(move || everybody.stop_all(request.cause().unwrap_or(Cause::Cancelled)))
     };
-    let entered = race.enter(&mut race.lock(), engine);
+    let entered = race.lock().enter(engine);
     let look_after = if call.context.uses_host_streams() { look_after.min(HOLD) } else { look_after };
 
     // Kept until the answer: after that nobody needs to look.
@@ -123,15 +123,6 @@ fn result(state: &mut State) -> Attempt {
 impl Race {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, state: &mut State, engine: EngineId) -> Entered {
-        let (interrupt, gate) = (Interrupt::new(), Gate::default());
-        if let Some(cause) = state.cause {
-            interrupt.raise(cause);
-        }
-        state.entries.push(Entry { engine, interrupt: interrupt.clone(), running_since: None, gate: gate.clone() });
-        Entered { engine, interrupt, gate }
     }
 
     /// Nobody waits any more: says how it ended.
@@ -295,7 +286,7 @@ impl Race {
                     if !std::mem::replace(&mut state.was_joined, true) {
                         self.shared.counters.races.add_one();
                     }
-                    let entered = self.enter(&mut state, engine);
+                    let entered = state.enter(engine);
                     drop(state);
                     // Somebody else looks on meanwhile.
                     self.send_looker();
@@ -355,7 +346,7 @@ impl Race {
     }
 
     fn step(&self, state: &State) -> RaceStep {
-        self.ask(state, |scheduler, view, world| scheduler.race_step(view, world))
+        self.ask(state, Scheduler::race_step)
     }
 
     fn still_wins(&self, state: &State, engine: EngineId) -> bool {
@@ -385,6 +376,15 @@ impl Race {
 }
 
 impl State {
+    fn enter(&mut self, engine: EngineId) -> Entered {
+        let (interrupt, gate) = (Interrupt::new(), Gate::default());
+        if let Some(cause) = self.cause {
+            interrupt.raise(cause);
+        }
+        self.entries.push(Entry { engine, interrupt: interrupt.clone(), running_since: None, gate: gate.clone() });
+        Entered { engine, interrupt, gate }
+    }
+
     /// Whether there is an answer, or will be none.
     fn is_over(&self) -> bool {
         self.answer.is_some() || self.cause.is_some() || self.closed
@@ -485,7 +485,7 @@ mod tests {
     /// Ends the engines one after the other, and says who answered or what else came of it, and who was stopped.
     fn ends(endings: [Attempt; 3]) -> (String, Vec<bool>) {
         let (_host, race) = race();
-        let all = ENGINES.map(|engine| race.enter(&mut race.lock(), engine));
+        let all = ENGINES.map(|engine| race.lock().enter(engine));
         for (entered, ending) in all.iter().zip(endings) {
             race.end(entered, ending, Duration::ZERO);
         }
@@ -528,9 +528,9 @@ mod tests {
     #[test]
     fn an_interrupted_request_stops_everybody_and_says_why() {
         let (_host, race) = race();
-        let first = race.enter(&mut race.lock(), ENGINES[0]);
+        let first = race.lock().enter(ENGINES[0]);
         race.stop_all(Cause::Deadline);
-        let late = race.enter(&mut race.lock(), ENGINES[1]);
+        let late = race.lock().enter(ENGINES[1]);
         assert_eq!((first.interrupt.cause(), late.interrupt.cause()), (Some(Cause::Deadline), Some(Cause::Deadline)));
         race.end(&late, Attempt::Interrupted, Duration::ZERO);
         race.end(&first, answered(ENGINES[0], Outcome::Interrupted { cause: Cause::Deadline }), Duration::ZERO);

@@ -192,7 +192,7 @@ mod tests {
 
     /// Arrivals with these idle times, over and over, and the time of the last.
     fn after(idle_ns: &[u64], times: usize) -> (Arrivals, u64) {
-        let (mut arrivals, mut now_ns) = (Arrivals::default(), 5 * S);
+        let (mut arrivals, mut now_ns) = (Arrivals::default(), 5 * HOUR);
         arrivals.observe(now_ns);
         for idle_ns in idle_ns.iter().cycle().take(idle_ns.len() * times) {
             now_ns += idle_ns;
