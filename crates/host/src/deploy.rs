@@ -469,7 +469,7 @@ mod tests {
         assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (512 << 20, 4 << 30));
         assert_eq!(server.hedge_share.to_string(), "0.5");
-        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_secs(60), 1 << 30));
+        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_mins(1), 1 << 30));
     }
 
     #[test]
@@ -488,7 +488,7 @@ mod tests {
         let server = &deployment.server;
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (1 << 30, 0));
         assert_eq!(server.hedge_share.to_string(), "2");
-        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_secs(120), 300 << 20));
+        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_mins(2), 300 << 20));
     }
 
     #[test]

@@ -267,7 +267,7 @@ impl Race {
         if is_useful {
             self.shared.cores.earn(took);
         } else {
-            self.shared.cores.spend(took - accounted);
+            self.shared.cores.spend(took.saturating_sub(accounted));
         }
     }
 
@@ -315,7 +315,7 @@ impl Race {
     fn decide(&self, state: &mut State) {
         let running: Vec<EngineId> =
             state.entries.iter().filter(|entry| entry.running_since.is_some()).map(|entry| entry.engine).collect();
-        let best = self.ask(state, |scheduler, view, world| scheduler.soonest_racer(view, world));
+        let best = self.ask(state, Scheduler::soonest_racer);
         let Some(winner) = best.filter(|best| running.contains(best)).or_else(|| running.first().copied()) else {
             return;
         };

@@ -269,9 +269,9 @@ fn a_full_disk_costs_an_eviction_or_the_artifact_and_leaves_nothing_half_written
     };
     // Far more than fits, and the budget does not know.
     for i in 0..20 {
-        store.save(module(i), engine(), &[7; 40_000], 1000).unwrap();
+        store.save(module(i), engine(), &vec![7; 40_000], 1000).unwrap();
         whole("after an artifact that fits");
-        assert_eq!(read(&store.load(module(i), engine()).unwrap()), [7; 40_000]);
+        assert_eq!(read(&store.load(module(i), engine()).unwrap()), vec![7; 40_000]);
     }
     let error = store.save(module(99), engine(), &vec![7; 300_000], 1000).unwrap_err();
     let StoreError::Io { source, .. } = &error else { panic!("{error}") };
@@ -282,10 +282,10 @@ fn a_full_disk_costs_an_eviction_or_the_artifact_and_leaves_nothing_half_written
     store.prune(&Registry::default(), Prune { all: true, ..Prune::default() }).unwrap();
     let mut other = File::create(data.join("other")).unwrap();
     while other.write_all(&[0; 4096]).is_ok() {}
-    store.save(module(0), engine(), &[7; 40_000], 1000).unwrap_err();
+    store.save(module(0), engine(), &vec![7; 40_000], 1000).unwrap_err();
     whole("after one for which nothing could make room");
     other.set_len(0).unwrap();
-    store.save(module(0), engine(), &[7; 40_000], 1000).unwrap();
+    store.save(module(0), engine(), &vec![7; 40_000], 1000).unwrap();
     assert!(store.load(module(0), engine()).is_some());
 }
 
