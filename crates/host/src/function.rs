@@ -1,6 +1,5 @@
 //! A deployed function: its module, what it may do, what is known of it.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -154,8 +153,11 @@ pub(crate) fn workload_of(args: &[String]) -> u64 {
     if args.is_empty() {
         return 0;
     }
-    // Its keys are fixed, so that profiles outlive their process.
-    let mut hasher = DefaultHasher::new();
-    args.hash(&mut hasher);
-    hasher.finish()
+    // A published hash, as profiles are shipped between hosts and versions.
+    let mut hasher = blake3::Hasher::new();
+    for arg in args {
+        hasher.update(&(arg.len() as u64).to_le_bytes()).update(arg.as_bytes());
+    }
+    let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
