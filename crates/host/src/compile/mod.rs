@@ -188,6 +188,9 @@ impl Compiler {
         let child = Command::new(program)
             .arg0("remuda")
             .args([SUBCOMMAND, known.id.as_str(), "--threads", &threads().to_string()])
+            // It sets this limit itself before it starts an engine, and we do so in case that it does not. Wasmtime
+            // reserves its pool only if the limit is not there yet, and could allocate nothing once it is.
+            .args(["--memory-bytes", &self.budget.memory_bytes_max.to_string()])
             // No secret in our environment is the compiler's business, and it stands in nobody's folder.
             .env_clear()
             .current_dir("/")
