@@ -25,12 +25,13 @@ fn the_picture_is_right_whichever_engine_is_forced() {
         assert_eq!(response.header("x-remuda-engine"), Some(engine));
         assert_eq!(response.header("content-type"), Some("image/png"));
         let timing = response.header("server-timing").unwrap();
-        assert!(timing.contains("compile;dur=") && timing.contains("execute;dur="), "{timing}");
+        // It was compiled, if the engine compiles, before the socket opened.
+        assert!(timing.contains("instantiate;dur=") && timing.contains("execute;dur="), "{timing}");
     }
 }
 
 #[test]
-fn many_clients_at_once_get_their_own_answers_while_engines_are_tried() {
+fn many_clients_at_once_get_their_own_answers() {
     let server = Server::start(
         r#"
         [[function]]
@@ -43,27 +44,23 @@ fn many_clients_at_once_get_their_own_answers_while_engines_are_tried() {
         "#,
         &[],
     );
-    let engines: std::collections::BTreeSet<String> = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..40)
-            .map(|client| {
-                let address = &server.address;
-                scope.spawn(move || {
-                    let body = format!("client {client}").repeat(client * 50 + 1);
-                    let echoed = post(address, "/echo/anything/below", body.as_bytes());
-                    assert_eq!((echoed.status, echoed.text()), (200, body));
-                    let abc = post(address, "/sha256", b"abc");
-                    assert!(
-                        abc.text().starts_with("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
-                        "{}",
-                        abc.text()
-                    );
-                    abc.header("x-remuda-engine").unwrap().to_owned()
-                })
-            })
-            .collect();
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    std::thread::scope(|scope| {
+        for client in 0..40 {
+            let address = &server.address;
+            scope.spawn(move || {
+                let body = format!("client {client}").repeat(client * 50 + 1);
+                let echoed = post(address, "/echo/anything/below", body.as_bytes());
+                assert_eq!((echoed.status, echoed.text()), (200, body));
+                let abc = post(address, "/sha256", b"abc");
+                assert!(
+                    abc.text().starts_with("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+                    "{}",
+                    abc.text()
+                );
+                assert!(abc.header("x-remuda-engine").is_some());
+            });
+        }
     });
-    assert!(engines.len() > 1, "only {engines:?} was tried");
 }
 
 #[test]
