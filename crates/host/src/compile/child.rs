@@ -51,7 +51,17 @@ impl ChildError {
 /// # Errors
 ///
 /// The engine cannot compile the module, or a stream fails.
-pub fn compile_for_parent(engine: &str, threads: usize, input: impl AsFd, output: impl AsFd) -> Result<(), ChildError> {
+pub fn compile_for_parent(
+    engine: &str,
+    threads: usize,
+    memory_bytes_max: Option<u64>,
+    input: impl AsFd,
+    output: impl AsFd,
+) -> Result<(), ChildError> {
+    let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    if let Some(bytes) = memory_bytes_max {
+        setrlimit(Resource::Data, limit(bytes)).map_err(io::Error::from)?;
+    }
     // Nobody is left who wants the artifact.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     rustix::thread::set_no_new_privs(true).map_err(io::Error::from)?;
@@ -72,7 +82,7 @@ pub fn compile_for_parent(engine: &str, threads: usize, input: impl AsFd, output
         .build()
         .map_err(io::Error::other)?;
     // From here on it only computes: it can open no file and no socket.
-    setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: Some(0) }).map_err(io::Error::from)?;
+    setrlimit(Resource::Nofile, limit(0)).map_err(io::Error::from)?;
 
     let module = Module::parse(bytes, &BOUNDLESS).map_err(io::Error::other)?;
     let began = Instant::now();
