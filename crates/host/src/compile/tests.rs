@@ -91,7 +91,8 @@ fn a_host_that_ends_waits_for_no_compiler() {
 #[test]
 fn a_compiler_gets_the_module_its_limits_and_nothing_of_ours() {
     let (_dir, program) = fake(
-        "while [ $(ulimit -d) = unlimited ] || [ $(ulimit -c) != 0 ]; do :; done; tail -c +33 | od -A n -t x1 >&2; env >&2; pwd >&2; ulimit -d >&2; ulimit -f >&2; ulimit -c >&2; echo $@ >&2",
+        "while [ $(ulimit -d) = unlimited ] || [ $(ulimit -c) != 0 ]; do :; done
+        tail -c +33 | od -A n -t x1 >&2; env >&2; pwd >&2; ulimit -d >&2; ulimit -f >&2; ulimit -c >&2; echo $@ >&2",
     );
     // Cargo sets this for whoever it runs.
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
