@@ -16,11 +16,16 @@ pub(crate) struct CompileChild {
     /// How many threads may compile
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
+
+    /// Memory that it may have
+    #[arg(long, value_name = "BYTES")]
+    memory_bytes: Option<u64>,
 }
 
 impl CompileChild {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
-        match compile_for_parent(&self.engine, self.threads, std::io::stdin(), std::io::stdout()) {
+        let Self { engine, threads, memory_bytes } = self;
+        match compile_for_parent(&engine, threads, memory_bytes, std::io::stdin(), std::io::stdout()) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             // The parent passes this on as the engine's own words.
             Err(ChildError::Refused(reason)) => {

@@ -224,7 +224,7 @@ fn what_a_child_has_compiled_runs_is_kept_and_is_loaded() {
     {
         let data = tempfile::tempdir().unwrap();
         for (artifact, in_child) in [("absent", true), ("on disk", false)] {
-            let (said, code) = run(data.path(), engine, &["--explain"], module);
+            let (said, code) = run(data.path(), engine, &["--explain", "--compile-memory", "100MiB"], module);
             assert_eq!(code, Some(0), "{engine}: {said}");
             assert_eq!(said.contains("compiling in a child"), in_child, "{engine}: {said}");
             assert!(said.contains(&format!("artifact     {artifact}")), "{engine}: {said}");

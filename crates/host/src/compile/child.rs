@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use remuda_engine::{EngineError, Module, Registry};
 use remuda_model::ModuleLimits;
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
 use crate::execute::nanoseconds;
 use crate::store::file::{self, Key, Made};
@@ -45,13 +45,28 @@ impl ChildError {
     pub const EXIT_REFUSED: u8 = 3;
 }
 
+/// A limit for this process or a child of it, which has the same: never above what it may have already.
+pub(super) fn limit(resource: Resource, value: u64) -> Rlimit {
+    let value = getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
+    Rlimit { current: Some(value), maximum: Some(value) }
+}
+
 /// Compiles one module for the process that started this one: reads a key and the module from `input`, and writes the
 /// artifact, sealed with the key, to `output`.
 ///
 /// # Errors
 ///
 /// The engine cannot compile the module, or a stream fails.
-pub fn compile_for_parent(engine: &str, threads: usize, input: impl AsFd, output: impl AsFd) -> Result<(), ChildError> {
+pub fn compile_for_parent(
+    engine: &str,
+    threads: usize,
+    memory_bytes_max: Option<u64>,
+    input: impl AsFd,
+    output: impl AsFd,
+) -> Result<(), ChildError> {
+    if let Some(bytes) = memory_bytes_max {
+        setrlimit(Resource::Data, limit(Resource::Data, bytes)).map_err(io::Error::from)?;
+    }
     // Nobody is left who wants the artifact.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     rustix::thread::set_no_new_privs(true).map_err(io::Error::from)?;
@@ -72,7 +87,7 @@ pub fn compile_for_parent(engine: &str, threads: usize, input: impl AsFd, output
         .build()
         .map_err(io::Error::other)?;
     // From here on it only computes: it can open no file and no socket.
-    setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: Some(0) }).map_err(io::Error::from)?;
+    setrlimit(Resource::Nofile, limit(Resource::Nofile, 0)).map_err(io::Error::from)?;
 
     let module = Module::parse(bytes, &BOUNDLESS).map_err(io::Error::other)?;
     let began = Instant::now();

@@ -23,9 +23,9 @@ use bytesize::ByteSize;
 use remuda_engine::{Artifact, Engine, EngineError, Known, Module, StoredArtifact};
 use remuda_model::{Cause, Interrupt, Tier};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, pidfd_send_signal, prlimit};
+use rustix::process::{Pid, PidfdFlags, Resource, Signal, pidfd_open, pidfd_send_signal, prlimit};
 
-use self::child::ChildError;
+use self::child::{ChildError, limit};
 use crate::deadline::Deadlines;
 use crate::store::file;
 
@@ -204,12 +204,12 @@ impl Compiler {
         let running = Running(child);
         tracing::debug!(pid = running.0.id(), engine = %known.id, module = %module.digest(), "compiling in a child");
         let pid = Some(Pid::from_child(&running.0));
-        let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        let memory_bytes_max = self.budget.memory_bytes_max;
         // All memory that is its own and can be written: what an allocator takes, and not the addresses that engines
         // reserve. A file in memory is not in it, so that has a limit of its own.
-        prlimit(pid, Resource::Data, limit(self.budget.memory_bytes_max))?;
-        prlimit(pid, Resource::Fsize, limit(self.budget.memory_bytes_max))?;
-        prlimit(pid, Resource::Core, limit(0))?;
+        prlimit(pid, Resource::Data, limit(Resource::Data, memory_bytes_max))?;
+        prlimit(pid, Resource::Fsize, limit(Resource::Fsize, memory_bytes_max))?;
+        prlimit(pid, Resource::Core, limit(Resource::Core, 0))?;
         Ok(running)
     }
 

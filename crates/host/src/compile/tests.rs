@@ -93,7 +93,8 @@ fn a_host_that_ends_waits_for_no_compiler() {
 #[test]
 fn a_compiler_gets_the_module_its_limits_and_nothing_of_ours() {
     let (_dir, program) = fake(
-        "tail -c +33 | od -A n -t x1 >&2; env >&2; pwd >&2; ulimit -d >&2; ulimit -f >&2; ulimit -c >&2; echo $@ >&2",
+        "while [ $(ulimit -d) = unlimited ] || [ $(ulimit -c) != 0 ]; do :; done
+        tail -c +33 | od -A n -t x1 >&2; env >&2; pwd >&2; ulimit -d >&2; ulimit -f >&2; ulimit -c >&2; echo $@ >&2",
     );
     // Cargo sets this for whoever it runs.
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
@@ -108,7 +109,15 @@ fn a_compiler_gets_the_module_its_limits_and_nothing_of_ours() {
     assert!(words.starts_with("00 61 73 6d 01 00 00 00 "), "{words}");
     assert!(!words.contains("CARGO"), "{words}");
     let kib = BUDGET.memory_bytes_max >> 10;
-    assert!(words.ends_with(&format!(" / {kib} {} 0 compile-child mock --threads {}", 2 * kib, threads())), "{words}");
+    assert!(
+        words.ends_with(&format!(
+            " / {kib} {} 0 compile-child mock --threads {} --memory-bytes {}",
+            2 * kib,
+            threads(),
+            kib << 10
+        )),
+        "{words}"
+    );
 }
 
 #[test]
