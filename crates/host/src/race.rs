@@ -93,6 +93,13 @@ pub(crate) fn run(
 /// How the race ended, from its state.
 fn result(state: &mut State) -> Attempt {
     match (state.answer.take(), state.broken.take(), state.failures.pop()) {
+        (Some(Attempt::Answered(mut answer)), ..) => {
+            // One that the race had stopped, and that ended when its request was stopped, too: that is why there is no other.
+            if let (true, Some(cause)) = (is_stopped(&answer), state.cause) {
+                answer.outcome = Outcome::Interrupted { cause };
+            }
+            Attempt::Answered(answer)
+        }
         (Some(answer), ..) => answer,
         (None, Some(error), _) => Attempt::Broken(error),
         (None, None, Some(failure)) => Attempt::Failed(failure),
@@ -403,7 +410,8 @@ mod tests {
         let late = race.lock().enter(ENGINES[1]);
         assert_eq!((first.cause(), late.cause()), (Some(Cause::Deadline), Some(Cause::Deadline)));
         race.end(ENGINES[1], Attempt::Interrupted, Duration::ZERO);
-        race.end(ENGINES[0], answered(ENGINES[0], Outcome::Interrupted { cause: Cause::Deadline }), Duration::ZERO);
+        // The race had stopped it before.
+        race.end(ENGINES[0], answered(ENGINES[0], Outcome::Interrupted { cause: Cause::Cancelled }), Duration::ZERO);
         let Attempt::Answered(answer) = race.close() else { panic!("the guest was interrupted, which is an answer") };
         assert_eq!(answer.outcome, Outcome::Interrupted { cause: Cause::Deadline });
     }
