@@ -113,6 +113,13 @@ pub(crate) fn run(
 /// How the race ended, from its state.
 fn result(state: &mut State) -> Attempt {
     match (state.answer.take(), state.broken.take(), state.failures.pop()) {
+        (Some(Attempt::Answered(mut answer)), ..) => {
+            // One that the race had stopped, and that ended when its request was stopped, too: that is why there is no other.
+            if let (true, Some(cause)) = (is_stopped(&answer), state.cause) {
+                answer.outcome = Outcome::Interrupted { cause };
+            }
+            Attempt::Answered(answer)
+        }
         (Some(answer), ..) => answer,
         (None, Some(error), _) => Attempt::Broken(error),
         (None, None, Some(failure)) => Attempt::Failed(failure),
@@ -533,7 +540,8 @@ mod tests {
         let late = race.lock().enter(ENGINES[1]);
         assert_eq!((first.interrupt.cause(), late.interrupt.cause()), (Some(Cause::Deadline), Some(Cause::Deadline)));
         race.end(&late, Attempt::Interrupted, Duration::ZERO);
-        race.end(&first, answered(ENGINES[0], Outcome::Interrupted { cause: Cause::Deadline }), Duration::ZERO);
+        // The race had stopped it before.
+        race.end(&first, answered(ENGINES[0], Outcome::Interrupted { cause: Cause::Cancelled }), Duration::ZERO);
         let Attempt::Answered(answer) = race.close() else { panic!("the guest was interrupted, which is an answer") };
         assert_eq!(answer.outcome, Outcome::Interrupted { cause: Cause::Deadline });
     }
