@@ -31,15 +31,19 @@ pub(crate) struct Background {
 
 type Work = Box<dyn FnOnce() + Send>;
 
-#[derive(Default)]
 struct Queue {
     state: Mutex<State>,
-    changed: Condvar,
+    /// Where compilers wait.
+    compiles: Condvar,
+    /// Where racers wait, lane by lane.
+    lanes: Vec<Condvar>,
 }
 
 #[derive(Default)]
 struct State {
-    races: VecDeque<Work>,
+    /// Lane by lane.
+    races: Vec<VecDeque<Work>>,
+    next_lane: usize,
     compiles: Vec<Compile>,
     keys: HashSet<CompileKey>,
     /// Modules that have had their turn in this round.
@@ -55,28 +59,62 @@ struct Compile {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    Race,
+    Race { lane: usize },
     Compile,
 }
 
+/// Where something is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Core {
+    /// The caller is about to leave its core.
+    ThisOne,
+    /// The caller needs its own.
+    Another,
+}
+
+/// Up to so many cores, each has a lane for races, whose threads stay on it. Linux hardly looks for an idle core when few
+/// cores share a cache and half of them are busy: a racer would be woken on the core of the guest that it is to race,
+/// and wait there for some milliseconds.
+const PINNED_CORES_MAX: usize = 4;
+/// Threads of a lane: while one races, another looks on.
+const THREADS_PER_LANE: usize = 2;
+
 impl Background {
-    /// Starts `racers` threads for races and `compilers` for compiles.
-    pub(crate) fn start(racers: usize, compilers: usize) -> std::io::Result<Self> {
-        let queue = Arc::<Queue>::default();
+    /// Starts threads for `cores` cores: compilers, and racers if there are races.
+    pub(crate) fn start(cores: usize, may_race: bool) -> std::io::Result<Self> {
+        let is_pinned = (2..=PINNED_CORES_MAX).contains(&cores);
+        let lanes = if is_pinned { cores } else { 1 };
+        let state = State { races: (0..lanes).map(|_| VecDeque::new()).collect(), ..State::default() };
+        let queue = Arc::new(Queue {
+            state: Mutex::new(state),
+            compiles: Condvar::new(),
+            lanes: (0..lanes).map(|_| Condvar::new()).collect(),
+        });
         let spawn = |kind: Kind, name: String| {
             let queue = Arc::clone(&queue);
             thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || queue.run(kind))
         };
-        let racers = (0..racers).map(|i| spawn(Kind::Race, format!("remuda-race-{i}")));
-        let compilers = (0..compilers).map(|i| spawn(Kind::Compile, format!("remuda-comp-{i}")));
+        let racers = if may_race { THREADS_PER_LANE * cores } else { 0 };
+        let racers = (0..racers).map(|i| spawn(Kind::Race { lane: i % lanes }, format!("remuda-race-{i}")));
+        let compilers = (0..cores).map(|i| spawn(Kind::Compile, format!("remuda-comp-{i}")));
         let threads = racers.chain(compilers).collect::<Result<_, _>>()?;
         Ok(Self { queue, threads: Mutex::new(threads) })
     }
 
-    /// Has `work` done at once, by a thread for races.
-    pub(crate) fn race(&self, work: impl FnOnce() + Send + 'static) {
-        self.queue.lock().races.push_back(Box::new(work));
-        self.queue.changed.notify_all();
+    /// Has `work` done at once, by a thread for races; if there are lanes, on the core that is said.
+    pub(crate) fn race(&self, on: Core, work: impl FnOnce() + Send + 'static) {
+        let lanes = self.queue.lanes.len();
+        let here = if lanes > 1 { rustix::thread::sched_getcpu() % lanes } else { 0 };
+        let mut state = self.queue.lock();
+        let lane = match on {
+            Core::ThisOne => here,
+            Core::Another if state.next_lane % lanes == here => (here + 1) % lanes,
+            Core::Another => state.next_lane % lanes,
+        };
+        state.next_lane = lane + 1;
+        state.races[lane].push_back(Box::new(work));
+        drop(state);
+        self.queue.lanes[lane].notify_one();
     }
 
     /// Has `work` done by a compiler's thread of its own, at the priority of requests until it is told to
@@ -114,7 +152,7 @@ impl Background {
         }
         state.compiles.push(Compile { key, worth_ns, work: Box::new(work) });
         drop(state);
-        self.queue.changed.notify_all();
+        self.queue.compiles.notify_one();
     }
 
     /// Waits for what is under way, and drops what waits: nobody is answered by it any more.
@@ -126,7 +164,10 @@ impl Background {
         let waiting = std::mem::take(&mut state.compiles);
         drop(state);
         drop(waiting);
-        self.queue.changed.notify_all();
+        self.queue.compiles.notify_all();
+        for lane in &self.queue.lanes {
+            lane.notify_all();
+        }
         let threads = std::mem::take(&mut *self.lock_threads());
         for thread in threads {
             // What it did was caught where it was done.
@@ -150,21 +191,33 @@ impl Queue {
     }
 
     fn run(&self, kind: Kind) {
-        let _alone = matches!(kind, Kind::Compile).then(|| {
-            stand_back(thread_native_id());
-            compile_alone()
-        });
+        let _alone = match kind {
+            Kind::Compile => {
+                stand_back(thread_native_id());
+                compile_alone()
+            }
+            Kind::Race { lane } => {
+                if self.lanes.len() > 1 {
+                    stay_on(lane);
+                }
+                None
+            }
+        };
+        let changed = match kind {
+            Kind::Race { lane } => &self.lanes[lane],
+            Kind::Compile => &self.compiles,
+        };
         loop {
             let mut state = self.lock();
             let (key, work) = loop {
                 let next = match kind {
-                    Kind::Race => state.races.pop_front().map(|work| (None, work)),
+                    Kind::Race { lane } => state.races[lane].pop_front().map(|work| (None, work)),
                     Kind::Compile => state.next_compile().map(|compile| (Some(compile.key), compile.work)),
                 };
                 match next {
                     Some(next) => break next,
                     None if state.closed => return,
-                    None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    None => state = changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 }
             };
             drop(state);
@@ -216,6 +269,15 @@ fn stand_back(thread: ThreadId) {
     }
 }
 
+/// Keeps this thread on one core. Where that is not allowed it goes where the system likes.
+fn stay_on(core: usize) {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &cores) {
+        tracing::debug!(%error, core, "a thread for races is not kept on a core");
+    }
+}
+
 /// From here on what compiles in parallel on this thread does so on this thread alone.
 fn compile_alone() -> Option<rayon::ThreadPool> {
     let alone = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
@@ -249,7 +311,7 @@ mod tests {
 
     #[test]
     fn the_most_worthwhile_compile_comes_first_and_each_only_once() {
-        let background = Background::start(0, 1).unwrap();
+        let background = Background::start(1, false).unwrap();
         let (done, order) = mpsc::channel();
         let (go, wait) = mpsc::channel::<()>();
         background.compile(key(0), 0.0, move || wait.recv().unwrap());
@@ -266,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_module_worth_much_does_not_keep_others_waiting() {
-        let background = Background::start(0, 1).unwrap();
+        let background = Background::start(1, false).unwrap();
         let (done, order) = mpsc::channel();
         let (go, wait) = mpsc::channel::<()>();
         background.compile(key(0), 0.0, move || wait.recv().unwrap());
@@ -288,13 +350,13 @@ mod tests {
 
     #[test]
     fn a_panic_takes_nobody_with_it() {
-        let background = Background::start(1, 1).unwrap();
+        let background = Background::start(1, true).unwrap();
         let (done, wait) = mpsc::channel();
         let again = done.clone();
         background.compile(key(1), 0.0, || panic!("the compiler"));
         background.compile(key(2), 0.0, move || done.send("compile").unwrap());
-        background.race(|| panic!("the racer"));
-        background.race(move || again.send("race").unwrap());
+        background.race(Core::Another, || panic!("the racer"));
+        background.race(Core::Another, move || again.send("race").unwrap());
         let mut heard = [wait.recv().unwrap(), wait.recv().unwrap()];
         heard.sort_unstable();
         assert_eq!(heard, ["compile", "race"]);

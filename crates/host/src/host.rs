@@ -204,8 +204,6 @@ impl Host {
         };
         let all_cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let cores = config.cores.unwrap_or_else(all_cores).max(1);
-        // Of the threads for races, some race and as many look on; they all sleep when there is no race.
-        let racers = if config.policy.may_race() { 2 * cores } else { 0 };
         let deadlines = Arc::new(Deadlines::start().map_err(OpenError::Thread)?);
         let budget = Budget { time_max: config.compile_time_max, memory_bytes_max: config.compile_memory_bytes_max };
         let shared = Arc::new(Shared {
@@ -214,7 +212,7 @@ impl Host {
             compiler: Compiler::new(config.compiler.clone(), budget, Arc::clone(&deadlines)),
             deadlines,
             cores: Cores::new(cores, config.waste_share),
-            background: Background::start(racers, cores).map_err(OpenError::Thread)?,
+            background: Background::start(cores, config.policy.may_race()).map_err(OpenError::Thread)?,
             prewarmer: Prewarmer::new(),
             counters: Counters::default(),
             calibration: ArcSwap::default(),

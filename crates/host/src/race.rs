@@ -13,7 +13,7 @@ use remuda_engine::EngineError;
 use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome};
 use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
 
-use crate::background::Compiler;
+use crate::background::{Compiler, Core};
 use crate::execute::{Answer, Attempt, Call, CallError, catching_panics, nanoseconds, prepare, run_prepared};
 use crate::function::Function;
 use crate::host::Shared;
@@ -67,6 +67,8 @@ struct Entry {
     gate: Gate,
 }
 
+/// Who is to look so soon is sent at once, and waits: waking a thread takes long where all cores are busy by then.
+const EARLY: Duration = Duration::from_millis(2);
 /// How long output, or a wish to read input, is held back at most: people begin to notice after that.
 const HOLD: Duration = Duration::from_millis(100);
 
@@ -98,10 +100,15 @@ pub(crate) fn run(
     // Kept until the answer: after that nobody needs to look.
     let watch = Interrupt::new();
     let looker = Arc::clone(&race);
-    let _watched = watch.listen(move || looker.send_looker());
-    let _armed = (!look_after.is_zero()).then(|| shared.deadlines.arm(race.began, look_after, watch.clone()));
-    if look_after.is_zero() {
-        race.send_looker();
+    let _watched = watch.listen(move || looker.send_looker(Core::ThisOne));
+    let is_early = look_after <= EARLY;
+    let _armed = (!is_early).then(|| shared.deadlines.arm(race.began, look_after, watch.clone()));
+    if is_early {
+        let looker = Arc::clone(&race);
+        shared.background.race(Core::Another, move || {
+            looker.rest_until(look_after);
+            looker.look();
+        });
     }
 
     race.race(&entered, true);
@@ -157,9 +164,9 @@ impl Race {
     }
 
     /// Has another thread look at the race.
-    fn send_looker(self: &Arc<Self>) {
+    fn send_looker(self: &Arc<Self>, on: Core) {
         let race = Arc::clone(self);
-        self.shared.background.race(move || race.look());
+        self.shared.background.race(on, move || race.look());
     }
 
     /// Makes an engine that has entered ready and runs it, to whatever end.
@@ -278,6 +285,18 @@ impl Race {
         }
     }
 
+    /// Waits until so long after the beginning, or until the race is over.
+    fn rest_until(&self, after: Duration) {
+        let mut state = self.lock();
+        while !state.is_over() {
+            let left = after.saturating_sub(self.began.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Does what the scheduler says, until the race is over or nothing is left to do.
     fn look(self: &Arc<Self>) {
         let mut state = self.lock();
@@ -296,7 +315,7 @@ impl Race {
                     let entered = state.enter(engine);
                     drop(state);
                     // Somebody else looks on meanwhile.
-                    self.send_looker();
+                    self.send_looker(Core::Another);
                     self.race(&entered, false);
                     state = self.lock();
                 }
@@ -344,7 +363,7 @@ impl Race {
         let mut state = self.lock();
         if !state.is_over() {
             drop(state);
-            self.send_looker();
+            self.send_looker(Core::ThisOne);
             state = self.lock();
         }
         while state.answer.is_none() && !state.entries.is_empty() {
