@@ -252,7 +252,7 @@ impl ArtifactStore {
     pub(crate) fn refuse(&self, module: ModuleDigest, engine: &Known, refusal: &Refusal) -> Result<(), StoreError> {
         let path = self.path(module, engine).with_extension(refusal::SUFFIX);
         // Under the lock no sweep takes the draft for one that was left.
-        let write = || refusal::write(&self.dir, DRAFT_PREFIX, &path, refusal, self.lock()?);
+        let write = || refusal::write(&self.dir, DRAFT_PREFIX, &path, refusal, &self.lock()?);
         write().map_err(|source| StoreError::Io { path: path.clone(), source })
     }
 

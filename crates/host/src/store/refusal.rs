@@ -40,7 +40,7 @@ pub(super) fn is_fresh(path: &Path) -> bool {
 }
 
 /// Writes a note, whole, while the store is locked.
-pub(super) fn write(dir: &Path, draft_prefix: &str, path: &Path, refusal: &Refusal, _lock: File) -> io::Result<()> {
+pub(super) fn write(dir: &Path, draft_prefix: &str, path: &Path, refusal: &Refusal, _lock: &File) -> io::Result<()> {
     let draft = tempfile::Builder::new().prefix(draft_prefix).tempfile_in(dir)?;
     serde_json::to_writer(draft.as_file(), refusal)?;
     draft.persist(path).map_err(|error| error.error)?;
