@@ -158,6 +158,7 @@ pub(crate) fn workload_of(args: &[String]) -> u64 {
     for arg in args {
         hasher.update(&(arg.len() as u64).to_le_bytes()).update(arg.as_bytes());
     }
-    let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    let mut hash = [0; 8];
+    hasher.finalize_xof().fill(&mut hash);
+    u64::from_le_bytes(hash)
 }
