@@ -505,7 +505,7 @@ mod tests {
         compiler: Compiler,
     }
 
-    const BUDGET: Budget = Budget { time_max: Duration::from_secs(60), memory_bytes_max: 1 << 30 };
+    const BUDGET: Budget = Budget { time_max: Duration::from_mins(1), memory_bytes_max: 1 << 30 };
 
     impl Fake {
         fn new(script: &str) -> Self {
