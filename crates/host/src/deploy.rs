@@ -468,10 +468,7 @@ mod tests {
         let server = &deployment.server;
         assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (512 << 20, 4 << 30));
-<<<<<<< HEAD
         assert_eq!(server.hedge_share.to_string(), "0.5");
-=======
->>>>>>> budgets
         assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_mins(1), 1 << 30));
     }
 
@@ -490,10 +487,7 @@ mod tests {
         assert_eq!((function.body_bytes_max, function.limits.output_bytes_max), (1_000_000, 10));
         let server = &deployment.server;
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (1 << 30, 0));
-<<<<<<< HEAD
         assert_eq!(server.hedge_share.to_string(), "2");
-=======
->>>>>>> budgets
         assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_mins(2), 300 << 20));
     }
 
