@@ -6,6 +6,8 @@
 //! here answer in microseconds, and are called every few milliseconds or once a day, so the bins grow with the
 //! logarithm instead.
 
+use crate::nanoseconds::as_ns;
+
 use std::ops::Range;
 
 /// Bins for each doubling: a bin is 19 % wide.
@@ -172,15 +174,6 @@ fn bin_of(idle_ns: u64) -> Option<usize> {
 /// Where a bin begins, and the one before it ends; everything shorter than the first bin belongs to it.
 fn bin_begin_ns(bin: usize) -> f64 {
     if bin == 0 { 0.0 } else { IDLE_NS_MIN * (bin as f64 / BINS_PER_OCTAVE).exp2() }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "saturates, and durations are not negative"
-)]
-fn as_ns(ns: f64) -> u64 {
-    ns as u64
 }
 
 #[cfg(test)]

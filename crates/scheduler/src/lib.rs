@@ -15,6 +15,7 @@ mod estimate;
 mod fair_queue;
 mod features;
 mod greedy_dual;
+mod nanoseconds;
 mod policy;
 mod prewarm;
 mod profile;

@@ -9,6 +9,7 @@
 
 use remuda_model::{ArtifactState, EngineId};
 
+use crate::nanoseconds::as_ns;
 use crate::scheduler::is_ready;
 use crate::{Candidate, Request, Scheduler, TierUp, World};
 
@@ -104,15 +105,6 @@ pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &Wo
     // What has to begin first comes first; the rest is asked for after that. To keep is no work.
     let is_work = |prewarm: &&Prewarm| !matches!(prewarm.how, PrewarmHow::Keep);
     [better, ready].iter().flatten().filter(is_work).min_by_key(|prewarm| prewarm.at_ns).copied().or(ready)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "saturates, and durations are not negative"
-)]
-fn as_ns(ns: f64) -> u64 {
-    ns as u64
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use remuda_model::{ArtifactState, EngineId, Observation};
 
+use crate::nanoseconds::as_ns;
 use crate::sizes::Sized;
 use crate::{Calibration, Candidate, Estimate, Features, SizeModel};
 
@@ -287,13 +288,4 @@ pub struct Known<'a> {
 
 fn as_float(ns: u64) -> f64 {
     ns as f64
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "saturates, and durations are not negative"
-)]
-fn as_ns(ns: f64) -> u64 {
-    ns as u64
 }

@@ -7,6 +7,7 @@
 
 use remuda_model::ArtifactState;
 
+use crate::nanoseconds::as_ns;
 use crate::scheduler::is_ready;
 use crate::{Basis, Candidate, Decision, Prediction, Reason, Request, Scheduler, World};
 
@@ -153,15 +154,6 @@ fn is_known_to_be_short(favourite: &Prediction) -> bool {
 /// Whether another engine runs the function faster, once it is ready.
 fn could_be_beaten(favourite: &Predicted<'_>, predicted: &[Predicted<'_>]) -> bool {
     predicted.iter().any(|one| one.prediction.execute_ns < favourite.prediction.execute_ns)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "saturates, and durations are not negative"
-)]
-fn as_ns(ns: f64) -> u64 {
-    ns as u64
 }
 
 #[cfg(test)]
