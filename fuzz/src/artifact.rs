@@ -5,11 +5,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use arbitrary::{Arbitrary, Unstructured};
 use remuda_host::{Answer, Call, Deployment, FunctionSpec, Host, HostConfig};
-use remuda_model::{ArtifactState, Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits};
+use remuda_model::{ArtifactState, Entry, GuestContext, GuestLimits, Interrupt};
 use remuda_scheduler::Policy;
 use tempfile::TempDir;
 
@@ -68,11 +68,7 @@ fn request(home: &Path, spec: &FunctionSpec) -> Answer {
     let config = HostConfig {
         data_dir: Some(home.join("data")),
         policy: Policy::Single(mock),
-        workers: 0,
-        queue_max: 0,
-        module_limits: ModuleLimits::default(),
-        memory_budget_bytes: remuda_host::ARTIFACT_MEMORY_BYTES_DEFAULT,
-        disk_budget_bytes: remuda_host::ARTIFACT_DISK_BYTES_DEFAULT,
+        ..HostConfig::default()
     };
     let host = Host::open(&config).expect("a host can be opened there");
     let function = host.deploy(spec.clone(), Some(&Entry::Command)).expect("the function can be deployed");
@@ -82,7 +78,7 @@ fn request(home: &Path, spec: &FunctionSpec) -> Answer {
         context: GuestContext { args: vec!["a".into()], ..GuestContext::default() },
         limits: GuestLimits::default(),
     };
-    host.call(&function, &call, &Interrupt::new()).expect("the mock engine answers")
+    host.call(&function, &Arc::new(call), &Interrupt::new()).expect("the mock engine answers")
 }
 
 /// Puts one file into the store and lets a host find it.

@@ -7,7 +7,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -27,6 +26,7 @@ pub(crate) type CompileKey = (ModuleDigest, EngineId);
 pub(crate) struct Background {
     queue: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    threads_max: usize,
 }
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -78,6 +78,8 @@ pub(crate) enum Core {
 const PINNED_CORES_MAX: usize = 4;
 /// Threads of a lane: while one races, another looks on.
 const THREADS_PER_LANE: usize = 2;
+/// Compiles for races that may be under way, those that stood back included: each may take much memory.
+const RACE_COMPILES_PER_CORE_MAX: usize = 4;
 
 impl Background {
     /// Starts threads for `cores` cores: compilers, and racers if there are races.
@@ -97,8 +99,9 @@ impl Background {
         let racers = if may_race { THREADS_PER_LANE * cores } else { 0 };
         let racers = (0..racers).map(|i| spawn(Kind::Race { lane: i % lanes }, format!("remuda-race-{i}")));
         let compilers = (0..cores).map(|i| spawn(Kind::Compile, format!("remuda-comp-{i}")));
-        let threads = racers.chain(compilers).collect::<Result<_, _>>()?;
-        Ok(Self { queue, threads: Mutex::new(threads) })
+        let threads = racers.chain(compilers).collect::<Result<Vec<_>, _>>()?;
+        let threads_max = threads.len() + RACE_COMPILES_PER_CORE_MAX * cores;
+        Ok(Self { queue, threads: Mutex::new(threads), threads_max })
     }
 
     /// Has `work` done at once, by a thread for races; if there are lanes, on the core that is said.
@@ -118,29 +121,26 @@ impl Background {
     }
 
     /// Has `work` done by a compiler's thread of its own, at the priority of requests until it is told to
-    /// [stand back](Compiler::stand_back); `None` if there is no such thread to be had.
-    pub(crate) fn compile_now<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<(Compiler, Receiver<T>)> {
-        let (done, wait) = sync_channel(1);
+    /// [stand back](Compiler::stand_back); `None` if there is no such thread to be had, or too many are at it.
+    pub(crate) fn compile_now(&self, work: impl FnOnce() + Send + 'static) -> Option<Compiler> {
         let compiler = Compiler::default();
         let theirs = compiler.clone();
         let mut threads = self.lock_threads();
-        // There is nobody any more who would wait for it.
-        if self.queue.lock().closed {
+        threads.retain(|thread| !thread.is_finished());
+        // There is nobody any more who would wait for it, or there are enough that were told to stand back.
+        if self.queue.lock().closed || threads.len() >= self.threads_max {
             return None;
         }
         let spawned = thread::Builder::new().name("remuda-comp".into()).stack_size(STACK_BYTES).spawn(move || {
             theirs.begin();
             let _alone = compile_alone();
-            // Whoever waited may have gone; a panic has been caught, or is told by the channel's end.
-            let _ = done.send(work());
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                tracing::error!("panic in a compile for a race");
+            }
             theirs.end();
         });
-        threads.retain(|thread| !thread.is_finished());
         threads.push(spawned.ok()?);
-        Some((compiler, wait))
+        Some(compiler)
     }
 
     /// Has `work` done when a compiler's thread is free, the most worthwhile first, as long as modules take turns; unless it

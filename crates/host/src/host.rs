@@ -115,7 +115,7 @@ pub(crate) struct Shared {
     pub(crate) store: Option<Arc<ArtifactStore>>,
     pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) compiler: Compiler,
-    pub(crate) cores: Cores,
+    pub(crate) cores: Arc<Cores>,
     pub(crate) background: Background,
     pub(crate) prewarmer: Prewarmer,
     pub(crate) counters: Counters,
@@ -185,6 +185,9 @@ impl Host {
     ///
     /// The data directory cannot be used, or threads cannot be started.
     pub fn open(config: &HostConfig) -> Result<Self, OpenError> {
+        let all_cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let core_count = config.cores.unwrap_or_else(all_cores).max(1);
+        let cores = Arc::new(Cores::new(core_count, config.waste_share));
         let (store, profiles, housekeeper) = match &config.data_dir {
             None => (None, None, None),
             Some(path) => {
@@ -194,7 +197,8 @@ impl Host {
                     .create(path)
                     .map_err(|source| OpenError::DataDir { path: path.clone(), source })?;
                 let profiles = Arc::new(Mutex::new(Profiles::open(path)?));
-                let housekeeper = Housekeeper::start(Arc::clone(&profiles)).map_err(OpenError::Thread)?;
+                let housekeeper =
+                    Housekeeper::start(Arc::clone(&profiles), Arc::clone(&cores)).map_err(OpenError::Thread)?;
                 (
                     Some(Arc::new(ArtifactStore::open(path, config.disk_budget_bytes)?)),
                     Some(profiles),
@@ -202,8 +206,6 @@ impl Host {
                 )
             }
         };
-        let all_cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let cores = config.cores.unwrap_or_else(all_cores).max(1);
         let deadlines = Arc::new(Deadlines::start().map_err(OpenError::Thread)?);
         let budget = Budget { time_max: config.compile_time_max, memory_bytes_max: config.compile_memory_bytes_max };
         let shared = Arc::new(Shared {
@@ -211,8 +213,8 @@ impl Host {
             store,
             compiler: Compiler::new(config.compiler.clone(), budget, Arc::clone(&deadlines)),
             deadlines,
-            cores: Cores::new(cores, config.waste_share),
-            background: Background::start(cores, config.policy.may_race()).map_err(OpenError::Thread)?,
+            cores,
+            background: Background::start(core_count, config.policy.may_race()).map_err(OpenError::Thread)?,
             prewarmer: Prewarmer::new(),
             counters: Counters::default(),
             calibration: ArcSwap::default(),

@@ -1,15 +1,22 @@
 //! The thread that keeps what requests leave behind, so that no request waits for a disk.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use remuda_model::Observation;
 
+use crate::load::Cores;
 pub(crate) use crate::profile::{CompileObservation, Profiles};
 
 /// Tasks that may wait for the disk. Observations beyond are dropped, and counted.
 const TASKS_MAX: usize = 4096;
+/// How long tasks wait for an idle core. They take a core for a millisecond, and would take it from a request; but on a
+/// host that is never idle they have to be done, too.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// The time between two looks. A core counts as idle if it is so twice in a row: in between, an answer is on its way.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The thread that writes to disk what requests leave behind.
 pub(crate) struct Housekeeper {
@@ -29,9 +36,10 @@ pub(crate) enum Task {
 }
 
 impl Housekeeper {
-    pub(crate) fn start(profiles: Arc<Mutex<Profiles>>) -> std::io::Result<Self> {
+    pub(crate) fn start(profiles: Arc<Mutex<Profiles>>, cores: Arc<Cores>) -> std::io::Result<Self> {
         let (tasks, waiting) = sync_channel(TASKS_MAX);
-        let thread = thread::Builder::new().name("remuda-disk".into()).spawn(move || keep(&profiles, &waiting))?;
+        let keep = move || keep(&profiles, &waiting, &cores);
+        let thread = thread::Builder::new().name("remuda-disk".into()).spawn(keep)?;
         Ok(Self { tasks: Some(tasks), thread: Some(thread) })
     }
 
@@ -63,12 +71,34 @@ impl Drop for Housekeeper {
     }
 }
 
-fn keep(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>) {
+/// Waits for a core that nobody else wants, or until somebody waits for a task, and returns those that came meanwhile.
+fn come_together(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task> {
+    let began = Instant::now();
+    let mut together = vec![first];
+    let mut was_idle = false;
+    while together.len() < TASKS_MAX && !matches!(together.last(), Some(Task::Flush(_))) {
+        match tasks.recv_timeout(LOOK_AGAIN) {
+            Ok(task) => together.push(task),
+            Err(RecvTimeoutError::Timeout) => {
+                let is_idle = cores.load().idle_cores() > 0;
+                if (is_idle && was_idle) || began.elapsed() >= PATIENCE {
+                    break;
+                }
+                was_idle = is_idle;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    together.extend(tasks.try_iter().take(TASKS_MAX));
+    together
+}
+
+fn keep(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
     let mut reported = false;
     while let Ok(first) = tasks.recv() {
         // One transaction for all that has come meanwhile.
         let (mut observations, mut compiles, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
-        for task in std::iter::once(first).chain(tasks.try_iter().take(TASKS_MAX)) {
+        for task in come_together(first, tasks, cores) {
             match task {
                 Task::Observed(observation) => observations.push(observation),
                 Task::Compiled(compile) => compiles.push(compile),
@@ -103,10 +133,14 @@ mod tests {
     use super::*;
     use crate::profile::testing::{MODULE, WINCH, observation};
 
+    fn start(profiles: Arc<Mutex<Profiles>>) -> Housekeeper {
+        Housekeeper::start(profiles, Arc::new(Cores::new(1, 0.0))).unwrap()
+    }
+
     #[test]
     fn a_profile_survives_its_process() {
         let dir = tempfile::tempdir().unwrap();
-        let housekeeper = Housekeeper::start(Arc::new(Mutex::new(Profiles::open(dir.path()).unwrap()))).unwrap();
+        let housekeeper = start(Arc::new(Mutex::new(Profiles::open(dir.path()).unwrap())));
         for ns in [100, 200, 300] {
             housekeeper.hand(Task::Observed(observation(ns)));
         }
@@ -126,7 +160,7 @@ mod tests {
         profiles.append(&[observation(100)], &[]).unwrap();
         profiles.pretend_disk_is_full(true);
         let profiles = Arc::new(Mutex::new(profiles));
-        let housekeeper = Housekeeper::start(Arc::clone(&profiles)).unwrap();
+        let housekeeper = start(Arc::clone(&profiles));
         // Of as many modules, so that none of these rows takes another's place.
         let other = |n: u32| {
             let module = remuda_model::ModuleDigest::of(&n.to_le_bytes());

@@ -22,6 +22,9 @@ use crate::host::Shared;
 
 /// The least time between two looks at a function. What is called more often than that stays in memory by its use.
 const LOOK_AGAIN_NS: u64 = 1_000_000_000;
+/// The time from a function's request to the look at what the next one will want. Right behind a request there is nothing
+/// to do: what it ran on is in memory; and its answer, or the next request, may want the core.
+const LOOK_AFTER_NS: u64 = 50_000_000;
 /// How far this thread stands back behind those that run guests: as far as racers.
 const NICENESS: i32 = 5;
 
@@ -118,7 +121,7 @@ impl Prewarmer {
         if !expectation.has_appointment.load(Ordering::Relaxed)
             && !expectation.has_appointment.swap(true, Ordering::AcqRel)
         {
-            self.appoint(shared.cores.now_ns(), Arc::downgrade(function));
+            self.appoint(shared.cores.now_ns().saturating_add(LOOK_AFTER_NS), Arc::downgrade(function));
         }
     }
 

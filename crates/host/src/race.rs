@@ -6,6 +6,7 @@
 //! and as many racers as the scheduler wants.
 
 use std::io::Write as _;
+use std::sync::mpsc::{SendError, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,8 +45,8 @@ struct State {
     answer: Option<Attempt>,
     /// Why the request was interrupted, if it was.
     cause: Option<Cause>,
-    /// The threads that compile for those who join.
-    compilers: Vec<Compiler>,
+    /// Who compiles for those who join.
+    compiles: Vec<Compile>,
     /// The winner's gate.
     gate: Option<Gate>,
     /// Since when somebody outside may have been waiting for what a gate holds back.
@@ -57,6 +58,13 @@ struct State {
     decided: bool,
     /// Nobody waits for an answer any more.
     closed: bool,
+}
+
+/// A compile for somebody who joins.
+struct Compile {
+    compiler: Compiler,
+    /// Wakes who waits for it.
+    waiter: SyncSender<Result<Prepared, Attempt>>,
 }
 
 struct Entry {
@@ -143,8 +151,8 @@ impl Race {
     fn close(&self) -> Attempt {
         let mut state = self.lock();
         state.closed = true;
-        for compiler in state.compilers.drain(..) {
-            compiler.stand_back();
+        for compile in state.compiles.drain(..) {
+            compile.give_up();
         }
         if let Some(gate) = state.gate.take() {
             gate.open(write_through);
@@ -181,7 +189,7 @@ impl Race {
                 Err(ended) => return ended,
             };
             if !self.may_run(engine, !began_first && !prepared.compile.is_zero()) {
-                self.learn_compile(engine, &prepared);
+                learn_compile(&self.function, engine, &prepared);
                 return Attempt::Interrupted;
             }
             if !self.call.context.uses_host_streams() {
@@ -196,25 +204,37 @@ impl Race {
         self.end(entered, ended, began.elapsed());
     }
 
-    /// Gets an engine ready. Who joins compiles on a thread that can be told to give way.
+    /// Gets an engine ready. Who joins compiles on a thread that can be told to give way, and does not wait for it longer
+    /// than the race lasts: then the artifact is for later, and its compiler has only what cores have left.
     fn prepare(&self, engine: EngineId, interrupt: &Interrupt, began_first: bool) -> Result<Prepared, Attempt> {
         let is_ready = self.function.engine(engine).slot.artifact_state() == Some(ArtifactState::InMemory);
         if began_first || is_ready {
             return prepare(&self.shared, &self.function, engine, interrupt);
         }
+        // Room for both who may have something to say: neither ever waits.
+        let (waiter, wait) = sync_channel(2);
         let (shared, function, interrupt) = (Arc::clone(&self.shared), Arc::clone(&self.function), interrupt.clone());
-        let work = move || prepare(&shared, &function, engine, &interrupt);
-        let Some((compiler, prepared)) = self.shared.background.compile_now(work) else {
+        let (call, done) = (Arc::clone(&self.call), waiter.clone());
+        let compile = move || {
+            let prepared = catching_panics(&function, &call, || prepare(&shared, &function, engine, &interrupt));
+            let prepared = prepared.unwrap_or_else(|error| Err(Attempt::Broken(error)));
+            if let Err(SendError(Ok(late))) = done.send(prepared) {
+                learn_compile(&function, engine, &late);
+            }
+        };
+        let Some(compiler) = self.shared.background.compile_now(compile) else {
+            self.lock().left.push(engine);
             return Err(Attempt::Interrupted);
         };
+        let compile = Compile { compiler, waiter };
         let mut state = self.lock();
         if state.is_over() {
-            compiler.stand_back();
+            compile.give_up();
         } else {
-            state.compilers.push(compiler);
+            state.compiles.push(compile);
         }
         drop(state);
-        prepared.recv().unwrap_or(Err(Attempt::Interrupted))
+        wait.recv().unwrap_or(Err(Attempt::Interrupted))
     }
 
     /// Notes that an engine is ready, and says whether there is still something to win. One that was compiled meanwhile is
@@ -229,13 +249,6 @@ impl Race {
         }
         tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "runs");
         true
-    }
-
-    /// What a compile took is worth knowing even where the artifact came too late.
-    fn learn_compile(&self, engine: EngineId, prepared: &Prepared) {
-        if prepared.compiled_here {
-            self.function.brain.with(|scheduler| scheduler.observe_compile(engine, nanoseconds(prepared.compile)));
-        }
     }
 
     fn end(&self, entered: &Entered, ended: Attempt, took: Duration) {
@@ -398,6 +411,22 @@ impl Race {
             elapsed_ns: nanoseconds(self.began.elapsed()),
         };
         self.shared.with_world(|world| self.function.brain.with(|scheduler| ask(scheduler, &view, world)))
+    }
+}
+
+/// What a compile took is worth knowing even where the artifact came too late.
+fn learn_compile(function: &Function, engine: EngineId, prepared: &Prepared) {
+    if prepared.compiled_here {
+        function.brain.with(|scheduler| scheduler.observe_compile(engine, nanoseconds(prepared.compile)));
+    }
+}
+
+impl Compile {
+    /// The race is over.
+    fn give_up(&self) {
+        self.compiler.stand_back();
+        // Who waited may have gone.
+        let _ = self.waiter.send(Err(Attempt::Interrupted));
     }
 }
 

@@ -86,6 +86,8 @@ impl Prediction {
     }
 }
 
+/// How much of what a compile was expected to take it may take beyond that.
+const MAKING_UNSURE: f64 = 0.3;
 /// How far two engines' speeds may be from their rule on one function: the standard deviation of the logarithm of their
 /// ratio, over the guests of the suite.
 const SIGMA_TRANSFER: f32 = 0.45;
@@ -189,9 +191,9 @@ impl FunctionProfile {
             ArtifactState::Absent => self.compile_ns(candidate, cores, known),
         };
         let ready_ns = candidate.making_since_ns.map_or(ready_ns, |since_ns| {
-            // What is late may take as long again.
+            // Nobody knows to the millisecond, and what is late may take as long again.
             let elapsed = known.now_ns.saturating_sub(since_ns) as f64;
-            if elapsed < ready_ns { ready_ns - elapsed } else { elapsed }
+            if elapsed < ready_ns { (ready_ns - elapsed).max(ready_ns * MAKING_UNSURE) } else { elapsed }
         });
         let (execute, basis) = predict_execute(observed, candidate, input_bytes, known);
         Prediction {

@@ -7,9 +7,11 @@
 //! expected: a usual one, and one of the tail.
 //!
 //! Cores that are idle are worth little: an engine is made ready, and run, as soon as it would win in the tail. Where
-//! no core is idle, it must be clearly better in the usual case. And a racer that cannot win any more leaves; at once
-//! where its core is wanted, and else when there is little doubt. When nothing more may be wasted, only the best one
+//! no core is idle, it must be clearly better in the usual case. And a racer that cannot win any more leaves; where its
+//! core is wanted, as soon as it usually cannot, and else when there is little doubt. When nothing more may be wasted, only the best one
 //! stays: what a race wastes is to be counted while it runs ([`WasteBudget`](crate::WasteBudget)).
+
+use std::ops::RangeInclusive;
 
 use remuda_model::EngineId;
 
@@ -64,7 +66,7 @@ const BEATEN_MARGIN: f64 = 1.3;
 /// And where it is not.
 const BEATEN_MARGIN_IDLE: f64 = 2.0;
 /// How long to wait before asking again.
-const WAIT_NS: std::ops::RangeInclusive<u64> = 200_000..=20_000_000;
+const WAIT_NS: RangeInclusive<u64> = 200_000..=20_000_000;
 
 pub(crate) fn step(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> RaceStep {
     let entries = entries(scheduler, race, world);
@@ -89,8 +91,11 @@ pub(crate) fn step(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>
         }
         is_core_wanted |= !idle;
     }
-    let margin = if is_core_wanted { BEATEN_MARGIN } else { BEATEN_MARGIN_IDLE };
-    let loser = beaten(&entries, &multiples, margin);
+    let loser = if is_core_wanted {
+        beaten(&entries, multiples.usual..=multiples.tail, BEATEN_MARGIN)
+    } else {
+        beaten(&entries, multiples.least..=multiples.tail, BEATEN_MARGIN_IDLE)
+    };
     if let Some(loser) = loser.or_else(|| if world.load.may_waste { None } else { worst(&entries, &multiples) }) {
         return RaceStep::Stop(loser);
     }
@@ -182,12 +187,12 @@ impl Multiples {
     }
 }
 
-/// A running racer that another running one beats however much work is left.
-fn beaten(entries: &[Entry], multiples: &Multiples, margin: f64) -> Option<EngineId> {
+/// A running racer that another running one beats for all these multiples.
+fn beaten(entries: &[Entry], multiples: RangeInclusive<f64>, margin: f64) -> Option<EngineId> {
     let running = || entries.iter().filter(|entry| entry.running_ns.is_some());
     // Both finishes grow with the work in a straight line: what holds at the ends holds between them.
     let beats = |winner: &Entry, loser: &Entry| {
-        [multiples.least, multiples.tail].iter().all(|x| winner.finish_ns(*x) * margin < loser.finish_ns(*x))
+        [multiples.start(), multiples.end()].iter().all(|x| winner.finish_ns(**x) * margin < loser.finish_ns(**x))
     };
     running()
         .find(|loser| running().any(|winner| winner.engine != loser.engine && beats(winner, loser)))

@@ -3,7 +3,8 @@
 //! Ski rental: a function that runs on a slower engine loses time with each request; when it has lost as much as it
 //! costs to make the better engine ready, that is done. Whoever does so never pays more than twice what would have been
 //! best in hindsight (Karlin, Manasse, Rudolph, Sleator: Competitive Snoopy Caching, 1988). Where requests come so
-//! often that the next seconds will surely bring the loss, there is no reason to wait for it.
+//! often that the next seconds will surely bring the loss, there is no reason to wait for it; and where a core has nothing
+//! else to do, it is enough that they may.
 
 use std::fmt;
 
@@ -63,8 +64,11 @@ impl fmt::Display for TierUpReason {
 
 /// How far ahead requests are counted on.
 const HORIZON_NS: u64 = 10_000_000_000;
-/// How many times its price an engine must be expected to gain within the horizon to be made ready at once.
-const EXPECTED_MARGIN: f64 = 2.0;
+/// How many times its price an engine must be expected to gain within the horizon to be made ready at once, where every
+/// core is wanted.
+const EXPECTED_MARGIN_BUSY: f64 = 2.0;
+/// And where the price is time on a core that nobody else wants: then being late costs more than having been wrong.
+const EXPECTED_MARGIN_IDLE: f64 = 0.5;
 
 /// What a function's requests have lost for want of an engine, engine by engine.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -166,12 +170,14 @@ fn consider(
         ArtifactState::Absent => scheduler.profile.compile_ns(candidate, 1, &known),
     };
     // On a busy host it takes the time away from somebody.
-    let price_ns = alone * (1.0 + world.load.pressure());
+    let pressure = world.load.pressure();
+    let price_ns = alone * (1.0 + pressure);
+    let margin = EXPECTED_MARGIN_IDLE + (EXPECTED_MARGIN_BUSY - EXPECTED_MARGIN_IDLE) * pressure;
     let loss = scheduler.losses.of(candidate.engine);
     let gain_ns = loss.mean_ns * requests;
     let reason = if loss.total_ns >= price_ns && loss.mean_ns > 0.0 {
         TierUpReason::Lost { lost_ns: loss.total_ns as u64, price_ns: price_ns as u64 }
-    } else if gain_ns >= EXPECTED_MARGIN * price_ns && gain_ns > 0.0 {
+    } else if gain_ns >= margin * price_ns && gain_ns > 0.0 {
         TierUpReason::Expected { gain_ns: gain_ns as u64, price_ns: price_ns as u64 }
     } else {
         return None;

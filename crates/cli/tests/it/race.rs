@@ -86,7 +86,7 @@ impl Fixture {
         let mut spec = FunctionSpec {
             engines: Some(ENGINES.map(str::to_owned).to_vec()),
             // However busy the machine is.
-            limits: GuestLimits { timeout: Duration::from_hours(1), ..GuestLimits::default() },
+            limits: GuestLimits { timeout: Duration::from_mins(10), ..GuestLimits::default() },
             ..FunctionSpec::of_module(&path)
         };
         change(&mut spec);

@@ -22,19 +22,21 @@ use crate::{
 
 const ID: EngineId = super::WASMI_LAZY.id;
 
-/// Fuel between two looks at the interrupt: less than a millisecond of work.
-const FUEL_SLICE: u64 = 500_000;
+/// Fuel between two looks at the interrupt: a share of what was used until now, since an engine that is overtaken in a race
+/// holds the answer back for as long; at least some microseconds of work, and less than a millisecond.
+const FUEL_SLICE: std::ops::RangeInclusive<u64> = 50_000..=500_000;
+const FUEL_SLICE_SHARE: u64 = 32;
 /// Fuel for one `memory.grow` or `table.grow`, the most that Wasmi takes.
 ///
 /// Their handlers do not tail-call the next instruction, as all others do: each leaves a frame of 184 bytes on the
-/// host's stack until the guest is paused. A slice has fuel for 2,000 of them, which is 360 KB of stack.
+/// host's stack until the guest is paused. The longest slice has fuel for 2,000 of them, which is 360 KB of stack.
 const FUEL_PER_GROW: u8 = u8::MAX;
 /// For the same reason, the most `memory.grow` instructions of one function: fuel is taken for a straight line of
 /// instructions at once, however long it is. Toolchains emit one or two.
 const MEMORY_GROWS_PER_FUNCTION_MAX: u32 = 1_000;
 /// Fuel for what is no single instruction.
 const FUEL_COSTS: CustomFuelCosts = CustomFuelCosts {
-    // 8 MB to a slice, which takes no longer than a slice of other instructions.
+    // At most 8 MB to a slice, which takes no longer than a slice of other instructions.
     bytes_copied_per_fuel: 8,
     // Wasmi cannot pause while it translates a function, and fails if its fuel runs out there. Functions are bounded
     // in size, so this time is, too.
@@ -369,7 +371,9 @@ impl WasmiInstance {
             .ok_or_else(|| Error::new(format!("no exported function {name:?}")))?;
         let params: Vec<Val> = args.iter().copied().map(to_val).collect();
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
-        self.store.set_fuel(FUEL_SLICE)?;
+        let mut used = 0;
+        let mut slice = *FUEL_SLICE.start();
+        self.store.set_fuel(slice)?;
         let mut call = function.call_resumable(&mut self.store, &params, &mut results)?;
         loop {
             call = match call {
@@ -379,8 +383,10 @@ impl WasmiInstance {
                     if let Some(cause) = self.store.data().guest.stop_cause() {
                         return Err(Error::host(HostStop(Stop::Interrupted(cause))));
                     }
+                    used += slice;
+                    slice = (used / FUEL_SLICE_SHARE).clamp(*FUEL_SLICE.start(), *FUEL_SLICE.end());
                     // One instruction (a large memory.fill) may need more than a slice.
-                    self.store.set_fuel(FUEL_SLICE.max(paused.required_fuel()))?;
+                    self.store.set_fuel(slice.max(paused.required_fuel()))?;
                     paused.resume(&mut self.store, &mut results)?
                 }
             };

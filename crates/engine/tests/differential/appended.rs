@@ -17,6 +17,8 @@ use wasmparser::{
 use super::generate::FUEL;
 use super::random::Random;
 
+/// How the names of appended functions begin.
+const PREFIX: &str = "remuda ";
 /// The export that returns a hash of the state.
 pub(crate) const STATE: &str = "remuda state";
 /// Functions of a module that are called.
@@ -32,14 +34,14 @@ const SECTION_CODE: u8 = 10;
 const HASH: u32 = 0;
 const VECTOR: u32 = 5;
 
-/// `module` with its exports, and the calls to make; `None` if it has no function of its own.
+/// `module` with its exports, and the calls to make; `None` if it has no function of its own, or one of their names.
 pub(crate) fn with_exports(module: &[u8], fuel_global: u32, random: &mut Random) -> Option<(Vec<u8>, Vec<Entry>)> {
     let types = Validator::new_with_features(WasmFeatures::all()).validate_all(module).expect("wasm-smith is right");
     let types = types.as_ref();
     let mut sections = Sections::of(module);
     let imported = sections.imported_functions;
     let own = types.function_count() - imported;
-    if own == 0 {
+    if own == 0 || sections.takes_a_name {
         return None;
     }
     let mut appended = Appended {
@@ -314,6 +316,8 @@ pub(crate) struct Sections {
     sections: Vec<Section>,
     imported_functions: u32,
     exports_memory: bool,
+    /// Whether it exports something by a name that is wanted here: a fuzzer finds them out.
+    takes_a_name: bool,
 }
 
 struct Section {
@@ -325,16 +329,21 @@ struct Section {
 
 impl Sections {
     pub(crate) fn of(module: &[u8]) -> Self {
-        let mut all = Self { sections: Vec::new(), imported_functions: 0, exports_memory: false };
+        let mut all = Self { sections: Vec::new(), imported_functions: 0, exports_memory: false, takes_a_name: false };
         for payload in Parser::new(0).parse_all(module) {
             let payload = payload.expect("it has just been validated");
             let count = match &payload {
                 Payload::TypeSection(section) => Some(section.count()),
                 Payload::FunctionSection(section) => Some(section.count()),
                 Payload::ExportSection(section) => {
-                    let names = section.clone().into_iter().map(|export| export.expect("it is valid"));
-                    all.exports_memory =
-                        names.into_iter().any(|export| export.kind == ExternalKind::Memory && export.name == "memory");
+                    for export in section.clone() {
+                        let export = export.expect("it is valid");
+                        match (export.name, export.kind) {
+                            ("memory", ExternalKind::Memory) => all.exports_memory = true,
+                            ("memory", _) => all.takes_a_name = true,
+                            (name, _) => all.takes_a_name |= name.starts_with(PREFIX),
+                        }
+                    }
                     Some(section.count())
                 }
                 Payload::CodeSectionStart { count, .. } => Some(*count),

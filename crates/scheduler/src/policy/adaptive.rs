@@ -20,7 +20,9 @@ const HEAD_START_NS: f64 = 250e3;
 const BAD_LUCK: f64 = 1.5;
 /// The least and the most time that a request is left alone: a race costs two threads' waking and the neighbourhood of a
 /// compiler, and a request that is done by then costs nothing more.
-const LEAVE_ALONE_NS: std::ops::RangeInclusive<f64> = 250e3..=1e6;
+const LEAVE_ALONE_NS: std::ops::RangeInclusive<f64> = 100e3..=1e6;
+/// The least where nothing in the module can take long.
+const LEAVE_ALONE_WITHOUT_LOOPS_NS: f64 = 250e3;
 /// The share of the favourite's preparation that a request of which nothing is known is left alone.
 const LEAVE_ALONE_SHARE: f64 = 0.03;
 /// Requests that are over by then are not looked at again, once so many of them were seen.
@@ -58,7 +60,7 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
         {
             return Some(Decision {
                 engine: candidate.engine,
-                look_again_after_ns: Some(leave_alone_ns(&favourite.prediction)),
+                look_again_after_ns: Some(leave_alone_ns(scheduler, &favourite.prediction)),
                 reason: Reason::BeginsFirst {
                     prediction: *prediction,
                     favourite: (favourite.candidate.engine, favourite.prediction.total_ns()),
@@ -129,13 +131,14 @@ fn extra_cpu_ns(
 }
 
 /// How long a request is left alone on an engine that was only chosen because it can begin.
-fn leave_alone_ns(favourite: &Prediction) -> u64 {
+fn leave_alone_ns(scheduler: &Scheduler, favourite: &Prediction) -> u64 {
     match favourite.basis {
         // It is known to be better: there is nothing to wait for.
         Basis::Observed { .. } | Basis::Transferred { .. } => 0,
         Basis::Module => {
-            let share = favourite.ready_ns as f64 * LEAVE_ALONE_SHARE;
-            as_ns(share.clamp(*LEAVE_ALONE_NS.start(), *LEAVE_ALONE_NS.end()))
+            let (least, most) = LEAVE_ALONE_NS.into_inner();
+            let least = if scheduler.features.loops == 0 { LEAVE_ALONE_WITHOUT_LOOPS_NS } else { least };
+            as_ns((favourite.ready_ns as f64 * LEAVE_ALONE_SHARE).clamp(least, most))
         }
     }
 }
