@@ -13,7 +13,7 @@ use remuda_model::{Cause, Interrupt};
 use remuda_scheduler::FairQueue;
 
 use crate::deadline::Armed;
-use crate::execute::{Answer, Call, CallError, execute};
+use crate::execute::{Call, Done, execute_for};
 use crate::function::Function;
 use crate::host::Shared;
 
@@ -42,8 +42,6 @@ impl Drop for Ticket {
         self.interrupt.raise(Cause::Cancelled);
     }
 }
-
-pub(crate) type Done = Box<dyn FnOnce(Result<Answer, CallError>) + Send>;
 
 struct Job {
     function: Arc<Function>,
@@ -193,9 +191,8 @@ impl Queue {
             };
             let began = Instant::now();
             let queued = began.saturating_duration_since(job.admitted);
-            let result = execute(shared, &job.function, &job.call, &job.interrupt, queued);
+            execute_for(shared, &job.function, &job.call, &job.interrupt, queued, job.done);
             job.function.took(began.elapsed());
-            (job.done)(result);
         }
     }
 

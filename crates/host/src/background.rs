@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use remuda_model::{EngineId, ModuleDigest};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadId, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
     thread_native_id,
@@ -104,10 +105,21 @@ impl Background {
         Ok(Self { queue, threads: Mutex::new(threads), threads_max })
     }
 
+    /// Keeps the caller on its core if the threads for races stay on theirs: else it may be moved to the core of one who
+    /// sleeps, who is then woken late.
+    pub(crate) fn stay_here(&self) -> Option<Stays> {
+        if self.queue.lanes.len() < 2 {
+            return None;
+        }
+        let before = sched_getaffinity(None).ok()?;
+        stay_on(sched_getcpu());
+        Some(Stays(before))
+    }
+
     /// Has `work` done at once, by a thread for races; if there are lanes, on the core that is said.
     pub(crate) fn race(&self, on: Core, work: impl FnOnce() + Send + 'static) {
         let lanes = self.queue.lanes.len();
-        let here = if lanes > 1 { rustix::thread::sched_getcpu() % lanes } else { 0 };
+        let here = if lanes > 1 { sched_getcpu() % lanes } else { 0 };
         let mut state = self.queue.lock();
         let lane = match on {
             Core::ThisOne => here,
@@ -269,11 +281,21 @@ fn stand_back(thread: ThreadId) {
     }
 }
 
+/// Keeps a thread on its core; dropping it, on the same thread, lets it go where it might go before.
+pub(crate) struct Stays(CpuSet);
+
+impl Drop for Stays {
+    fn drop(&mut self) {
+        // It was allowed there before.
+        let _ = sched_setaffinity(None, &self.0);
+    }
+}
+
 /// Keeps this thread on one core. Where that is not allowed it goes where the system likes.
 fn stay_on(core: usize) {
-    let mut cores = rustix::thread::CpuSet::new();
+    let mut cores = CpuSet::new();
     cores.set(core);
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &cores) {
+    if let Err(error) = sched_setaffinity(None, &cores) {
         tracing::debug!(%error, core, "a thread for races is not kept on a core");
     }
 }

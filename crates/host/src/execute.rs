@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use remuda_engine::{EngineError, InstantiateError};
@@ -79,7 +80,23 @@ pub enum CallError {
     },
 }
 
-/// Runs a request from decision to observation. `queued` is how long it has waited until now.
+/// Who is to be told how a request ended.
+pub(crate) type Done = Box<dyn FnOnce(Result<Answer, CallError>) + Send>;
+
+/// [`Done`], until it is called: by the thread that took the request, or by one that has won a race for it.
+#[derive(Clone)]
+struct Caller(Arc<Mutex<Option<Done>>>);
+
+impl Caller {
+    fn tell(&self, result: Result<Answer, CallError>) {
+        let done = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(done) = done {
+            done(result);
+        }
+    }
+}
+
+/// Runs a request from decision to observation, and returns how it ended. `queued` is how long it has waited until now.
 pub(crate) fn execute(
     shared: &Arc<Shared>,
     function: &Arc<Function>,
@@ -87,7 +104,28 @@ pub(crate) fn execute(
     interrupt: &Interrupt,
     queued: Duration,
 ) -> Result<Answer, CallError> {
-    catching_panics(function, call, || run(shared, function, call, interrupt, queued)).unwrap_or_else(Err)
+    let (done, told) = sync_channel(1);
+    // There is room for it.
+    let done = Box::new(move |result| drop(done.send(result)));
+    execute_for(shared, function, call, interrupt, queued, done);
+    told.recv().expect("the caller is told in any case")
+}
+
+/// As [`execute`], but calls `done` with how it ended: on this thread, or sooner, on that of a racer.
+pub(crate) fn execute_for(
+    shared: &Arc<Shared>,
+    function: &Arc<Function>,
+    call: &Arc<Call>,
+    interrupt: &Interrupt,
+    queued: Duration,
+    done: Done,
+) {
+    let caller = Caller(Arc::new(Mutex::new(Some(done))));
+    match catching_panics(function, call, || run(shared, function, call, interrupt, queued, &caller)) {
+        Ok(Some(result)) => caller.tell(result),
+        Ok(None) => {}
+        Err(error) => caller.tell(Err(error)),
+    }
 }
 
 /// Makes a panic in `work` the end of one request and of nothing else.
@@ -99,25 +137,27 @@ pub(crate) fn catching_panics<T>(function: &Function, call: &Call, work: impl Fn
     })
 }
 
+/// How it ended, or `None` if the caller has been told.
 fn run(
     shared: &Arc<Shared>,
     function: &Arc<Function>,
     call: &Arc<Call>,
     interrupt: &Interrupt,
     queued: Duration,
-) -> Result<Answer, CallError> {
+    caller: &Caller,
+) -> Option<Result<Answer, CallError>> {
     let mut failures: Vec<EngineError> = Vec::new();
     loop {
         if let Some(cause) = interrupt.cause() {
             let phases = Phases { queue_ns: nanoseconds(queued), ..Phases::default() };
-            return Ok(cut_short(Outcome::Interrupted { cause }, None, phases));
+            return Some(Ok(cut_short(Outcome::Interrupted { cause }, None, phases)));
         }
         let busy = shared.cores.work();
         let candidates = function.candidates(&shared.cores);
         let request = function.request(call, &candidates);
         let decided = shared.with_world(|world| function.brain.decide(&request, world));
         let Ok(decision) = decided else {
-            return Err(CallError::NoEngine { reasons: why_none(function, &failures) });
+            return Some(Err(CallError::NoEngine { reasons: why_none(function, &failures) }));
         };
         tracing::debug!(request = %call.id, function = function.name(), engine = %decision.engine, reason = %decision.reason,
             "decided");
@@ -132,26 +172,49 @@ fn run(
             Some(after_ns) => {
                 // Each racer takes a core of its own.
                 drop(busy);
-                race::run(shared, function, call, interrupt, decision.engine, Duration::from_nanos(after_ns))
+                let deliver: Deliver = {
+                    let (shared, function, call) = (Arc::clone(shared), Arc::clone(function), Arc::clone(call));
+                    let (caller, decision) = (caller.clone(), decision.clone());
+                    Box::new(move |mut answer| {
+                        conclude(&shared, &function, &call, queued, &decision, &mut answer);
+                        caller.tell(Ok(*answer));
+                    })
+                };
+                let look_after = Duration::from_nanos(after_ns);
+                race::run(shared, function, call, interrupt, decision.engine, look_after, deliver)
             }
         };
         match ended {
             Attempt::Answered(mut answer) => {
-                answer.phases.queue_ns = nanoseconds(queued);
-                answer.reason = reason(&decision, &answer);
                 if answer.engine == Some(decision.engine) {
                     std::mem::forget(undecided);
-                } else if answer.engine.is_some() {
-                    shared.counters.races_overtaken.add_one();
                 }
-                observe(shared, function, call, &answer);
-                return Ok(*answer);
+                conclude(shared, function, call, queued, &decision, &mut answer);
+                return Some(Ok(*answer));
             }
+            Attempt::Delivered => return None,
             Attempt::Failed(error) => failures.push(error),
-            Attempt::Broken(error) => return Err(error),
+            Attempt::Broken(error) => return Some(Err(error)),
             Attempt::Interrupted => {}
         }
     }
+}
+
+/// Completes an answer and learns from it.
+fn conclude(
+    shared: &Arc<Shared>,
+    function: &Arc<Function>,
+    call: &Call,
+    queued: Duration,
+    decision: &Decision,
+    answer: &mut Answer,
+) {
+    answer.phases.queue_ns = nanoseconds(queued);
+    answer.reason = reason(decision, answer);
+    if answer.engine.is_some_and(|engine| engine != decision.engine) {
+        shared.counters.races_overtaken.add_one();
+    }
+    observe(shared, function, call, answer);
 }
 
 fn reason(decision: &Decision, answer: &Answer) -> String {
@@ -163,10 +226,15 @@ fn reason(decision: &Decision, answer: &Answer) -> String {
     }
 }
 
+/// Tells the caller the answer of a race.
+pub(crate) type Deliver = Box<dyn FnOnce(Box<Answer>) + Send>;
+
 /// How one engine's try at a request ended.
 pub(crate) enum Attempt {
     /// The guest ended, one way or another.
     Answered(Box<Answer>),
+    /// And the caller has been told.
+    Delivered,
     /// The engine could not, and another may try.
     Failed(EngineError),
     /// Nobody can.

@@ -11,7 +11,7 @@ use remuda_engine::{Artifact, EntryError, Known, Module, ModuleError, Registry, 
 use remuda_model::{EngineId, Entry, Interrupt, ModuleLimits, Observation, RequestId};
 use remuda_scheduler::{Calibration, Favourite, Features, FunctionProfile, Policy, Scheduler, TierUp, World};
 
-use crate::admit::{Done, Rejected, Ticket, Workers};
+use crate::admit::{Rejected, Ticket, Workers};
 use crate::background::Background;
 use crate::calibrate::{self, Calibrator, LoadCalibrationError};
 use crate::compile::{self, Budget, Compiler, Urgency};
@@ -430,8 +430,7 @@ impl Host {
         done: impl FnOnce(Result<Answer, CallError>) + Send + 'static,
     ) -> Result<Ticket, Rejected> {
         let workers = self.workers.as_ref().ok_or(Rejected::Draining)?;
-        let done: Done = Box::new(done);
-        workers.submit(&self.shared, function, call, done)
+        workers.submit(&self.shared, function, call, Box::new(done))
     }
 }
 

@@ -15,7 +15,7 @@ use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStrea
 use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
 
 use crate::background::{Compiler, Core};
-use crate::execute::{Answer, Attempt, Call, CallError, catching_panics, nanoseconds, prepare, run_prepared};
+use crate::execute::{Answer, Attempt, Call, CallError, Deliver, catching_panics, nanoseconds, prepare, run_prepared};
 use crate::function::Function;
 use crate::host::Shared;
 use crate::load::Cores;
@@ -29,6 +29,8 @@ struct Race {
     began: Instant,
     state: Mutex<State>,
     changed: Condvar,
+    /// Tells the caller, until it has been called.
+    deliver: Mutex<Option<Deliver>>,
 }
 
 #[derive(Default)]
@@ -58,6 +60,16 @@ struct State {
     decided: bool,
     /// Nobody waits for an answer any more.
     closed: bool,
+    /// Whether the winner tells the caller, or has told it.
+    delivery: Delivery,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Delivery {
+    #[default]
+    None,
+    UnderWay,
+    Done,
 }
 
 /// A compile for somebody who joins.
@@ -80,7 +92,8 @@ const EARLY: Duration = Duration::from_millis(2);
 /// How long output, or a wish to read input, is held back at most: people begin to notice after that.
 const HOLD: Duration = Duration::from_millis(100);
 
-/// Runs a request on `engine`, and lets others join after `look_after` if it has not ended by then.
+/// Runs a request on `engine`, and lets others join after `look_after` if it has not ended by then. If another one wins,
+/// it is that one's thread which calls `deliver`: it has a core, and who took the request would have to be woken.
 pub(crate) fn run(
     shared: &Arc<Shared>,
     function: &Arc<Function>,
@@ -88,6 +101,7 @@ pub(crate) fn run(
     interrupt: &Interrupt,
     engine: EngineId,
     look_after: Duration,
+    deliver: Deliver,
 ) -> Attempt {
     let race = Arc::new(Race {
         shared: Arc::clone(shared),
@@ -96,6 +110,7 @@ pub(crate) fn run(
         began: Instant::now(),
         state: Mutex::default(),
         changed: Condvar::new(),
+        deliver: Mutex::new(Some(deliver)),
     });
     let everybody = Arc::clone(&race);
     let stops_with_its_request = {
@@ -103,6 +118,7 @@ pub(crate) fn run(
         interrupt.listen(move || everybody.stop_all(request.cause().unwrap_or(Cause::Cancelled)))
     };
     let entered = race.lock().enter(engine);
+    let stays = shared.background.stay_here();
     let look_after = if call.context.uses_host_streams() { look_after.min(HOLD) } else { look_after };
 
     // Kept until the answer: after that nobody needs to look.
@@ -120,13 +136,28 @@ pub(crate) fn run(
     }
 
     race.race(&entered, true);
+    // Whoever answers wakes this thread, and its core may be taken by then.
+    drop(stays);
     race.wait();
     drop(stops_with_its_request);
     race.close()
 }
 
+/// The caller has been told: who took the request may go on.
+struct Delivered<'a>(&'a Race);
+
+impl Drop for Delivered<'_> {
+    fn drop(&mut self) {
+        self.0.lock().delivery = Delivery::Done;
+        self.0.changed.notify_all();
+    }
+}
+
 /// How the race ended, from its state.
 fn result(state: &mut State) -> Attempt {
+    if state.delivery != Delivery::None {
+        return Attempt::Delivered;
+    }
     match (state.answer.take(), state.broken.take(), state.failures.pop()) {
         (Some(Attempt::Answered(mut answer)), ..) => {
             // One that the race had stopped, and that ended when its request was stopped, too: that is why there is no other.
@@ -151,9 +182,7 @@ impl Race {
     fn close(&self) -> Attempt {
         let mut state = self.lock();
         state.closed = true;
-        for compile in state.compiles.drain(..) {
-            compile.give_up();
-        }
+        state.give_up_compiles();
         if let Some(gate) = state.gate.take() {
             gate.open(write_through);
         }
@@ -192,6 +221,7 @@ impl Race {
                 learn_compile(&self.function, engine, &prepared);
                 return Attempt::Interrupted;
             }
+            self.stop_who_is_beaten();
             if !self.call.context.uses_host_streams() {
                 return run_prepared(&self.function, engine, &self.call, &self.call.context, interrupt, prepared);
             }
@@ -202,6 +232,28 @@ impl Race {
         let ended = catching_panics(&self.function, &self.call, attempt).unwrap_or_else(Attempt::Broken);
         tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "leaves the race");
         self.end(entered, ended, began.elapsed());
+        if !began_first {
+            self.deliver();
+        }
+    }
+
+    /// Tells the caller the answer, if there is one.
+    fn deliver(&self) {
+        let mut state = self.lock();
+        // Why a request was interrupted is said by who took it.
+        if state.cause.is_some() || state.answer.is_none() {
+            return;
+        }
+        let Some(deliver) = self.deliver.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        match state.answer.take() {
+            Some(Attempt::Answered(answer)) => {
+                state.delivery = Delivery::UnderWay;
+                drop(state);
+                let _delivered = Delivered(self);
+                deliver(answer);
+            }
+            other => state.answer = other,
+        }
     }
 
     /// Gets an engine ready. Who joins compiles on a thread that can be told to give way, and does not wait for it longer
@@ -251,6 +303,27 @@ impl Race {
         true
     }
 
+    /// Who has just begun to run may have made others hopeless. It does not wait for somebody who looks: a core that is
+    /// wanted is soonest free if it is told from here.
+    fn stop_who_is_beaten(&self) {
+        let mut state = self.lock();
+        while !state.is_over() && !state.decided && state.entries.len() > 1 {
+            match self.step(&state) {
+                RaceStep::Stop(engine) => self.stop(&mut state, engine),
+                RaceStep::Start(_) | RaceStep::Wait { .. } | RaceStep::Settled => return,
+            }
+        }
+    }
+
+    fn stop(&self, state: &mut State, engine: EngineId) {
+        state.left.push(engine);
+        if let Some(entry) = state.entries.iter().find(|entry| entry.engine == engine) {
+            tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(),
+                "stopped: it cannot win any more");
+            entry.interrupt.raise(Cause::Cancelled);
+        }
+    }
+
     fn end(&self, entered: &Entered, ended: Attempt, took: Duration) {
         let engine = entered.engine;
         let mut state = self.lock();
@@ -262,7 +335,7 @@ impl Race {
             }
             Attempt::Answered(_) | Attempt::Broken(_) if state.is_over() && state.cause.is_none() => {}
             Attempt::Answered(answer) => {
-                is_useful = state.answer.is_none();
+                is_useful = state.answer.is_none() && state.delivery == Delivery::None;
                 if is_useful {
                     state.answer = Some(Attempt::Answered(answer));
                     state.gate = Some(entered.gate.clone());
@@ -278,12 +351,14 @@ impl Race {
                 state.failures.push(error);
             }
             // It only got ready.
-            Attempt::Interrupted => {}
+            Attempt::Interrupted | Attempt::Delivered => {}
         }
         if state.answer.is_some() {
             for entry in &state.entries {
                 entry.interrupt.raise(Cause::Cancelled);
             }
+            // Before anybody is woken: it may be on a compiler's core.
+            state.give_up_compiles();
         }
         let accounted = state.accounted.min(took);
         if !is_useful {
@@ -332,14 +407,7 @@ impl Race {
                     self.race(&entered, false);
                     state = self.lock();
                 }
-                RaceStep::Stop(engine) => {
-                    state.left.push(engine);
-                    if let Some(entry) = state.entries.iter().find(|entry| entry.engine == engine) {
-                        tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(),
-                            "stopped: it cannot win any more");
-                        entry.interrupt.raise(Cause::Cancelled);
-                    }
-                }
+                RaceStep::Stop(engine) => self.stop(&mut state, engine),
                 RaceStep::Settled => return,
                 RaceStep::Wait { .. } if state.entries.is_empty() => return,
                 RaceStep::Wait { ns } => {
@@ -379,7 +447,11 @@ impl Race {
             self.send_looker(Core::ThisOne);
             state = self.lock();
         }
-        while state.answer.is_none() && !state.entries.is_empty() {
+        while match state.delivery {
+            Delivery::None => state.answer.is_none() && !state.entries.is_empty(),
+            Delivery::UnderWay => true,
+            Delivery::Done => false,
+        } {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -440,9 +512,15 @@ impl State {
         Entered { engine, interrupt, gate }
     }
 
+    fn give_up_compiles(&mut self) {
+        for compile in self.compiles.drain(..) {
+            compile.give_up();
+        }
+    }
+
     /// Whether there is an answer, or will be none.
     fn is_over(&self) -> bool {
-        self.answer.is_some() || self.cause.is_some() || self.closed
+        self.answer.is_some() || self.cause.is_some() || self.closed || self.delivery != Delivery::None
     }
 
     /// Accounts for the waste of the race so far: all but one of those that run.
@@ -520,6 +598,7 @@ mod tests {
             began: Instant::now(),
             state: Mutex::default(),
             changed: Condvar::new(),
+            deliver: Mutex::default(),
         };
         (host, race)
     }
@@ -549,6 +628,7 @@ mod tests {
             Attempt::Failed(error) => error.to_string(),
             Attempt::Broken(error) => error.to_string(),
             Attempt::Interrupted => "interrupted".into(),
+            Attempt::Delivered => "delivered".into(),
         };
         (result, all.iter().map(|entered| entered.interrupt.cause().is_some()).collect())
     }

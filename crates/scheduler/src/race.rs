@@ -7,8 +7,8 @@
 //! expected: a usual one, and one of the tail.
 //!
 //! Cores that are idle are worth little: an engine is made ready, and run, as soon as it would win in the tail. Where
-//! no core is idle, it must be clearly better in the usual case. And a racer that cannot win any more leaves; where its
-//! core is wanted, as soon as it usually cannot, and else when there is little doubt. When nothing more may be wasted, only the best one
+//! no core is idle, it must be clearly better in the usual case. And a racer that cannot win any more leaves; at once
+//! where its core is wanted, and else when there is little doubt. When nothing more may be wasted, only the best one
 //! stays: what a race wastes is to be counted while it runs ([`WasteBudget`](crate::WasteBudget)).
 
 use std::ops::RangeInclusive;
@@ -54,7 +54,7 @@ pub enum RaceStep {
 }
 
 /// How far into the tail an engine is made ready on an idle core, in multiples of the time that has passed.
-const TAIL: f64 = 16.0;
+const TAIL: f64 = 32.0;
 /// How many standard deviations of what was expected the tail is away.
 const TAIL_DEVIATIONS: f64 = 1.3;
 /// Not more than this multiple of what was expected.
@@ -65,6 +65,9 @@ const DECISIVE: f64 = 2.0;
 const BEATEN_MARGIN: f64 = 1.3;
 /// And where it is not.
 const BEATEN_MARGIN_IDLE: f64 = 2.0;
+/// Where its core is wanted, a racer that would only win if it ended within this much more work has lost, too: by
+/// Lindy's law it does so once in eight times, and saves little then.
+const NEARLY_DONE: f64 = 1.15;
 /// How long to wait before asking again.
 const WAIT_NS: RangeInclusive<u64> = 200_000..=20_000_000;
 
@@ -92,7 +95,7 @@ pub(crate) fn step(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>
         is_core_wanted |= !idle;
     }
     let loser = if is_core_wanted {
-        beaten(&entries, multiples.usual..=multiples.tail, BEATEN_MARGIN)
+        beaten(&entries, multiples.least * NEARLY_DONE..=multiples.tail, BEATEN_MARGIN)
     } else {
         beaten(&entries, multiples.least..=multiples.tail, BEATEN_MARGIN_IDLE)
     };
@@ -174,7 +177,8 @@ impl Multiples {
     fn of(entries: &[Entry]) -> Self {
         let running = || entries.iter().filter_map(|entry| Some((entry, entry.running_ns?)));
         let outlived = running().map(|(entry, ns)| ns / entry.execute_ns()).fold(0.0, f64::max);
-        let sigma = running().map(|(entry, _)| f64::from(entry.prediction.sigma)).fold(f64::INFINITY, f64::min);
+        let racing = entries.iter().filter(|entry| entry.is_racing);
+        let sigma = racing.map(|entry| f64::from(entry.prediction.sigma)).fold(f64::INFINITY, f64::min);
         let sigma = if sigma.is_finite() { sigma } else { 1.0 };
         // What has outlived every expectation was misjudged: it is at most two standard deviations away.
         let sigma = sigma.max(outlived.max(1.0).ln() / 2.0);

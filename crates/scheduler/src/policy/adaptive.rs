@@ -20,9 +20,9 @@ const HEAD_START_NS: f64 = 250e3;
 const BAD_LUCK: f64 = 1.5;
 /// The least and the most time that a request is left alone: a race costs two threads' waking and the neighbourhood of a
 /// compiler, and a request that is done by then costs nothing more.
-const LEAVE_ALONE_NS: std::ops::RangeInclusive<f64> = 100e3..=1e6;
+const LEAVE_ALONE_NS: std::ops::RangeInclusive<f64> = 250e3..=1e6;
 /// The least where nothing in the module can take long.
-const LEAVE_ALONE_WITHOUT_LOOPS_NS: f64 = 250e3;
+const LEAVE_ALONE_WITHOUT_LOOPS_NS: f64 = 1e6;
 /// The share of the favourite's preparation that a request of which nothing is known is left alone.
 const LEAVE_ALONE_SHARE: f64 = 0.03;
 /// Requests that are over by then are not looked at again, once so many of them were seen.
