@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use remuda_model::{EngineId, ModuleDigest};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, Pid, gettid, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadId, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
     thread_native_id,
@@ -28,6 +28,8 @@ pub(crate) struct Background {
     queue: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     threads_max: usize,
+    /// The cores that this process may use, if threads for races stay on some of them.
+    anywhere: Option<CpuSet>,
 }
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -102,7 +104,8 @@ impl Background {
         let compilers = (0..cores).map(|i| spawn(Kind::Compile, format!("remuda-comp-{i}")));
         let threads = racers.chain(compilers).collect::<Result<Vec<_>, _>>()?;
         let threads_max = threads.len() + RACE_COMPILES_PER_CORE_MAX * cores;
-        Ok(Self { queue, threads: Mutex::new(threads), threads_max })
+        let anywhere = sched_getaffinity(None).ok().filter(|_| is_pinned);
+        Ok(Self { queue, threads: Mutex::new(threads), threads_max, anywhere })
     }
 
     /// Keeps the caller on its core if the threads for races stay on theirs: else it may be moved to the core of one who
@@ -135,7 +138,7 @@ impl Background {
     /// Has `work` done by a compiler's thread of its own, at the priority of requests until it is told to
     /// [stand back](Compiler::stand_back); `None` if there is no such thread to be had, or too many are at it.
     pub(crate) fn compile_now(&self, work: impl FnOnce() + Send + 'static) -> Option<Compiler> {
-        let compiler = Compiler::default();
+        let compiler = Compiler { thread: Arc::default(), anywhere: self.anywhere };
         let theirs = compiler.clone();
         let mut threads = self.lock_threads();
         threads.retain(|thread| !thread.is_finished());
@@ -244,15 +247,17 @@ impl Queue {
 }
 
 /// A thread that compiles for a race.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Compiler {
     /// While it is at it.
-    thread: Arc<Mutex<Option<ThreadId>>>,
+    thread: Arc<Mutex<Option<(ThreadId, Pid)>>>,
+    /// Where it may go when the race is over. Until then it is on the core of who joined the race.
+    anywhere: Option<CpuSet>,
 }
 
 impl Compiler {
     fn begin(&self) {
-        *self.lock() = Some(thread_native_id());
+        *self.lock() = Some((thread_native_id(), gettid()));
     }
 
     fn end(&self) {
@@ -262,12 +267,16 @@ impl Compiler {
     /// The race is over: what it compiles is for later, and gives way to requests.
     pub(crate) fn stand_back(&self) {
         // The thread cannot end while this is locked.
-        if let Some(thread) = *self.lock() {
+        if let Some((thread, id)) = *self.lock() {
             stand_back(thread);
+            if let Some(anywhere) = &self.anywhere {
+                // If it cannot, it stays where it is.
+                let _ = sched_setaffinity(Some(id), anywhere);
+            }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<ThreadId>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(ThreadId, Pid)>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

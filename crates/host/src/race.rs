@@ -661,6 +661,25 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_a_compile_waits_no_longer_than_the_race_lasts() {
+        let (_host, race) = race();
+        for is_answered in [true, false] {
+            let (waiter, wait) = sync_channel(2);
+            let (go_on, blocked) = sync_channel::<()>(0);
+            let compiler = race.shared.background.compile_now(move || drop(blocked.recv())).unwrap();
+            race.lock().compiles.push(Compile { compiler, waiter });
+            if is_answered {
+                let first = race.lock().enter(ENGINES[0]);
+                race.end(&first, answered(ENGINES[0], Outcome::Returned), Duration::ZERO);
+            } else {
+                race.close();
+            }
+            assert!(matches!(wait.recv().unwrap(), Err(Attempt::Interrupted)));
+            drop(go_on);
+        }
+    }
+
+    #[test]
     fn an_interrupted_request_stops_everybody_and_says_why() {
         let (_host, race) = race();
         let first = race.lock().enter(ENGINES[0]);
