@@ -73,11 +73,21 @@ impl Case {
 
     /// A request that ran on `engine`, without any load or compile.
     pub(crate) fn observe(&mut self, engine: EngineId, execute_ns: u64) {
+        self.observe_phases(engine, ArtifactState::InMemory, 10_000, execute_ns);
+    }
+
+    pub(crate) fn observe_phases(
+        &mut self,
+        engine: EngineId,
+        artifact: ArtifactState,
+        instantiate_ns: u64,
+        execute_ns: u64,
+    ) {
         let observation = Observation {
             module: ModuleDigest::from_bytes([0; 32]),
             engine,
-            phases: Phases { instantiate_ns: 10_000, execute_ns, ..Phases::default() },
-            artifact: ArtifactState::InMemory,
+            phases: Phases { instantiate_ns, execute_ns, ..Phases::default() },
+            artifact,
             workload: 0,
             input_bytes: self.input_bytes,
             output_bytes: 0,

@@ -69,6 +69,9 @@ const HORIZON_NS: u64 = 10_000_000_000;
 const EXPECTED_MARGIN_BUSY: f64 = 2.0;
 /// And where the price is time on a core that nobody else wants: then being late costs more than having been wrong.
 const EXPECTED_MARGIN_IDLE: f64 = 0.5;
+/// What a request must lose for that: of very short ones most is what a call costs anyway, on whatever engine, and their
+/// neighbourhood feels a compile.
+const IDLE_LOSS_NS_MIN: f64 = 50e3;
 
 /// What a function's requests have lost for want of an engine, engine by engine.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,6 +86,9 @@ struct Loss {
     mean_ns: f64,
 }
 
+/// What a function's first request takes beyond later ones whoever runs it: memory that is touched for the first time, and
+/// functions that an interpreter translates.
+const COLD_NS: f64 = 250e3;
 /// What a new request weighs in that average.
 const MEAN_WEIGHT: f64 = 0.25;
 
@@ -117,7 +123,9 @@ impl Losses {
             // This very request, and not the usual one, would have been faster by the engines' usual ratio.
             let would_run_ns = phases.execute_ns as f64 * prediction.execute_ns as f64 / usual_ns;
             let took_ns = (phases.instantiate_ns + phases.execute_ns) as f64;
+            let cold_ns = if observation.artifact == ArtifactState::Absent { COLD_NS } else { 0.0 };
             let lost_ns = took_ns - prediction.instantiate_ns as f64 - would_run_ns;
+            let lost_ns = if lost_ns > 0.0 { (lost_ns - cold_ns).max(0.0) } else { lost_ns };
             let is_first = loss.total_ns <= 0.0 && loss.mean_ns <= 0.0;
             loss.mean_ns += (lost_ns - loss.mean_ns) * if is_first { 1.0 } else { MEAN_WEIGHT };
             loss.total_ns = (loss.total_ns + lost_ns).max(0.0);
@@ -172,8 +180,9 @@ fn consider(
     // On a busy host it takes the time away from somebody.
     let pressure = world.load.pressure();
     let price_ns = alone * (1.0 + pressure);
-    let margin = EXPECTED_MARGIN_IDLE + (EXPECTED_MARGIN_BUSY - EXPECTED_MARGIN_IDLE) * pressure;
     let loss = scheduler.losses.of(candidate.engine);
+    let margin_idle = if loss.mean_ns < IDLE_LOSS_NS_MIN { EXPECTED_MARGIN_BUSY } else { EXPECTED_MARGIN_IDLE };
+    let margin = margin_idle + (EXPECTED_MARGIN_BUSY - margin_idle) * pressure;
     let gain_ns = loss.mean_ns * requests;
     let reason = if loss.total_ns >= price_ns && loss.mean_ns > 0.0 {
         TierUpReason::Lost { lost_ns: loss.total_ns as u64, price_ns: price_ns as u64 }
@@ -244,6 +253,20 @@ mod tests {
         busy.load.busy = 2;
         let (count, _) = requests_until(&mut busy, 20 * MS, HOUR).unwrap();
         assert!((18..=20).contains(&count), "after {count} requests");
+    }
+
+    #[test]
+    fn what_only_a_first_request_takes_is_no_reason_to_compile() {
+        let mut case = Case::new(Policy::Adaptive, 2);
+        for (artifact, instantiate_ns, execute_ns) in
+            [(ArtifactState::Absent, 100_000, 40_000)].into_iter().chain([(ArtifactState::InMemory, 2_000, 200); 50])
+        {
+            case.now_ns += 60_000;
+            case.scheduler.arrived(case.now_ns);
+            case.ready(&[INTERPRETER]);
+            case.observe_phases(INTERPRETER, artifact, instantiate_ns, execute_ns);
+            assert_eq!(case.scheduler.tier_up(&case.candidates, &case.world()), None);
+        }
     }
 
     #[test]

@@ -132,6 +132,16 @@ impl Server {
         drop(self.listener);
         graceful.shutdown().await;
         let state = self.state;
+        let counters = state.host.counters();
+        tracing::info!(
+            races = counters.races.get(),
+            races_overtaken = counters.races_overtaken.get(),
+            compiles_background = counters.compiles_background.get(),
+            compiles_failed = counters.compiles_failed.get(),
+            prewarms_useful = counters.prewarms_useful.get(),
+            prewarms_wasted = counters.prewarms_wasted.get(),
+            "what was done for answers to come sooner"
+        );
         // The threads that run guests are joined when the host is dropped, which must not block the network's.
         let _ = tokio::task::spawn_blocking(move || drop(state)).await;
     }
