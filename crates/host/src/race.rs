@@ -666,7 +666,7 @@ mod tests {
         for is_answered in [true, false] {
             let (waiter, wait) = sync_channel(2);
             let (go_on, blocked) = sync_channel::<()>(0);
-            let compiler = race.shared.background.compile_now(move || drop(blocked.recv())).unwrap();
+            let compiler = race.shared.background.compile_now(move || _ = blocked.recv()).unwrap();
             race.lock().compiles.push(Compile { compiler, waiter });
             if is_answered {
                 let first = race.lock().enter(ENGINES[0]);

@@ -90,7 +90,7 @@ impl Prediction {
 const MAKING_UNSURE: f64 = 0.3;
 /// How far two engines' speeds may be from their rule on one function: the standard deviation of the logarithm of their
 /// ratio, over the guests of the suite.
-const SIGMA_TRANSFER: f32 = 0.45;
+pub(crate) const SIGMA_TRANSFER: f32 = 0.45;
 
 impl FunctionProfile {
     /// What is known of one engine.
@@ -226,20 +226,25 @@ fn predict_execute(
     let slowdown = |candidate: &Candidate| known.calibration.engine(candidate.engine, candidate.tier).slowdown;
     let mut own = None;
     // What the surest of the other engines was observed to take.
-    let mut surest: Option<(&Candidate, Sized)> = None;
+    let mut surest: Option<(&Candidate, Sized, u64)> = None;
     for (other, seen) in known.candidates.iter().zip(observed) {
         match seen {
             Some(seen) if other.engine == candidate.engine => own = Some(*seen),
-            Some((seen, _)) if surest.is_none_or(|(_, best)| seen.error < best.error) => surest = Some((other, *seen)),
+            Some((seen, count)) if surest.is_none_or(|(_, best, _)| seen.error < best.error) => {
+                surest = Some((other, *seen, *count));
+            }
             _ => {}
         }
     }
-    let transferred = surest
-        .map(|(other, seen)| (other.engine, Sized { ns: seen.ns * slowdown(candidate) / slowdown(other), ..seen }));
+    let transferred = surest.map(|(other, seen, count)| {
+        (other.engine, Sized { ns: seen.ns * slowdown(candidate) / slowdown(other), ..seen }, count)
+    });
     match (own, transferred) {
         (Some((own, count)), None) => (own, Basis::Observed { count }),
-        (Some((own, count)), Some((_, other))) => (own.sharpened(&other), Basis::Observed { count }),
-        (None, Some((from, other))) => {
+        (Some((own, count)), Some((_, other, other_count))) => {
+            (own.sharpened(count, &other, other_count), Basis::Observed { count })
+        }
+        (None, Some((from, other, _))) => {
             let (sigma, error) = (other.sigma.hypot(SIGMA_TRANSFER), other.error.hypot(SIGMA_TRANSFER));
             (Sized { sigma, error, ..other }, Basis::Transferred { from })
         }
@@ -258,20 +263,43 @@ impl Sized {
     /// engines have seen different ones, and the difference between their medians is as likely to be the requests' as
     /// the engines'; what is known of engines in general then keeps a slow one from looking fast by chance. And how
     /// much requests differ is the function's own: who has seen few of them is not to think that all are like these.
-    fn sharpened(self, other: &Self) -> Self {
+    /// If the two are further apart than engines are, it is the requests that differ, at least as much as that: unless
+    /// there have been so many that they speak for themselves.
+    fn sharpened(self, count: u64, other: &Self, other_count: u64) -> Self {
         /// How much more precise an engine's own observations have to be for the others' not to count.
         const NEGLIGIBLE: f64 = 100.0;
+        /// Two engines' speeds are not further from their rule than this factor, by two standard deviations.
+        const ALIKE: f64 = 2.46;
+        /// So many requests speak for themselves.
+        const MANY: f32 = 9.0;
+        #[expect(clippy::cast_precision_loss, reason = "only small numbers matter")]
+        let doubt = |count: u64| ((MANY - count as f32) / (MANY - 1.0)).clamp(0.0, 1.0);
         let precision = |error: f32| 1.0 / f64::from(error).powi(2);
-        let own = precision(self.error * (other.sigma / self.sigma).max(1.0));
+        let ratio = self.ns.max(1.0) / other.ns.max(1.0);
+        let (own, other) = if (1.0 / ALIKE..=ALIKE).contains(&ratio) {
+            let error = self.error * (other.sigma / self.sigma).max(1.0);
+            (Self { error, ..self }, *other)
+        } else {
+            #[expect(clippy::cast_possible_truncation, reason = "logarithms of 64-bit numbers are small")]
+            let apart = (ratio.ln().abs() - ALIKE.ln()) as f32;
+            (self.spread_by(apart * doubt(count)), other.spread_by(apart * doubt(other_count)))
+        };
+        let own_precision = precision(own.error);
         let transferred = precision(other.error.hypot(SIGMA_TRANSFER));
-        if own > transferred * NEGLIGIBLE {
+        if own_precision > transferred * NEGLIGIBLE {
             // Logarithms cost more than they would change.
-            return self;
+            return Self { error: self.error, ..own };
         }
-        let logarithm = (self.ns.max(1.0).ln() * own + other.ns.max(1.0).ln() * transferred) / (own + transferred);
+        let sum = own_precision + transferred;
+        let logarithm = (own.ns.max(1.0).ln() * own_precision + other.ns.max(1.0).ln() * transferred) / sum;
         #[expect(clippy::cast_possible_truncation, reason = "it lies between the two")]
-        let error = (1.0 / (own + transferred).sqrt()) as f32;
-        Self { ns: logarithm.exp(), error, ..self }
+        let error = (1.0 / sum.sqrt()) as f32;
+        Self { ns: logarithm.exp(), error, ..own }
+    }
+
+    /// The same observations, if requests are known to differ by `sigma` at least.
+    fn spread_by(self, sigma: f32) -> Self {
+        if sigma <= self.sigma { self } else { Self { sigma, error: self.error * sigma / self.sigma, ..self } }
     }
 }
 

@@ -64,7 +64,7 @@ const DECISIVE: f64 = 2.0;
 /// How wrong the rule about two engines' speeds may be for one of them to count as beaten, where its core is wanted.
 const BEATEN_MARGIN: f64 = 1.3;
 /// And where it is not.
-const BEATEN_MARGIN_IDLE: f64 = 2.0;
+const BEATEN_MARGIN_IDLE: f64 = 1.5;
 /// Where its core is wanted, a racer that would only win if it ended within this much more work has lost, too: by
 /// Lindy's law it does so once in eight times, and saves little then.
 const NEARLY_DONE: f64 = 1.15;

@@ -8,6 +8,7 @@
 use remuda_model::ArtifactState;
 
 use crate::nanoseconds::as_ns;
+use crate::profile::SIGMA_TRANSFER;
 use crate::scheduler::is_ready;
 use crate::{Basis, Candidate, Decision, Prediction, Reason, Request, Scheduler, World};
 
@@ -106,9 +107,10 @@ fn cost_ns(
 ) -> f64 {
     let execute_ns = match prediction.basis {
         Basis::Module => return prediction.mean_ns() + extra_cpu_ns(scheduler, request, world, candidate, prediction),
-        // What is ready may be tried for the price of a try: being wrong once is how one learns.
+        // What is ready may be tried for the price of a try: being wrong once is how one learns. That requests differ is no
+        // reason to try: it is the same for all engines.
         Basis::Observed { .. } | Basis::Transferred { .. } if is_ready(candidate) => {
-            prediction.execute_ns as f64 * (-0.5 * f64::from(prediction.error)).exp()
+            prediction.execute_ns as f64 * (-0.5 * f64::from(prediction.error.min(SIGMA_TRANSFER))).exp()
         }
         Basis::Observed { .. } | Basis::Transferred { .. } => prediction.execute_ns as f64,
     };
@@ -277,5 +279,15 @@ mod tests {
             case.observe(OPTIMIZING, work * MS);
         }
         assert_ne!(case.decide().engine, INTERPRETER);
+        // The slower one had two short ones, and the faster one all the long ones, as races have it.
+        let mut case = Case::new(Policy::Adaptive, 2);
+        case.ready(&[INTERPRETER, BASELINE, OPTIMIZING]);
+        for _ in 0..2 {
+            case.observe(BASELINE, 45 * MS);
+        }
+        for _ in 0..14 {
+            case.observe(OPTIMIZING, 3_500 * MS);
+        }
+        assert_eq!(case.decide().engine, OPTIMIZING);
     }
 }
