@@ -123,7 +123,8 @@ pub(crate) fn execute_for(
     let caller = Caller(Arc::new(Mutex::new(Some(done))));
     match catching_panics(function, call, || run(shared, function, call, interrupt, queued, &caller)) {
         Ok(Some(result)) => caller.tell(result),
-        Ok(None) => {}
+        // It has been told; if not, the thread that was to do so has panicked.
+        Ok(None) => caller.tell(Err(CallError::Panicked { message: "an answer was lost on its way".into() })),
         Err(error) => caller.tell(Err(error)),
     }
 }
