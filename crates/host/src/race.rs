@@ -178,9 +178,13 @@ impl Race {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nobody waits any more: says how it ended.
+    /// Nobody waits any more: says how it ended. Who delivers the answer is waited for, so that the request has ended when
+    /// this returns.
     fn close(&self) -> Attempt {
         let mut state = self.lock();
+        while state.delivery == Delivery::UnderWay {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
         state.closed = true;
         state.give_up_compiles();
         if let Some(gate) = state.gate.take() {
@@ -447,11 +451,7 @@ impl Race {
             self.send_looker(Core::ThisOne);
             state = self.lock();
         }
-        while match state.delivery {
-            Delivery::None => state.answer.is_none() && !state.entries.is_empty(),
-            Delivery::UnderWay => true,
-            Delivery::Done => false,
-        } {
+        while state.delivery == Delivery::None && state.answer.is_none() && !state.entries.is_empty() {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -582,7 +582,7 @@ mod tests {
     const ENGINES: [EngineId; 3] = [EngineId::new("first"), EngineId::new("second"), EngineId::new("third")];
 
     /// A race between these three, of which none runs by itself.
-    fn race() -> (Host, Race) {
+    fn race() -> (Host, Arc<Race>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.wat");
         std::fs::write(&path, "(module (func (export \"_start\")))").unwrap();
@@ -600,7 +600,7 @@ mod tests {
             changed: Condvar::new(),
             deliver: Mutex::default(),
         };
-        (host, race)
+        (host, Arc::new(race))
     }
 
     fn answered(engine: EngineId, outcome: Outcome) -> Attempt {
@@ -677,6 +677,33 @@ mod tests {
             assert!(matches!(wait.recv().unwrap(), Err(Attempt::Interrupted)));
             drop(go_on);
         }
+    }
+
+    #[test]
+    fn a_race_is_not_over_before_the_answer_is_delivered() {
+        let (_host, race) = race();
+        let (begun, has_begun) = sync_channel(0);
+        let (go_on, may_go_on) = sync_channel::<()>(0);
+        let is_told = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let told = Arc::clone(&is_told);
+        *race.deliver.lock().unwrap() = Some(Box::new(move |_| {
+            begun.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            told.store(true, std::sync::atomic::Ordering::SeqCst);
+        }));
+        let second = race.lock().enter(ENGINES[1]);
+        race.end(&second, answered(ENGINES[1], Outcome::Returned), Duration::ZERO);
+        std::thread::scope(|scope| {
+            scope.spawn(|| race.deliver());
+            has_begun.recv().unwrap();
+            let closing = scope.spawn(|| {
+                race.wait();
+                let ended = race.close();
+                (matches!(ended, Attempt::Delivered), is_told.load(std::sync::atomic::Ordering::SeqCst))
+            });
+            go_on.send(()).unwrap();
+            assert_eq!(closing.join().unwrap(), (true, true));
+        });
     }
 
     #[test]
