@@ -29,8 +29,6 @@ struct Race {
     began: Instant,
     state: Mutex<State>,
     changed: Condvar,
-    /// Tells the caller, until it has been called.
-    deliver: Mutex<Option<Deliver>>,
 }
 
 #[derive(Default)]
@@ -44,7 +42,7 @@ struct State {
     /// Whether a second engine has joined.
     was_joined: bool,
     /// The winner's.
-    answer: Option<Attempt>,
+    answer: Option<Box<Answer>>,
     /// Why the request was interrupted, if it was.
     cause: Option<Cause>,
     /// Who compiles for those who join.
@@ -60,6 +58,8 @@ struct State {
     decided: bool,
     /// Nobody waits for an answer any more.
     closed: bool,
+    /// Tells the caller, until it has been called.
+    deliver: Option<Deliver>,
     /// Whether the winner tells the caller, or has told it.
     delivery: Delivery,
 }
@@ -108,9 +108,8 @@ pub(crate) fn run(
         function: Arc::clone(function),
         call: Arc::clone(call),
         began: Instant::now(),
-        state: Mutex::default(),
+        state: Mutex::new(State { deliver: Some(deliver), ..State::default() }),
         changed: Condvar::new(),
-        deliver: Mutex::new(Some(deliver)),
     });
     let everybody = Arc::clone(&race);
     let stops_with_its_request = {
@@ -159,14 +158,13 @@ fn result(state: &mut State) -> Attempt {
         return Attempt::Delivered;
     }
     match (state.answer.take(), state.broken.take(), state.failures.pop()) {
-        (Some(Attempt::Answered(mut answer)), ..) => {
+        (Some(mut answer), ..) => {
             // One that the race had stopped, and that ended when its request was stopped, too: that is why there is no other.
             if let (true, Some(cause)) = (is_stopped(&answer), state.cause) {
                 answer.outcome = Outcome::Interrupted { cause };
             }
             Attempt::Answered(answer)
         }
-        (Some(answer), ..) => answer,
         (None, Some(error), _) => Attempt::Broken(error),
         (None, None, Some(failure)) => Attempt::Failed(failure),
         (None, None, None) => Attempt::Interrupted,
@@ -235,28 +233,26 @@ impl Race {
         tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "joins the race");
         let ended = catching_panics(&self.function, &self.call, attempt).unwrap_or_else(Attempt::Broken);
         tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "leaves the race");
-        self.end(entered, ended, began.elapsed());
-        if !began_first {
+        let has_won = self.end(entered, ended, began.elapsed());
+        if has_won && !began_first {
             self.deliver();
         }
     }
 
-    /// Tells the caller the answer, if there is one.
+    /// Tells the caller the answer, unless who took the request is about to.
     fn deliver(&self) {
         let mut state = self.lock();
         // Why a request was interrupted is said by who took it.
-        if state.cause.is_some() || state.answer.is_none() {
+        if state.cause.is_some() {
             return;
         }
-        let Some(deliver) = self.deliver.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        match state.answer.take() {
-            Some(Attempt::Answered(answer)) => {
-                state.delivery = Delivery::UnderWay;
-                drop(state);
-                let _delivered = Delivered(self);
-                deliver(answer);
-            }
-            other => state.answer = other,
+        let Some(answer) = state.answer.take() else { return };
+        state.delivery = Delivery::UnderWay;
+        let deliver = state.deliver.take();
+        drop(state);
+        let _delivered = Delivered(self);
+        if let Some(deliver) = deliver {
+            deliver(answer);
         }
     }
 
@@ -328,7 +324,8 @@ impl Race {
         }
     }
 
-    fn end(&self, entered: &Entered, ended: Attempt, took: Duration) {
+    /// Notes how an engine's run ended, and says whether it has won.
+    fn end(&self, entered: &Entered, ended: Attempt, took: Duration) -> bool {
         let engine = entered.engine;
         let mut state = self.lock();
         state.entries.retain(|entry| entry.engine != engine);
@@ -341,7 +338,7 @@ impl Race {
             Attempt::Answered(answer) => {
                 is_useful = state.answer.is_none() && state.delivery == Delivery::None;
                 if is_useful {
-                    state.answer = Some(Attempt::Answered(answer));
+                    state.answer = Some(answer);
                     state.gate = Some(entered.gate.clone());
                 }
             }
@@ -375,6 +372,7 @@ impl Race {
         } else {
             self.shared.cores.spend(took.saturating_sub(accounted));
         }
+        is_useful
     }
 
     /// Waits until so long after the beginning, or until the race is over.
@@ -598,7 +596,6 @@ mod tests {
             began: Instant::now(),
             state: Mutex::default(),
             changed: Condvar::new(),
-            deliver: Mutex::default(),
         };
         (host, Arc::new(race))
     }
@@ -686,7 +683,7 @@ mod tests {
         let (go_on, may_go_on) = sync_channel::<()>(0);
         let is_told = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let told = Arc::clone(&is_told);
-        *race.deliver.lock().unwrap() = Some(Box::new(move |_| {
+        race.lock().deliver = Some(Box::new(move |_| {
             begun.send(()).unwrap();
             may_go_on.recv().unwrap();
             told.store(true, std::sync::atomic::Ordering::SeqCst);

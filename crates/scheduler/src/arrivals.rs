@@ -6,9 +6,9 @@
 //! here answer in microseconds, and are called every few milliseconds or once a day, so the bins grow with the
 //! logarithm instead.
 
-use crate::nanoseconds::as_ns;
-
 use std::ops::Range;
+
+use crate::nanoseconds::as_ns;
 
 /// Bins for each doubling: a bin is 19 % wide.
 const BINS_PER_OCTAVE: f64 = 4.0;

@@ -22,8 +22,6 @@ const BAD_LUCK: f64 = 1.5;
 /// The least and the most time that a request is left alone: a race costs two threads' waking and the neighbourhood of a
 /// compiler, and a request that is done by then costs nothing more.
 const LEAVE_ALONE_NS: std::ops::RangeInclusive<f64> = 250e3..=1e6;
-/// The least where nothing in the module can take long.
-const LEAVE_ALONE_WITHOUT_LOOPS_NS: f64 = 1e6;
 /// The share of the favourite's preparation that a request of which nothing is known is left alone.
 const LEAVE_ALONE_SHARE: f64 = 0.03;
 /// Requests that are over by then are not looked at again, once so many of them were seen.
@@ -137,10 +135,11 @@ fn leave_alone_ns(scheduler: &Scheduler, favourite: &Prediction) -> u64 {
     match favourite.basis {
         // It is known to be better: there is nothing to wait for.
         Basis::Observed { .. } | Basis::Transferred { .. } => 0,
+        // Nothing in the module should take long.
+        Basis::Module if scheduler.features.loops == 0 => as_ns(*LEAVE_ALONE_NS.end()),
         Basis::Module => {
-            let (least, most) = LEAVE_ALONE_NS.into_inner();
-            let least = if scheduler.features.loops == 0 { LEAVE_ALONE_WITHOUT_LOOPS_NS } else { least };
-            as_ns((favourite.ready_ns as f64 * LEAVE_ALONE_SHARE).clamp(least, most))
+            let share = favourite.ready_ns as f64 * LEAVE_ALONE_SHARE;
+            as_ns(share.clamp(*LEAVE_ALONE_NS.start(), *LEAVE_ALONE_NS.end()))
         }
     }
 }
