@@ -200,6 +200,18 @@ impl Scheduler {
         crate::tier_up::decide(self, candidates, world)
     }
 
+    /// For a process that ends after a request of this size of input: the engine whose code should be finished for the next
+    /// process, if the runs to come will pay for it.
+    #[must_use]
+    pub fn after_one_call(
+        &self,
+        input_bytes: Option<u64>,
+        candidates: &[Candidate],
+        world: &World<'_>,
+    ) -> Option<TierUp> {
+        crate::tier_up::after_one_call(self, input_bytes, candidates, world)
+    }
+
     /// What to have in memory for the next request, from when until when; `None` if none is expected.
     #[must_use]
     pub fn prewarm(&self, candidates: &[Candidate], world: &World<'_>) -> Option<Prewarm> {

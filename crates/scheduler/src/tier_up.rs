@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use remuda_model::{ArtifactState, EngineId, Observation};
+use remuda_model::{ArtifactState, EngineId, Observation, Tier};
 
 use crate::scheduler::{Milliseconds, is_ready};
 use crate::{Candidate, Scheduler, World};
@@ -194,6 +194,66 @@ fn consider(
     Some(TierUp { engine: candidate.engine, worth_ns: gain_ns.max(loss.total_ns) - price_ns, reason })
 }
 
+/// Runs of a module that are counted on after a single call; more if it has had more. What is run once from a command line
+/// is mostly run again, and a compile at the lowest priority takes nothing from anybody but energy. Smaller, and a module
+/// comes to its best engine later; larger, and more is compiled that is never run.
+const RUNS_AHEAD_MIN: u64 = 20;
+
+/// What a module that has only run once must have lost for a process to be left behind: starting one holds the answer's process
+/// up by 1.5 ms, which nobody should feel after a run of some milliseconds that may never be repeated.
+const FIRST_LOSS_NS_MIN: f64 = 30e6;
+
+/// The engine whose code should be finished for the next process, after this one has run the module once.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates, and durations are not negative"
+)]
+pub(crate) fn after_one_call(
+    scheduler: &Scheduler,
+    input_bytes: Option<u64>,
+    candidates: &[Candidate],
+    world: &World<'_>,
+) -> Option<TierUp> {
+    if !scheduler.policy.tiers_up() {
+        return None;
+    }
+    let known = scheduler.known(candidates, world);
+    let observed = scheduler.profile.observed(input_bytes, &known);
+    let total_ns = |candidate: &Candidate, artifact: ArtifactState| {
+        let candidate = Candidate { artifact, making_since_ns: None, ..*candidate };
+        scheduler.profile.predict_from(&observed, &candidate, input_bytes, 1, &known).total_ns() as f64
+    };
+    let keeps_artifacts = |candidate: &&Candidate| candidate.tier != Tier::Interpreter;
+    // As the next process finds them.
+    let next_ns = candidates
+        .iter()
+        .filter_map(|candidate| match candidate.artifact {
+            _ if !keeps_artifacts(&candidate) => Some(total_ns(candidate, ArtifactState::Absent)),
+            ArtifactState::InMemory | ArtifactState::OnDisk => Some(total_ns(candidate, ArtifactState::OnDisk)),
+            ArtifactState::Absent => None,
+        })
+        .fold(f64::INFINITY, f64::min);
+    let runs: u64 = scheduler.profile.engines().map(|(_, profile)| profile.execute.count()).sum();
+    let consider = |candidate: &Candidate| {
+        let gain_ns = next_ns - total_ns(candidate, ArtifactState::OnDisk);
+        let price_ns = scheduler.profile.compile_ns(candidate, 1, &known);
+        let expected_ns = gain_ns * runs.max(RUNS_AHEAD_MIN) as f64;
+        let gain_ns_min = if runs > 1 { IDLE_LOSS_NS_MIN } else { FIRST_LOSS_NS_MIN };
+        (gain_ns.is_finite() && gain_ns >= gain_ns_min && expected_ns > price_ns).then_some(TierUp {
+            engine: candidate.engine,
+            worth_ns: expected_ns - price_ns,
+            reason: TierUpReason::Expected { gain_ns: expected_ns as u64, price_ns: price_ns as u64 },
+        })
+    };
+    candidates
+        .iter()
+        .filter(|candidate| candidate.artifact == ArtifactState::Absent)
+        .filter(keeps_artifacts)
+        .filter_map(consider)
+        .max_by(|a, b| a.worth_ns.total_cmp(&b.worth_ns))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,6 +327,40 @@ mod tests {
             case.observe_phases(INTERPRETER, artifact, instantiate_ns, execute_ns);
             assert_eq!(case.scheduler.tier_up(&case.candidates, &case.world()), None);
         }
+    }
+
+    #[test]
+    fn after_a_single_call_better_code_is_finished_if_twenty_runs_pay_for_it() {
+        // The optimizing compiler takes 81 ms for the module, and the baseline 25.
+        for (runs, execute_ns, expected) in [
+            (2, MS / 10, None),
+            (1, 3 * MS, None),
+            (2, 3 * MS, Some(BASELINE)),
+            (1, 50 * MS, Some(OPTIMIZING)),
+            (2, 50 * MS, Some(OPTIMIZING)),
+        ] {
+            let mut case = Case::new(Policy::Hedged, 2);
+            for _ in 0..runs {
+                case.observe(INTERPRETER, execute_ns);
+            }
+            let after = case.scheduler.after_one_call(case.input_bytes, &case.candidates, &case.world());
+            assert_eq!(after.map(|tier_up| tier_up.engine), expected, "{runs} of {execute_ns}");
+        }
+        // What is there need not be made, and what is hardly better is not worth it.
+        let mut case = Case::new(Policy::Hedged, 2);
+        for _ in 0..3 {
+            case.observe(BASELINE, MS);
+        }
+        case.candidate(BASELINE).artifact = ArtifactState::OnDisk;
+        assert_eq!(case.scheduler.after_one_call(case.input_bytes, &case.candidates, &case.world()), None);
+        // Of a module that is run all the time, a little is enough.
+        for _ in 0..1000 {
+            case.observe(BASELINE, MS);
+        }
+        let after = case.scheduler.after_one_call(case.input_bytes, &case.candidates, &case.world());
+        assert_eq!(after.map(|tier_up| tier_up.engine), Some(OPTIMIZING));
+        case.candidate(OPTIMIZING).artifact = ArtifactState::InMemory;
+        assert_eq!(case.scheduler.after_one_call(case.input_bytes, &case.candidates, &case.world()), None);
     }
 
     #[test]

@@ -24,11 +24,15 @@ const BAD_LUCK: f64 = 1.5;
 const LEAVE_ALONE_NS: std::ops::RangeInclusive<f64> = 250e3..=1e6;
 /// The share of the favourite's preparation that a request of which nothing is known is left alone.
 const LEAVE_ALONE_SHARE: f64 = 0.03;
-/// Requests that are over by then are not looked at again, once so many of them were seen.
-const SHORT_NS: u64 = 500_000;
+/// Requests whose execution is over by then are not looked at again, once so many of them were seen.
+const SHORT_NS: f64 = 500e3;
 const KNOWN_MIN: u64 = 3;
 /// What a race must be expected to save if something is known: it costs about as much.
 const RACE_GAIN_NS_MIN: f64 = 300e3;
+/// What a compile may take that was never seen, as a multiple of what the module's size says, where nothing can run
+/// meanwhile: a CPython of 20 MB takes Cranelift 1.9 times as long. Smaller, and a request waits for a compiler when an engine that is known would have
+/// answered by then; larger, and requests stay on a slow engine for longer than they have to.
+const COMPILE_DOUBT: f64 = 2.0;
 
 pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> Option<Decision> {
     let predicted: Vec<Predicted<'_>> = scheduler
@@ -39,8 +43,7 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
         })
         .collect();
     let favourite = predicted.iter().min_by(|a, b| a.cost_ns.total_cmp(&b.cost_ns))?;
-    // It needs another core to be raced on: else it may be the wrong engine for as long as the request takes.
-    if may_race(scheduler, request, world) && world.load.idle_cores() > 0 {
+    if can_race(scheduler, request, world) {
         let begins_first = predicted
             .iter()
             .map(|one| (one.candidate, &one.prediction))
@@ -49,8 +52,10 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
                 // A request that is lucky on one engine is lucky on the other.
                 let lucky =
                     |prediction: &Prediction| prediction.before_execution_ns() + prediction.execute_quantile_ns(LUCK);
+                // A compile that was never seen may take many times as long: whatever can run meanwhile bounds the damage.
                 first.before_execution_ns() + HEAD_START_NS < favourite.prediction.before_execution_ns()
-                    && lucky(first) < lucky(&favourite.prediction)
+                    && (lucky(first) < lucky(&favourite.prediction)
+                        || is_guess(scheduler, favourite.candidate, &favourite.prediction))
             });
         if let Some((candidate, prediction)) = begins_first
             && candidate.engine != favourite.candidate.engine
@@ -95,6 +100,12 @@ fn may_race(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> 
     scheduler.policy.may_race() && request.may_race && world.load.may_waste
 }
 
+/// Whether a request could be raced from its beginning. It needs another core for that: else it may be on the wrong engine
+/// for as long as it takes.
+fn can_race(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> bool {
+    may_race(scheduler, request, world) && world.load.idle_cores() > 0
+}
+
 /// What a candidate is expected to cost: time to the answer on an idle host, and the more CPU time the busier it is.
 fn cost_ns(
     scheduler: &Scheduler,
@@ -112,7 +123,20 @@ fn cost_ns(
         }
         Basis::Observed { .. } | Basis::Transferred { .. } => prediction.execute_ns as f64,
     };
-    prediction.before_execution_ns() + execute_ns + extra_cpu_ns(scheduler, request, world, candidate, prediction)
+    // Where what is known can run meanwhile, a compile that takes longer costs nobody anything.
+    let is_doubtful = is_guess(scheduler, candidate, prediction) && !can_race(scheduler, request, world);
+    let doubt = if is_doubtful { COMPILE_DOUBT } else { 1.0 };
+    prediction.before_execution_ns() * doubt
+        + execute_ns
+        + extra_cpu_ns(scheduler, request, world, candidate, prediction)
+}
+
+/// Whether nobody knows how long an engine's compile takes, while it is known how long the function runs.
+fn is_guess(scheduler: &Scheduler, candidate: &Candidate, prediction: &Prediction) -> bool {
+    candidate.artifact == ArtifactState::Absent
+        && candidate.making_since_ns.is_none()
+        && prediction.basis != Basis::Module
+        && scheduler.profile.engine(candidate.engine).is_none_or(|own| own.compile.ns().is_none())
 }
 
 /// What compiling on all cores costs others, weighed by how much they want them.
@@ -152,7 +176,8 @@ fn look_again_ns(favourite: &Prediction) -> u64 {
 /// Whether a request is over before a second look at it would be worth the microseconds that arming a clock costs. One that
 /// is not over then, against all experience, teaches the next ones.
 fn is_known_to_be_short(favourite: &Prediction) -> bool {
-    matches!(favourite.basis, Basis::Observed { count } if count >= KNOWN_MIN) && look_again_ns(favourite) < SHORT_NS
+    let over_ns = favourite.execute_quantile_ns(BAD_LUCK) + LEAVE_ALONE_NS.start();
+    matches!(favourite.basis, Basis::Observed { count } if count >= KNOWN_MIN) && over_ns < SHORT_NS
 }
 
 /// Whether another engine runs the function faster, once it is ready.
@@ -232,6 +257,31 @@ mod tests {
         case.ready(&[INTERPRETER]);
         case.observe(INTERPRETER, MS);
         assert_eq!(case.decide().engine, INTERPRETER);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_compile_that_was_never_seen_and_may_take_longer_than_what_is_known() {
+        // 1 MB of code: Cranelift is thought to take 0.5 s for it on two cores, and may take twice as long.
+        let large = |may_race, known_ns| {
+            let mut case = Case::new(Policy::Hedged, 2);
+            case.scheduler.features.code_bytes = 1_000_000;
+            case.candidates.retain(|candidate| candidate.engine != BASELINE);
+            case.may_race = may_race;
+            case.observe(INTERPRETER, known_ns);
+            case
+        };
+        for may_race in [true, false] {
+            let decision = large(may_race, 800 * MS).decide();
+            // Where it may be raced, the better engine is compiled meanwhile, from the beginning.
+            assert_eq!((decision.engine, decision.look_again_after_ns), (INTERPRETER, may_race.then_some(0)));
+            // Where it was seen to take a little less, it is worth its price.
+            let mut seen = large(may_race, 800 * MS);
+            seen.scheduler.observe_compile(OPTIMIZING, 400 * MS);
+            assert_eq!(seen.decide().engine, OPTIMIZING, "{may_race}");
+        }
+        // Where the known engine takes ten seconds, there is no doubt; but another core costs nothing.
+        assert_eq!(large(false, 10_000 * MS).decide().engine, OPTIMIZING);
+        assert_eq!(large(true, 10_000 * MS).decide().engine, INTERPRETER);
     }
 
     #[test]
