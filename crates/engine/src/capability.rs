@@ -1,6 +1,7 @@
 use std::fmt;
 
 use remuda_model::Tier;
+use serde::{Deserialize, Serialize};
 use wasmparser::WasmFeatures;
 
 /// What an engine can do, as data: the scheduler only considers engines that can run the module.
@@ -102,8 +103,10 @@ proposals! {
     Gc = "gc", WasmFeatures::GC;
     /// `try_table` and `throw`.
     Exceptions = "exceptions", WasmFeatures::EXCEPTIONS;
-    /// Shared memories and atomic instructions.
+    /// Shared memories.
     Threads = "threads", WasmFeatures::THREADS;
+    /// Atomic instructions: the part of threads that is of use in a memory that is not shared.
+    Atomics = "atomics", WasmFeatures::THREADS;
     /// Memories whose pages are not 64 KiB.
     CustomPageSizes = "custom-page-sizes", WasmFeatures::CUSTOM_PAGE_SIZES;
     /// 128-bit integer arithmetic.
@@ -111,7 +114,7 @@ proposals! {
 }
 
 /// A set of proposals.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Proposals(u32);
 
 impl Proposals {

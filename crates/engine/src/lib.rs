@@ -22,5 +22,5 @@ pub mod testing;
 pub use capability::{Capabilities, Interruption, Proposal, Proposals};
 pub use contract::{Artifact, Called, Engine, EngineError, Instance, InstantiateError, StoredArtifact};
 pub use instrument::{FLAG_FIELD, FLAG_MODULE, InstrumentError, Instrumented, instrument};
-pub use module::{EntryError, FunctionType, Module, ModuleError, ModuleStats};
-pub use registry::{Availability, Known, Registry, UnknownEngine};
+pub use module::{EntryError, Findings, FunctionType, Module, ModuleError, ModuleStats};
+pub use registry::{Availability, Instances, Known, Registry, UnknownEngine};

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use remuda_model::{Entry, ModuleDigest, ModuleLimits, ValueType};
+use serde::{Deserialize, Serialize};
 use wasmparser::{
     AbstractHeapType, BlockType, CompositeInnerType, ExternalKind, FuncToValidate, FuncValidatorAllocations,
     FunctionBody, HeapType, Operator, Parser, Payload, TypeRef, ValType, ValidPayload, Validator, ValidatorResources,
@@ -16,19 +17,30 @@ use crate::{Proposal, Proposals};
 pub struct Module {
     bytes: Bytes,
     digest: ModuleDigest,
+    findings: Arc<Findings>,
+    limits: ModuleLimits,
+}
+
+/// What [`Module::parse`] has found out about valid bytes. Whoever keeps it, beside the bytes' digest and the bounds, need
+/// not parse them again: see [`Module::recall`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
     needs: Proposals,
     stats: ModuleStats,
     imports: Vec<Import>,
     functions: Vec<(String, FunctionType)>,
     exports_memory: bool,
     has_start: bool,
-    selects: Arc<[usize]>,
-    #[cfg_attr(not(feature = "wasi"), expect(dead_code, reason = "for what adapters make of it"))]
-    limits: ModuleLimits,
+    selects: Vec<usize>,
+}
+
+impl Findings {
+    /// Counts the changes to what is found and how it is written down: what another version found is no use.
+    pub const VERSION: u32 = 3;
 }
 
 /// What a module is made of, as far as it tells how long compiling and running it may take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleStats {
     /// Bytes of all function bodies.
     pub code_bytes: u64,
@@ -49,16 +61,24 @@ pub struct ModuleStats {
     pub table_grows: u32,
 }
 
-/// The type of an exported function, as far as a caller outside can meet it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The type of a function, as far as a caller outside can meet it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionType {
-    /// Parameters; `None` stands for a type that no caller outside can make a value of.
-    pub params: Vec<Option<ValueType>>,
-    /// Results; `None` stands for a type that no caller outside can read.
-    pub results: Vec<Option<ValueType>>,
+    /// Parameters.
+    pub params: Vec<ValueType>,
+    /// Results.
+    pub results: Vec<ValueType>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl FunctionType {
+    /// Whether it takes nothing and returns nothing.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.params.is_empty() && self.results.is_empty()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Import {
     module: String,
     name: String,
@@ -76,6 +96,12 @@ pub enum ModuleError {
         /// The first bytes, as text.
         found: String,
     },
+    /// Machine code that another program made of a module.
+    #[error(
+        "this is machine code that another program compiled (wasmtime compile, say), and Remuda only loads what it compiled itself; \
+         give it the module that this was made of"
+    )]
+    Precompiled,
     /// A component, which no engine here runs yet.
     #[error(
         "this is a component, and only core modules with WASI preview 1 can be run; build it for the target wasm32-wasip1"
@@ -102,7 +128,7 @@ pub enum ModuleError {
     /// It imports what the host does not have.
     #[error(
         "the module imports {module:?} {name:?}{expected}, which the host does not provide; it provides the functions of \
-         wasi_snapshot_preview1"
+         wasi_snapshot_preview1 and wasi_unstable"
     )]
     UnknownImport {
         /// The import's module.
@@ -149,12 +175,21 @@ pub enum EntryError {
         /// From 1.
         position: usize,
     },
-    /// A type that a caller outside cannot handle.
-    #[error("{name} has a parameter or result that is no number, and can only be called from within WebAssembly")]
+    /// A parameter of which a caller outside has no values.
+    #[error("parameter {position} of {name} is a {ty}, which can only be given from within WebAssembly")]
     NotCallable {
         /// The export.
         name: String,
+        /// From 1.
+        position: usize,
+        /// The parameter's type.
+        ty: ValueType,
     },
+    /// It has a function that is to be called first, and cannot be.
+    #[error(
+        "the module's `_initialize` takes or returns values, and a function that is called before all others does not"
+    )]
+    Initialize,
 }
 
 fn list(names: &[String]) -> String {
@@ -168,29 +203,73 @@ impl Module {
     ///
     /// The bytes are not a module that can be run here; the error says why.
     pub fn parse(bytes: impl Into<Bytes>, limits: &ModuleLimits) -> Result<Self, ModuleError> {
-        let module = Self::parse_with_any_imports(bytes.into(), limits)?;
+        let bytes = bytes.into();
+        let digest = ModuleDigest::of(&bytes);
+        Self::parse_digested(bytes, digest, limits)
+    }
+
+    /// As [`Module::parse`], where the bytes' digest is known already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Module::parse`].
+    pub fn parse_digested(bytes: Bytes, digest: ModuleDigest, limits: &ModuleLimits) -> Result<Self, ModuleError> {
+        let module = Self::parse_with_any_imports(bytes, digest, limits)?;
         module.check_imports()?;
         Ok(module)
     }
 
-    /// As [`Module::parse`], but of a module for another host.
-    pub(crate) fn parse_with_any_imports(bytes: Bytes, limits: &ModuleLimits) -> Result<Self, ModuleError> {
+    /// As [`Module::parse_digested`], but of a module for another host.
+    pub(crate) fn parse_with_any_imports(
+        bytes: Bytes,
+        digest: ModuleDigest,
+        limits: &ModuleLimits,
+    ) -> Result<Self, ModuleError> {
         within("its size in bytes", bytes.len() as u64, limits.module_bytes_max)?;
         check_preamble(&bytes)?;
         let scan = Scan::run(&bytes, limits)?;
         let needs = needs(&bytes, scan.bodies);
-        Ok(Self {
-            digest: ModuleDigest::of(&bytes),
+        let findings = Arc::new(Findings {
             needs,
             stats: scan.stats,
             imports: scan.imports,
             functions: scan.functions,
             exports_memory: scan.exports_memory,
             has_start: scan.has_start,
-            selects: scan.selects.places.into(),
-            limits: *limits,
-            bytes,
-        })
+            selects: scan.selects.places,
+        });
+        Ok(Self { digest, findings, limits: *limits, bytes })
+    }
+
+    /// A module that has been parsed before. The caller vouches that `findings` are what [`parse`](Self::parse) has found
+    /// in these very bytes, in this version, and within these limits; that `digest` is theirs; else engines are handed what
+    /// they were promised never to see, and refuse it less politely.
+    #[must_use]
+    pub fn recall(bytes: Bytes, digest: ModuleDigest, findings: Findings, limits: &ModuleLimits) -> Self {
+        Self { bytes, digest, findings: Arc::new(findings), limits: *limits }
+    }
+
+    /// Makes sure that it is valid without some proposals, whatever engines can do.
+    ///
+    /// # Errors
+    ///
+    /// It needs one of them.
+    pub fn check_without(&self, proposals: Proposals) -> Result<(), ModuleError> {
+        let every: Proposals = Proposal::ALL.iter().copied().collect();
+        let mut validator = Validator::new_with_features(every.without(proposals).features());
+        validator.validate_all(&self.bytes).map(drop).map_err(|error| invalid(&error))
+    }
+
+    /// What was found out about it.
+    #[must_use]
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// The bounds that it was held against.
+    #[must_use]
+    pub fn limits(&self) -> &ModuleLimits {
+        &self.limits
     }
 
     /// The binary format.
@@ -208,25 +287,25 @@ impl Module {
     /// The proposals without which an engine cannot run this module.
     #[must_use]
     pub fn needs(&self) -> Proposals {
-        self.needs
+        self.findings.needs
     }
 
     /// What it is made of.
     #[must_use]
     pub fn stats(&self) -> ModuleStats {
-        self.stats
+        self.findings.stats
     }
 
     /// Whether it has a start function, which runs while it is instantiated.
     #[must_use]
     pub fn has_start(&self) -> bool {
-        self.has_start
+        self.findings.has_start
     }
 
     /// Whether it exports a memory named `memory`, without which it cannot use WASI.
     #[must_use]
     pub fn exports_memory(&self) -> bool {
-        self.exports_memory
+        self.findings.exports_memory
     }
 
     /// Whether it is a WASI command: it has `_start`.
@@ -241,16 +320,28 @@ impl Module {
         self.function("_initialize").is_some()
     }
 
+    /// The function that the module itself puts forward: the export without a name, else `_start`.
+    #[must_use]
+    pub fn default_function(&self) -> Option<&str> {
+        ["", "_start"].into_iter().find(|name| self.function(name).is_some())
+    }
+
+    /// Whether it imports anything of a module.
+    #[must_use]
+    pub fn imports_from(&self, module: &str) -> bool {
+        self.findings.imports.iter().any(|import| import.module == module)
+    }
+
     /// The type of an exported function.
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&FunctionType> {
-        self.functions.iter().find(|(export, _)| export == name).map(|(_, ty)| ty)
+        self.findings.functions.iter().find(|(export, _)| export == name).map(|(_, ty)| ty)
     }
 
     /// Where a `select` directly follows a comparison with zero, as offsets into [`Module::bytes`].
     #[cfg_attr(not(feature = "wasmi.lazy"), expect(dead_code, reason = "for one adapter"))]
     pub(crate) fn selects_on_zero(&self) -> &[usize] {
-        &self.selects
+        &self.findings.selects
     }
 
     /// How large it may be, however it is rewritten.
@@ -280,23 +371,27 @@ impl Module {
     ///
     /// It cannot; the error says what could be.
     pub fn check_entry(&self, entry: &Entry) -> Result<(), EntryError> {
-        let exports = || self.functions.iter().map(|(name, _)| name.clone()).collect();
+        let exports = || self.findings.functions.iter().map(|(name, _)| name.clone()).collect();
+        if self.function("_initialize").is_some_and(|ty| !ty.is_plain()) {
+            return Err(EntryError::Initialize);
+        }
         match entry {
+            Entry::Initialize => Ok(()),
             Entry::Command => match self.function("_start") {
-                Some(ty) if ty.params.is_empty() && ty.results.is_empty() => Ok(()),
+                Some(ty) if ty.is_plain() => Ok(()),
                 _ => Err(EntryError::NoStart { exports: exports() }),
             },
             Entry::Export { name, args } => {
                 let ty = self
                     .function(name)
                     .ok_or_else(|| EntryError::NoSuchExport { name: name.clone(), exports: exports() })?;
-                if ty.params.iter().chain(&ty.results).any(Option::is_none) {
-                    return Err(EntryError::NotCallable { name: name.clone() });
+                if let Some(i) = ty.params.iter().position(|param| *param == ValueType::Reference) {
+                    return Err(EntryError::NotCallable { name: name.clone(), position: i + 1, ty: ty.params[i] });
                 }
                 if ty.params.len() != args.len() {
                     return Err(EntryError::Arity { name: name.clone(), expected: ty.params.len(), given: args.len() });
                 }
-                let wrong = ty.params.iter().zip(args).position(|(param, arg)| *param != Some(arg.ty()));
+                let wrong = ty.params.iter().zip(args).position(|(param, arg)| *param != arg.ty());
                 wrong.map_or(Ok(()), |i| Err(EntryError::ArgumentType { name: name.clone(), position: i + 1 }))
             }
         }
@@ -304,7 +399,7 @@ impl Module {
 
     /// Makes sure that every import is a WASI function of the right type.
     fn check_imports(&self) -> Result<(), ModuleError> {
-        for import in &self.imports {
+        for import in &self.findings.imports {
             let provided = wasi_function(&import.module, &import.name);
             if provided.is_none() || provided != import.function {
                 return Err(ModuleError::UnknownImport {
@@ -324,22 +419,20 @@ impl Module {
 
 impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Module").field("digest", &self.digest).field("needs", &self.needs).finish_non_exhaustive()
+        f.debug_struct("Module")
+            .field("digest", &self.digest)
+            .field("needs", &self.findings.needs)
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(feature = "wasi")]
 fn wasi_function(module: &str, name: &str) -> Option<FunctionType> {
-    let value_type = |ty: &remuda_wasi::Type| {
-        Some(match ty {
-            remuda_wasi::Type::I32 => ValueType::I32,
-            remuda_wasi::Type::I64 => ValueType::I64,
-        })
+    let value_type = |ty: &remuda_wasi::Type| match ty {
+        remuda_wasi::Type::I32 => ValueType::I32,
+        remuda_wasi::Type::I64 => ValueType::I64,
     };
-    if module != remuda_wasi::MODULE {
-        return None;
-    }
-    let import = remuda_wasi::IMPORTS.iter().find(|import| import.name == name)?;
+    let import = remuda_wasi::IMPORTS.iter().find(|import| import.module == module && import.name == name)?;
     Some(FunctionType {
         params: import.params.iter().map(value_type).collect(),
         results: import.result.iter().map(value_type).collect(),
@@ -361,6 +454,7 @@ fn check_preamble(bytes: &[u8]) -> Result<(), ModuleError> {
     match bytes {
         [0, b'a', b's', b'm', _, _, 0, 0, ..] => Ok(()),
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => Err(ModuleError::Component),
+        [0x7f, b'E', b'L', b'F', ..] => Err(ModuleError::Precompiled),
         _ => Err(ModuleError::NotWasm { found: String::from_utf8_lossy(&bytes[..bytes.len().min(8)]).into_owned() }),
     }
 }
@@ -417,6 +511,10 @@ impl Scan {
                 within("its number of tables", tables.count().into(), limits.memories_and_tables_max.into())
             }
             Payload::MemorySection(memories) => {
+                // Validating cannot tell a shared memory from an atomic instruction: both are valid with threads.
+                if memories.clone().into_iter().any(|memory| memory.is_ok_and(|memory| memory.shared)) {
+                    self.bodies = self.bodies.union(Proposals::of(&[Proposal::Threads]));
+                }
                 self.stats.memories = memories.count();
                 within("its number of memories", memories.count().into(), limits.memories_and_tables_max.into())
             }
@@ -536,13 +634,14 @@ impl Scan {
     }
 }
 
-fn value_type(ty: ValType) -> Option<ValueType> {
+fn value_type(ty: ValType) -> ValueType {
     match ty {
-        ValType::I32 => Some(ValueType::I32),
-        ValType::I64 => Some(ValueType::I64),
-        ValType::F32 => Some(ValueType::F32),
-        ValType::F64 => Some(ValueType::F64),
-        ValType::V128 | ValType::Ref(_) => None,
+        ValType::I32 => ValueType::I32,
+        ValType::I64 => ValueType::I64,
+        ValType::F32 => ValueType::F32,
+        ValType::F64 => ValueType::F64,
+        ValType::V128 => ValueType::V128,
+        ValType::Ref(_) => ValueType::Reference,
     }
 }
 
@@ -561,7 +660,7 @@ macro_rules! define_proposal_of {
     (@bulk_memory) => { Some(Proposal::BulkMemory) };
     (@reference_types) => { Some(Proposal::ReferenceTypes) };
     (@tail_call) => { Some(Proposal::TailCall) };
-    (@threads) => { Some(Proposal::Threads) };
+    (@threads) => { Some(Proposal::Atomics) };
     (@simd) => { Some(Proposal::Simd) };
     (@relaxed_simd) => { Some(Proposal::RelaxedSimd) };
     (@exceptions) => { Some(Proposal::Exceptions) };
@@ -661,6 +760,7 @@ mod tests {
             ("(module (memory i64 1))", Some(Proposal::Memory64)),
             ("(module (func $f (return_call $f)))", Some(Proposal::TailCall)),
             ("(module (memory 1 1 shared))", Some(Proposal::Threads)),
+            ("(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))", Some(Proposal::Atomics)),
             ("(module (tag) (func (throw 0)))", Some(Proposal::Exceptions)),
             ("(module (global i32 (i32.add (i32.const 1) (i32.const 2))))", Some(Proposal::ExtendedConst)),
             ("(module (type (struct (field i32))))", Some(Proposal::Gc)),
@@ -683,6 +783,19 @@ mod tests {
             let features = module.needs().union(Proposals::BASE).features();
             Validator::new_with_features(features).validate_all(module.bytes()).unwrap();
             assert!(!module.needs().contains(Proposal::WideArithmetic), "{text}: {}", module.needs());
+        }
+    }
+
+    #[test]
+    fn atomic_instructions_are_no_shared_memory_and_do_not_hide_one() {
+        let load = "(func (drop (i32.atomic.load (i32.const 0))))";
+        for (memory, shared) in [("(memory 1)", false), ("(memory 1 1 shared)", true)] {
+            // With and without another proposal that only the sections tell.
+            for more in ["", "(table 1 externref)"] {
+                let needs = parse(&format!("(module {memory} {more} {load})")).unwrap().needs();
+                assert!(needs.contains(Proposal::Atomics), "{memory} {more}: {needs}");
+                assert_eq!(needs.contains(Proposal::Threads), shared, "{memory} {more}: {needs}");
+            }
         }
     }
 
@@ -731,6 +844,7 @@ mod tests {
         assert!(matches!(Module::parse(&b""[..], &limits), Err(ModuleError::NotWasm { .. })));
         assert!(matches!(Module::parse(&b"#!/bin/sh"[..], &limits), Err(ModuleError::NotWasm { .. })));
         assert_eq!(Module::parse(&b"\0asm\x0d\0\x01\0"[..], &limits).unwrap_err(), ModuleError::Component);
+        assert_eq!(Module::parse(&b"\x7fELF\x02\x01\x01"[..], &limits).unwrap_err(), ModuleError::Precompiled);
         let truncated = wat::parse_str("(module (func (drop (i32.const 1))))").unwrap();
         for end in 8..truncated.len() {
             match Module::parse(truncated[..end].to_vec(), &limits) {
@@ -759,7 +873,20 @@ mod tests {
         assert_eq!(module.check_entry(&call("add", vec![one, one])), Ok(()));
         assert!(matches!(module.check_entry(&call("add", vec![one])), Err(EntryError::Arity { .. })));
         assert!(matches!(module.check_entry(&call("sub", vec![])), Err(EntryError::NoSuchExport { .. })));
+        assert_eq!(module.check_entry(&Entry::Initialize), Ok(()));
+        assert_eq!(module.default_function(), None);
         let wrong = vec![one, remuda_model::Value::F64(1.0)];
         assert!(matches!(module.check_entry(&call("add", wrong)), Err(EntryError::ArgumentType { position: 2, .. })));
+        let module =
+            parse(r#"(module (func (export "_initialize") (param i32)) (func (export "_start")) (func (export "")))"#);
+        let module = module.unwrap();
+        assert_eq!(module.default_function(), Some(""));
+        for entry in [Entry::Command, Entry::Initialize, call("_start", vec![])] {
+            assert_eq!(module.check_entry(&entry), Err(EntryError::Initialize), "{entry:?}");
+        }
+        let module =
+            parse(r#"(module (func (export "_start") (param i32 funcref) (result externref) unreachable))"#).unwrap();
+        let error = module.check_entry(&call("_start", vec![one])).unwrap_err();
+        assert!(matches!(error, EntryError::NotCallable { position: 2, .. }), "{error}");
     }
 }

@@ -19,7 +19,18 @@ pub struct Known {
     /// Whether it is chosen without being asked for by name.
     pub automatic: bool,
     /// How to start it, if it was built.
-    pub(crate) open: Option<fn() -> Result<Arc<dyn Engine>, EngineError>>,
+    pub(crate) open: Option<fn(Instances) -> Result<Arc<dyn Engine>, EngineError>>,
+}
+
+/// Where the instances of an engine's artifacts come from, where the engine has the choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Instances {
+    /// From a pool that is set up when the engine starts: an instance takes microseconds, the pool milliseconds and
+    /// terabytes of addresses.
+    #[default]
+    Pooled,
+    /// Each for itself: for a process that makes few of them, or only compiles.
+    OnDemand,
 }
 
 impl Known {
@@ -55,6 +66,7 @@ pub enum Availability {
 /// All known engines, each started when it is first needed.
 pub struct Registry {
     slots: Vec<Slot>,
+    instances: Instances,
 }
 
 struct Slot {
@@ -74,11 +86,18 @@ pub struct UnknownEngine {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { slots: adapter::KNOWN.iter().map(|known| Slot { known, engine: OnceLock::new() }).collect() }
+        Self::new(Instances::default())
     }
 }
 
 impl Registry {
+    /// A registry whose engines make instances in this way.
+    #[must_use]
+    pub fn new(instances: Instances) -> Self {
+        let slots = adapter::KNOWN.iter().map(|known| Slot { known, engine: OnceLock::new() }).collect();
+        Self { slots, instances }
+    }
+
     /// Every engine that Remuda knows of, in the order in which an unknown module would try them.
     pub fn known(&self) -> impl Iterator<Item = &'static Known> {
         self.slots.iter().map(|slot| slot.known)
@@ -109,7 +128,7 @@ impl Registry {
             .known
             .open
             .ok_or_else(|| unavailable(format!("this build does not contain it; build with `--features {id}`")))?;
-        slot.engine.get_or_init(open).as_ref().map_err(Clone::clone)
+        slot.engine.get_or_init(|| open(self.instances)).as_ref().map_err(Clone::clone)
     }
 
     /// Whether the engine can be used, which starts it.

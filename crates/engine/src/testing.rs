@@ -2,7 +2,7 @@
 //! that the contract does not have. Not for hosts.
 
 use bytes::Bytes;
-use remuda_model::ModuleLimits;
+use remuda_model::{ModuleDigest, ModuleLimits};
 
 use crate::{Module, ModuleError};
 
@@ -12,7 +12,8 @@ use crate::{Module, ModuleError};
 ///
 /// As [`Module::parse`].
 pub fn parse(bytes: Vec<u8>) -> Result<Module, ModuleError> {
-    Module::parse_with_any_imports(Bytes::from(bytes), &ModuleLimits::default())
+    let digest = ModuleDigest::of(&bytes);
+    Module::parse_with_any_imports(Bytes::from(bytes), digest, &ModuleLimits::default())
 }
 
 /// See the functions of the same names in the adapter for Wasmtime.

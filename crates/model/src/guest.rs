@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::Gate;
 
@@ -42,7 +43,14 @@ pub enum Stdin {
     Empty,
     /// These bytes.
     Bytes(Bytes),
-    /// The host process's own.
+    /// The host process's own, which is a file: each guest reads it from `offset` on, at a position of its own.
+    File {
+        /// Where a guest begins to read.
+        offset: u64,
+        /// Bytes from there to the file's end, or `None` if the operating system does not say.
+        len: Option<u64>,
+    },
+    /// The host process's own, which is no file: what one guest has read is gone for everybody.
     Inherit,
 }
 
@@ -53,6 +61,7 @@ impl Stdin {
         match self {
             Self::Empty => Some(0),
             Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::File { len, .. } => *len,
             Self::Inherit => None,
         }
     }
@@ -98,22 +107,25 @@ pub struct Preopen {
     pub writable: bool,
 }
 
-/// What a guest wrote to its captured streams.
+/// What a guest wrote to its captured streams, and how far it read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuestOutput {
     /// Standard output.
     pub stdout: Bytes,
     /// Standard error, perhaps cut at its cap.
     pub stderr: Bytes,
+    /// Bytes that it took from a [`Stdin::File`].
+    pub stdin_bytes_read: u64,
 }
 
-/// Where a call enters a module.
+/// Where a call enters a module. If the module exports `_initialize`, that runs before.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// WASI's command entry point, `_start`.
     Command,
-    /// An exported function with arguments of its own, as `--invoke` gives them. A reactor's `_initialize` runs
-    /// before it.
+    /// Nowhere: all that runs is the start function, when the module is instantiated, and `_initialize`.
+    Initialize,
+    /// An exported function with arguments of its own, as `--invoke` gives them.
     Export {
         /// The export's name.
         name: String,
@@ -123,7 +135,7 @@ pub enum Entry {
 }
 
 /// The types of values that may cross the boundary between a caller and an exported function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ValueType {
     /// 32-bit integer.
     I32,
@@ -133,6 +145,10 @@ pub enum ValueType {
     F32,
     /// 64-bit float.
     F64,
+    /// 128-bit vector.
+    V128,
+    /// A reference to anything.
+    Reference,
 }
 
 impl fmt::Display for ValueType {
@@ -142,6 +158,8 @@ impl fmt::Display for ValueType {
             Self::I64 => "i64",
             Self::F32 => "f32",
             Self::F64 => "f64",
+            Self::V128 => "v128",
+            Self::Reference => "reference",
         })
     }
 }
@@ -157,6 +175,42 @@ pub enum Value {
     F32(f32),
     /// 64-bit float.
     F64(f64),
+    /// 128-bit vector, its first lane in the lowest bits.
+    V128(u128),
+    /// A reference. What it refers to stays with the instance, so it can be looked at and not be given.
+    Reference {
+        /// To what.
+        to: Referent,
+        /// Whether it refers to nothing.
+        is_null: bool,
+    },
+}
+
+/// What references refer to: the top types of WebAssembly's hierarchies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Referent {
+    /// Functions.
+    Func,
+    /// Whatever the host has.
+    Extern,
+    /// Structs, arrays and small integers on a managed heap.
+    Any,
+    /// Exceptions.
+    Exception,
+    /// Continuations.
+    Continuation,
+}
+
+impl fmt::Display for Referent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Func => "funcref",
+            Self::Extern => "externref",
+            Self::Any => "anyref",
+            Self::Exception => "exnref",
+            Self::Continuation => "contref",
+        })
+    }
 }
 
 impl Value {
@@ -168,10 +222,13 @@ impl Value {
             Self::I64(_) => ValueType::I64,
             Self::F32(_) => ValueType::F32,
             Self::F64(_) => ValueType::F64,
+            Self::V128(_) => ValueType::V128,
+            Self::Reference { .. } => ValueType::Reference,
         }
     }
 
-    /// Reads a value as a user types it. Integers may be signed or unsigned and may be hexadecimal (`0x...`).
+    /// Reads a number as a user types it. Integers may be signed or unsigned and may be hexadecimal (`0x...`). Vectors
+    /// and references cannot be typed.
     #[must_use]
     pub fn parse(text: &str, ty: ValueType) -> Option<Self> {
         match ty {
@@ -183,17 +240,22 @@ impl Value {
             }),
             ValueType::F32 => f32::from_str(text).ok().map(Self::F32),
             ValueType::F64 => f64::from_str(text).ok().map(Self::F64),
+            ValueType::V128 | ValueType::Reference => None,
         }
     }
 }
 
 fn parse_integer(text: &str) -> Option<i128> {
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, text),
+    let (sign, digits) = match (text.strip_prefix('-'), text.strip_prefix('+')) {
+        (Some(rest), _) => (-1, rest),
+        (None, Some(rest)) => (1, rest),
+        (None, None) => (1, text),
     };
-    // Unsigned, so that a second sign is refused.
-    let magnitude = match digits.strip_prefix("0x") {
+    // The standard library would take a second sign.
+    if digits.contains(['+', '-']) {
+        return None;
+    }
+    let magnitude = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
         Some(hex) => u64::from_str_radix(hex, 16),
         None => digits.parse(),
     };
@@ -207,6 +269,9 @@ impl fmt::Display for Value {
             Self::I64(n) => n.fmt(f),
             Self::F32(n) => n.fmt(f),
             Self::F64(n) => n.fmt(f),
+            Self::V128(n) => n.fmt(f),
+            Self::Reference { to, is_null: true } => write!(f, "<null {to}>"),
+            Self::Reference { to, is_null: false } => write!(f, "<{to}>"),
         }
     }
 }
@@ -224,6 +289,13 @@ mod tests {
             ("4294967296", ValueType::I32, None),
             ("-2147483649", ValueType::I32, None),
             ("18446744073709551615", ValueType::I64, Some(Value::I64(-1))),
+            ("+5", ValueType::I32, Some(Value::I32(5))),
+            ("0X10", ValueType::I64, Some(Value::I64(16))),
+            ("+-5", ValueType::I32, None),
+            ("0x-5", ValueType::I32, None),
+            ("--5", ValueType::I32, None),
+            ("0", ValueType::V128, None),
+            ("null", ValueType::Reference, None),
             ("1.5", ValueType::I64, None),
             ("", ValueType::I64, None),
             ("1e3", ValueType::F64, Some(Value::F64(1000.0))),

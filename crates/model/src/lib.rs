@@ -14,7 +14,7 @@ mod outcome;
 mod tier;
 
 pub use gate::{Gate, HostStream};
-pub use guest::{Entry, GuestContext, GuestOutput, Preopen, Sink, Stdin, Value, ValueType};
+pub use guest::{Entry, GuestContext, GuestOutput, Preopen, Referent, Sink, Stdin, Value, ValueType};
 pub use id::{EngineId, ModuleDigest, RequestId};
 pub use interrupt::{Cause, Interrupt, Listener};
 pub use limits::{GuestLimits, ModuleLimits};

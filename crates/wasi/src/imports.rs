@@ -1,20 +1,28 @@
-//! The 46 functions of WASI preview 1 as data: what an adapter links, in a loop, knowing none of them.
+//! The functions of WASI previews 0 and 1 as data: what an adapter links, in a loop, knowing none of them.
+//!
+//! Preview 0 is what old toolchains import as `wasi_unstable`. It differs from preview 1 in how `fd_seek` counts its
+//! origins and in how file attributes and subscriptions lie in memory; the functions that know nothing of these are the
+//! same here.
 
-use remuda_model::Interrupt;
 use wasmtime_wasi::ResourceTableError;
+use wasmtime_wasi::p0::wasi_unstable as p0;
 use wasmtime_wasi::p1::types;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as p1, WasiSnapshotPreview1 as _};
 use wiggle::{GuestError, GuestMemory, GuestPtr, GuestType as _};
 
-use crate::{COPY_BYTES_PER_CALL_MAX, PATH_BYTES_MAX, RANDOM_BYTES_AT_ONCE, Stop, Wasi, stdio, wait};
+use crate::{COPY_BYTES_PER_CALL_MAX, PATH_BYTES_MAX, RANDOM_BYTES_AT_ONCE, Stop, Wasi, poll, stdin, stdio, wait};
 
-/// The module name under which guests import these functions.
-pub const MODULE: &str = "wasi_snapshot_preview1";
+/// The module name under which guests import preview 1.
+pub const PREVIEW_1: &str = "wasi_snapshot_preview1";
+/// The module name under which guests import preview 0.
+pub const PREVIEW_0: &str = "wasi_unstable";
 
 /// A function that a guest may import.
 #[derive(Clone, Copy, Debug)]
 pub struct Import {
-    /// Its name within [`MODULE`].
+    /// [`PREVIEW_1`] or [`PREVIEW_0`].
+    pub module: &'static str,
+    /// Its name within that module.
     pub name: &'static str,
     /// Its parameters.
     pub params: &'static [Type],
@@ -51,32 +59,49 @@ macro_rules! wasm_type {
     };
 }
 
-/// Declares the functions that need nothing but to be called. `now` functions never wait; `poll` functions are
-/// futures, almost always ready at once. A `path_len` is an `i32` with an upper bound.
+macro_rules! module_name {
+    (p0) => {
+        PREVIEW_0
+    };
+    (p1) => {
+        PREVIEW_1
+    };
+}
+
+/// Declares, preview by preview, the functions that need nothing but to be called, and then the others. `now` functions
+/// are such, and `poll` functions are futures, ready at once. A `path_len` is an `i32` with an upper bound.
 macro_rules! imports {
-    ($($mode:ident $name:ident($($arg:ident: $ty:ident),*);)*) => {
+    ($($preview:ident {
+        $($mode:ident $name:ident($($arg:ident: $ty:ident),*);)*
+        + $($own:ident: $params:expr => $result:expr, $call:path;)*
+    })*) => {
         &[
-            $(Import {
-                name: stringify!($name),
-                params: &[$(wasm_type!($ty)),*],
-                result: Some(Type::I32),
-                call: |wasi, memory, args| {
-                    let [$($arg),*] = *args else { return Err(wrong_arity(stringify!($name), args)) };
-                    $(imports!(@check $ty $arg);)*
-                    let mut memory = begin(wasi, memory)?;
-                    imports!(@$mode wasi, p1::$name(&mut wasi.ctx, &mut memory $(, imports!(@arg $ty $arg))*))
-                },
-            },)*
-            Import { name: "path_open", params: PATH_OPEN, result: Some(Type::I32), call: path_open },
-            Import { name: "fd_read", params: &[Type::I32; 4], result: Some(Type::I32), call: fd_read },
-            Import { name: "fd_pread", params: FD_PREAD, result: Some(Type::I32), call: fd_pread },
-            Import { name: "random_get", params: &[Type::I32; 2], result: Some(Type::I32), call: random_get },
-            Import { name: "poll_oneoff", params: &[Type::I32; 4], result: Some(Type::I32), call: poll_oneoff },
-            Import { name: "proc_exit", params: &[Type::I32], result: None, call: proc_exit },
+            $(
+                $(Import {
+                    module: module_name!($preview),
+                    name: stringify!($name),
+                    params: &[$(wasm_type!($ty)),*],
+                    result: Some(Type::I32),
+                    call: |wasi, memory, args| {
+                        let [$($arg),*] = *args else { return Err(wrong_arity(stringify!($name), args)) };
+                        $(imports!(@check $ty $arg);)*
+                        let mut memory = begin(wasi, memory)?;
+                        let ctx = &mut wasi.ctx;
+                        imports!(@$mode $preview::$name(ctx, &mut memory $(, imports!(@arg $ty $arg))*))
+                    },
+                },)*
+                $(Import {
+                    module: module_name!($preview),
+                    name: stringify!($own),
+                    params: $params,
+                    result: $result,
+                    call: $call,
+                },)*
+            )*
         ]
     };
-    (@now $wasi:ident, $call:expr) => { finish($call) };
-    (@poll $wasi:ident, $call:expr) => { finish(wait::complete(&$wasi.interrupt, $call)?) };
+    (@now $call:expr) => { finish($call) };
+    (@poll $call:expr) => { finish(wait::complete($call)?) };
     (@check path_len $arg:ident) => {
         if is_too_long($arg) {
             return Ok(types::Errno::Nametoolong as i32);
@@ -88,75 +113,152 @@ macro_rules! imports {
     (@arg i64 $arg:ident) => { $arg.cast_signed() };
 }
 
-/// Every function of WASI preview 1.
+/// Every function of both previews.
 pub static IMPORTS: &[Import] = imports! {
-    now args_get(a: i32, b: i32);
-    now args_sizes_get(a: i32, b: i32);
-    now environ_get(a: i32, b: i32);
-    now environ_sizes_get(a: i32, b: i32);
-    now clock_res_get(a: i32, b: i32);
-    now clock_time_get(a: i32, b: i64, c: i32);
-    poll fd_advise(a: i32, b: i64, c: i64, d: i32);
-    now fd_allocate(a: i32, b: i64, c: i64);
-    poll fd_close(a: i32);
-    poll fd_datasync(a: i32);
-    poll fd_fdstat_get(a: i32, b: i32);
-    now fd_fdstat_set_flags(a: i32, b: i32);
-    now fd_fdstat_set_rights(a: i32, b: i64, c: i64);
-    poll fd_filestat_get(a: i32, b: i32);
-    poll fd_filestat_set_size(a: i32, b: i64);
-    poll fd_filestat_set_times(a: i32, b: i64, c: i64, d: i32);
-    now fd_prestat_get(a: i32, b: i32);
-    now fd_prestat_dir_name(a: i32, b: i32, c: i32);
-    poll fd_pwrite(a: i32, b: i32, c: i32, d: i64, e: i32);
-    poll fd_readdir(a: i32, b: i32, c: i32, d: i64, e: i32);
-    poll fd_renumber(a: i32, b: i32);
-    poll fd_seek(a: i32, b: i64, c: i32, d: i32);
-    poll fd_sync(a: i32);
-    now fd_tell(a: i32, b: i32);
-    poll fd_write(a: i32, b: i32, c: i32, d: i32);
-    poll path_create_directory(a: i32, b: i32, c: path_len);
-    poll path_filestat_get(a: i32, b: i32, c: i32, d: path_len, e: i32);
-    poll path_filestat_set_times(a: i32, b: i32, c: i32, d: path_len, e: i64, f: i64, g: i32);
-    poll path_link(a: i32, b: i32, c: i32, d: path_len, e: i32, f: i32, g: path_len);
-    poll path_readlink(a: i32, b: i32, c: path_len, d: i32, e: i32, f: i32);
-    poll path_remove_directory(a: i32, b: i32, c: path_len);
-    poll path_rename(a: i32, b: i32, c: path_len, d: i32, e: i32, f: path_len);
-    poll path_symlink(a: i32, b: path_len, c: i32, d: i32, e: path_len);
-    poll path_unlink_file(a: i32, b: i32, c: path_len);
-    now sched_yield();
-    now sock_accept(a: i32, b: i32, c: i32);
-    now sock_recv(a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
-    now sock_send(a: i32, b: i32, c: i32, d: i32, e: i32);
-    now sock_shutdown(a: i32, b: i32);
-    now proc_raise(a: i32);
+    p1 {
+        now args_get(a: i32, b: i32);
+        now args_sizes_get(a: i32, b: i32);
+        now environ_get(a: i32, b: i32);
+        now environ_sizes_get(a: i32, b: i32);
+        now clock_res_get(a: i32, b: i32);
+        now clock_time_get(a: i32, b: i64, c: i32);
+        poll fd_advise(a: i32, b: i64, c: i64, d: i32);
+        now fd_allocate(a: i32, b: i64, c: i64);
+        poll fd_close(a: i32);
+        poll fd_datasync(a: i32);
+        poll fd_fdstat_get(a: i32, b: i32);
+        now fd_fdstat_set_flags(a: i32, b: i32);
+        now fd_fdstat_set_rights(a: i32, b: i64, c: i64);
+        poll fd_filestat_get(a: i32, b: i32);
+        poll fd_filestat_set_size(a: i32, b: i64);
+        poll fd_filestat_set_times(a: i32, b: i64, c: i64, d: i32);
+        now fd_prestat_get(a: i32, b: i32);
+        now fd_prestat_dir_name(a: i32, b: i32, c: i32);
+        poll fd_pwrite(a: i32, b: i32, c: i32, d: i64, e: i32);
+        poll fd_readdir(a: i32, b: i32, c: i32, d: i64, e: i32);
+        poll fd_renumber(a: i32, b: i32);
+        poll fd_seek(a: i32, b: i64, c: i32, d: i32);
+        poll fd_sync(a: i32);
+        now fd_tell(a: i32, b: i32);
+        poll fd_write(a: i32, b: i32, c: i32, d: i32);
+        poll path_create_directory(a: i32, b: i32, c: path_len);
+        poll path_filestat_get(a: i32, b: i32, c: i32, d: path_len, e: i32);
+        poll path_filestat_set_times(a: i32, b: i32, c: i32, d: path_len, e: i64, f: i64, g: i32);
+        poll path_link(a: i32, b: i32, c: i32, d: path_len, e: i32, f: i32, g: path_len);
+        poll path_readlink(a: i32, b: i32, c: path_len, d: i32, e: i32, f: i32);
+        poll path_remove_directory(a: i32, b: i32, c: path_len);
+        poll path_rename(a: i32, b: i32, c: path_len, d: i32, e: i32, f: path_len);
+        poll path_symlink(a: i32, b: path_len, c: i32, d: i32, e: path_len);
+        poll path_unlink_file(a: i32, b: i32, c: path_len);
+        now sched_yield();
+        now sock_accept(a: i32, b: i32, c: i32);
+        now sock_recv(a: i32, b: i32, c: i32, d: i32, e: i32, f: i32);
+        now sock_send(a: i32, b: i32, c: i32, d: i32, e: i32);
+        now sock_shutdown(a: i32, b: i32);
+        now proc_raise(a: i32);
+        +
+        path_open: PATH_OPEN => Some(Type::I32), path_open;
+        fd_read: &[Type::I32; 4] => Some(Type::I32), fd_read;
+        fd_pread: FD_PREAD => Some(Type::I32), fd_pread;
+        random_get: &[Type::I32; 2] => Some(Type::I32), random_get;
+        poll_oneoff: &[Type::I32; 4] => Some(Type::I32), poll::preview_1::poll_oneoff;
+        proc_exit: &[Type::I32] => None, proc_exit;
+    }
+    p0 {
+        now args_get(a: i32, b: i32);
+        now args_sizes_get(a: i32, b: i32);
+        now environ_get(a: i32, b: i32);
+        now environ_sizes_get(a: i32, b: i32);
+        now clock_res_get(a: i32, b: i32);
+        now clock_time_get(a: i32, b: i64, c: i32);
+        poll fd_advise(a: i32, b: i64, c: i64, d: i32);
+        now fd_allocate(a: i32, b: i64, c: i64);
+        poll fd_close(a: i32);
+        poll fd_datasync(a: i32);
+        poll fd_fdstat_get(a: i32, b: i32);
+        now fd_fdstat_set_flags(a: i32, b: i32);
+        now fd_fdstat_set_rights(a: i32, b: i64, c: i64);
+        poll fd_filestat_get(a: i32, b: i32);
+        poll fd_filestat_set_size(a: i32, b: i64);
+        poll fd_filestat_set_times(a: i32, b: i64, c: i64, d: i32);
+        now fd_prestat_get(a: i32, b: i32);
+        now fd_prestat_dir_name(a: i32, b: i32, c: i32);
+        poll fd_pwrite(a: i32, b: i32, c: i32, d: i64, e: i32);
+        poll fd_readdir(a: i32, b: i32, c: i32, d: i64, e: i32);
+        poll fd_renumber(a: i32, b: i32);
+        poll fd_seek(a: i32, b: i64, c: i32, d: i32);
+        poll fd_sync(a: i32);
+        now fd_tell(a: i32, b: i32);
+        poll fd_write(a: i32, b: i32, c: i32, d: i32);
+        poll path_create_directory(a: i32, b: i32, c: path_len);
+        poll path_filestat_get(a: i32, b: i32, c: i32, d: path_len, e: i32);
+        poll path_filestat_set_times(a: i32, b: i32, c: i32, d: path_len, e: i64, f: i64, g: i32);
+        poll path_link(a: i32, b: i32, c: i32, d: path_len, e: i32, f: i32, g: path_len);
+        poll path_readlink(a: i32, b: i32, c: path_len, d: i32, e: i32, f: i32);
+        poll path_remove_directory(a: i32, b: i32, c: path_len);
+        poll path_rename(a: i32, b: i32, c: path_len, d: i32, e: i32, f: path_len);
+        poll path_symlink(a: i32, b: path_len, c: i32, d: i32, e: path_len);
+        poll path_unlink_file(a: i32, b: i32, c: path_len);
+        now sched_yield();
+        now proc_raise(a: i32);
+        +
+        sock_recv: &[Type::I32; 6] => Some(Type::I32), sock_recv;
+        sock_send: &[Type::I32; 5] => Some(Type::I32), sock_send;
+        sock_shutdown: &[Type::I32; 2] => Some(Type::I32), sock_shutdown;
+        path_open: PATH_OPEN => Some(Type::I32), path_open;
+        fd_read: &[Type::I32; 4] => Some(Type::I32), fd_read;
+        fd_pread: FD_PREAD => Some(Type::I32), fd_pread;
+        random_get: &[Type::I32; 2] => Some(Type::I32), random_get;
+        poll_oneoff: &[Type::I32; 4] => Some(Type::I32), poll::preview_0::poll_oneoff;
+        proc_exit: &[Type::I32] => None, proc_exit;
+    }
 };
+
+/// Declares a function of preview 0 as preview 1 has it. The generated ones of preview 0 for sockets would end a guest.
+macro_rules! as_in_preview_1 {
+    ($($name:ident($($arg:ident),*);)*) => {
+        $(fn $name(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
+            let [$($arg),*] = *args else { return Err(wrong_arity(stringify!($name), args)) };
+            let mut memory = begin(wasi, memory)?;
+            finish(p1::$name(&mut wasi.ctx, &mut memory $(, low($arg))*))
+        })*
+    };
+}
+
+as_in_preview_1! {
+    sock_recv(a, b, c, d, e, f);
+    sock_send(a, b, c, d, e);
+    sock_shutdown(a, b);
+}
 
 /// The lower half of an argument, which is where an `i32` stands.
 #[expect(clippy::cast_possible_truncation, reason = "the upper half of an i32 argument means nothing")]
-fn low(arg: u64) -> i32 {
+pub(crate) fn low(arg: u64) -> i32 {
     arg as i32
 }
 
-fn wrong_arity(name: &str, args: &[u64]) -> Stop {
+pub(crate) fn wrong_arity(name: &str, args: &[u64]) -> Stop {
     Stop::Failed(format!("{name} was called with {} arguments", args.len()))
 }
 
 /// What every call begins with: the guest may still run, and it gets a fresh allowance for what the host copies.
-fn begin<'memory>(wasi: &mut Wasi, memory: &'memory mut [u8]) -> Result<GuestMemory<'memory>, Stop> {
+pub(crate) fn begin<'memory>(wasi: &mut Wasi, memory: &'memory mut [u8]) -> Result<GuestMemory<'memory>, Stop> {
     wait::check(&wasi.interrupt)?;
     wasi.ctx.set_hostcall_fuel(COPY_BYTES_PER_CALL_MAX);
     Ok(GuestMemory::Unshared(memory))
 }
 
 /// What a generated function's result means to the guest.
-fn finish(result: wiggle::error::Result<i32>) -> Result<i32, Stop> {
+pub(crate) fn finish(result: wiggle::error::Result<i32>) -> Result<i32, Stop> {
     result.or_else(|error| {
         if let Some(hostile) = error.downcast_ref::<GuestError>() {
             return Ok(errno_of(hostile) as i32);
         }
         if error.downcast_ref::<stdio::OutputLimitExceeded>().is_some() {
             return Err(Stop::OutputLimit);
+        }
+        if let Some(stdin::Interrupted(cause)) = error.downcast_ref() {
+            return Err(Stop::Interrupted(*cause));
         }
         if let Some(ResourceTableError::Full) = error.downcast_ref() {
             return Ok(types::Errno::Mfile as i32);
@@ -167,7 +269,7 @@ fn finish(result: wiggle::error::Result<i32>) -> Result<i32, Stop> {
 
 /// The errno for an argument that makes no sense. The generated functions trap on some of these; WASI's own words are
 /// that a bad address is `fault` and a bad value `inval`.
-fn errno_of(error: &GuestError) -> types::Errno {
+pub(crate) fn errno_of(error: &GuestError) -> types::Errno {
     match error {
         GuestError::InFunc { err, .. } => errno_of(err),
         GuestError::PtrOverflow | GuestError::PtrOutOfBounds(_) | GuestError::PtrNotAligned(..) => types::Errno::Fault,
@@ -207,7 +309,7 @@ fn path_open(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, St
         low(fdflags),
         low(opened),
     );
-    finish(wait::complete(&wasi.interrupt, call)?)
+    finish(wait::complete(call)?)
 }
 
 /// Whether a path names a FIFO or a socket. Opening a FIFO waits for somebody to open its other end, in the kernel,
@@ -222,7 +324,7 @@ fn is_fifo(
 ) -> Result<bool, Stop> {
     let Ok(lookup) = types::Lookupflags::try_from(lookup) else { return Ok(false) };
     let path = GuestPtr::<str>::new((path.cast_unsigned(), path_len.cast_unsigned()));
-    let stat = wait::complete(&wasi.interrupt, wasi.ctx.path_filestat_get(memory, dir.into(), lookup, path))?;
+    let stat = wait::complete(wasi.ctx.path_filestat_get(memory, dir.into(), lookup, path))?;
     // Whatever is wrong with the path, opening it says so again.
     Ok(stat.is_ok_and(|stat| stat.filetype == types::Filetype::Unknown))
 }
@@ -234,7 +336,7 @@ fn fd_read(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop
     if are_empty(&memory, iovs, count) {
         return read_nothing(wasi, &mut memory, fd, got);
     }
-    finish(wait::complete(&wasi.interrupt, p1::fd_read(&mut wasi.ctx, &mut memory, fd, iovs, count, got))?)
+    finish(wait::complete(p1::fd_read(&mut wasi.ctx, &mut memory, fd, iovs, count, got))?)
 }
 
 const FD_PREAD: &[Type] = &[Type::I32, Type::I32, Type::I32, Type::I64, Type::I32];
@@ -251,7 +353,7 @@ fn fd_pread(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, Sto
         return read_nothing(wasi, &mut memory, fd, got);
     }
     let offset = offset.cast_signed();
-    finish(wait::complete(&wasi.interrupt, p1::fd_pread(&mut wasi.ctx, &mut memory, fd, iovs, count, offset, got))?)
+    finish(wait::complete(p1::fd_pread(&mut wasi.ctx, &mut memory, fd, iovs, count, offset, got))?)
 }
 
 /// Whether buffers have no room at all. Too many to copy are not looked at: the call will refuse them.
@@ -266,7 +368,7 @@ fn are_empty(memory: &GuestMemory<'_>, iovs: i32, count: i32) -> bool {
 /// Reads no bytes. The generated functions would wait for input all the same, and then say that they were
 /// interrupted, so that a libc tries again for ever.
 fn read_nothing(wasi: &mut Wasi, memory: &mut GuestMemory<'_>, fd: i32, got: i32) -> Result<i32, Stop> {
-    let stat = match wait::complete(&wasi.interrupt, wasi.ctx.fd_fdstat_get(memory, fd.into()))? {
+    let stat = match wait::complete(wasi.ctx.fd_fdstat_get(memory, fd.into()))? {
         Ok(stat) => stat,
         Err(error) => return finish(error.downcast().map(|errno| errno as i32)),
     };
@@ -302,52 +404,4 @@ fn random_get(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, S
 fn proc_exit(_: &mut Wasi, _: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
     let [code] = *args else { return Err(wrong_arity("proc_exit", args)) };
     Err(Stop::Exit(low(code)))
-}
-
-fn poll_oneoff(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
-    let [subscriptions, events, count, ready] = *args else { return Err(wrong_arity("poll_oneoff", args)) };
-    let (subscriptions, events, count, ready) = (low(subscriptions), low(events), low(count), low(ready));
-    let mut memory = begin(wasi, memory)?;
-    if count == 1
-        && let Ok(subscription) = memory.read(GuestPtr::<types::Subscription>::new(subscriptions.cast_unsigned()))
-        && let types::SubscriptionU::Clock(clock) = &subscription.u
-        && !clock.flags.contains(types::Subclockflags::SUBSCRIPTION_CLOCK_ABSTIME)
-    {
-        if !matches!(clock.id, types::Clockid::Realtime | types::Clockid::Monotonic) {
-            return Ok(types::Errno::Inval as i32);
-        }
-        // The generated function would block the thread here, deaf to the interrupt.
-        return sleep(&wasi.interrupt, &mut memory, &subscription, clock.timeout, events, ready);
-    }
-    if !wait::is_possible() {
-        return Ok(types::Errno::Nfile as i32);
-    }
-    finish(wait::wait(
-        &wasi.interrupt,
-        p1::poll_oneoff(&mut wasi.ctx, &mut memory, subscriptions, events, count, ready),
-    )?)
-}
-
-fn sleep(
-    interrupt: &Interrupt,
-    memory: &mut GuestMemory<'_>,
-    subscription: &types::Subscription,
-    nanoseconds: u64,
-    events: i32,
-    ready: i32,
-) -> Result<i32, Stop> {
-    wait::sleep(interrupt, nanoseconds)?;
-    let event = types::Event {
-        userdata: subscription.userdata,
-        error: types::Errno::Success,
-        type_: types::Eventtype::Clock,
-        fd_readwrite: types::EventFdReadwrite { flags: types::Eventrwflags::empty(), nbytes: 0 },
-    };
-    let written = memory
-        .write(GuestPtr::new(events.cast_unsigned()), event)
-        .and_then(|()| memory.write(GuestPtr::<types::Size>::new(ready.cast_unsigned()), 1));
-    Ok(match written {
-        Ok(()) => types::Errno::Success as i32,
-        Err(hostile) => errno_of(&hostile) as i32,
-    })
 }

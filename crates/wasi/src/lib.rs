@@ -1,4 +1,4 @@
-//! WASI preview 1 over a guest's memory as a slice of bytes: one implementation, the same bytes out of every engine.
+//! WASI previews 0 and 1 over a guest's memory as a slice of bytes: one implementation, the same bytes out of every engine.
 //!
 //! The functions themselves are wasmtime-wasi's generated ones, which only ask for a [`wiggle::GuestMemory`]. What this
 //! crate adds is a table of imports that is data ([`IMPORTS`]), so that an adapter links all of them in a loop and
@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod imports;
+mod poll;
+mod stdin;
 mod stdio;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,7 @@ use remuda_model::{Cause, Gate, GuestContext, GuestOutput, HostStream, Interrupt
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView as _};
 
-pub use imports::{IMPORTS, Import, MODULE, Type};
+pub use imports::{IMPORTS, Import, PREVIEW_0, PREVIEW_1, Type};
 
 /// The most bytes that the host copies for one call, as a bound on what a guest can make the host allocate.
 const COPY_BYTES_PER_CALL_MAX: usize = 128 << 20;
@@ -72,7 +74,11 @@ pub struct Wasi {
     stdout: stdio::Output,
     stderr: stdio::Output,
     interrupt: Interrupt,
-    /// Before the host's own standard input, if that is the guest's.
+    /// The host's own standard input, if that is the guest's.
+    stdin: Option<stdin::Input>,
+    /// Where the guest began to read it, if that is a file.
+    stdin_began: u64,
+    /// Before the host's own standard input, if what is read from that is gone for everybody.
     stdin_gate: Option<Gate>,
 }
 
@@ -95,14 +101,12 @@ impl Wasi {
             .max_random_size(RANDOM_BYTES_AT_ONCE as u64)
             // A guest has a thread to itself: file operations need no second one.
             .allow_blocking_current_thread(true);
-        match &context.stdin {
-            Stdin::Empty => {}
-            Stdin::Bytes(bytes) => {
-                builder.stdin(wasmtime_wasi::p2::pipe::MemoryInputPipe::new(bytes.clone()));
-            }
-            Stdin::Inherit => {
-                builder.inherit_stdin();
-            }
+        if let Stdin::Bytes(bytes) = &context.stdin {
+            builder.stdin(wasmtime_wasi::p2::pipe::MemoryInputPipe::new(bytes.clone()));
+        }
+        let stdin = stdin::Input::new(&context.stdin, interrupt.clone());
+        if let Some(stdin) = &stdin {
+            builder.stdin(stdin.clone());
         }
         for preopen in &context.preopens {
             grant(&mut builder, preopen)?;
@@ -110,7 +114,8 @@ impl Wasi {
         let mut ctx = builder.build_p1();
         ctx.ctx().table.set_max_capacity(HANDLES_MAX);
         let stdin_gate = context.gate.clone().filter(|_| matches!(context.stdin, Stdin::Inherit));
-        Ok(Self { ctx, stdout, stderr, interrupt, stdin_gate })
+        let stdin_began = stdin.as_ref().and_then(stdin::Input::position).unwrap_or(0);
+        Ok(Self { ctx, stdout, stderr, interrupt, stdin, stdin_began, stdin_gate })
     }
 
     /// Carries out a call of the guest's, with its memory.
@@ -128,10 +133,16 @@ impl Wasi {
         (import.call)(self, memory, args)
     }
 
-    /// What the guest wrote to its captured streams; streams that were not captured are empty here.
+    /// What the guest wrote to its captured streams, and how much it read of a file. Streams that were not captured are
+    /// empty here.
     #[must_use]
     pub fn into_output(self) -> GuestOutput {
-        GuestOutput { stdout: self.stdout.take(), stderr: self.stderr.take() }
+        let position = self.stdin.as_ref().and_then(stdin::Input::position);
+        GuestOutput {
+            stdout: self.stdout.take(),
+            stderr: self.stderr.take(),
+            stdin_bytes_read: position.map_or(0, |position| position - self.stdin_began),
+        }
     }
 
     /// Whether the guest was refused for writing more than a captured stream takes.

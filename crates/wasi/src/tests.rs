@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use remuda_model::{Cause, GuestContext, Interrupt, Preopen, Stdin};
 
-use crate::{IMPORTS, Import, Stop, Type, Wasi};
+use crate::{IMPORTS, Import, PREVIEW_0, PREVIEW_1, Stop, Type, Wasi};
 
 const MEMORY_BYTES: usize = 64 << 10;
 /// The highest errno of preview 1, notcapable.
 const ERRNO_MAX: i32 = 76;
 
 fn import(name: &str) -> &'static Import {
-    IMPORTS.iter().find(|import| import.name == name).unwrap_or_else(|| panic!("{name} is missing"))
+    IMPORTS
+        .iter()
+        .find(|import| import.module == PREVIEW_1 && import.name == name)
+        .unwrap_or_else(|| panic!("{name} is missing"))
 }
 
 fn wasi(folder: &tempfile::TempDir, interrupt: &Interrupt) -> Wasi {
@@ -28,11 +31,15 @@ fn wasi(folder: &tempfile::TempDir, interrupt: &Interrupt) -> Wasi {
 }
 
 #[test]
-fn there_are_46_functions_and_each_is_there_once() {
-    let mut names: Vec<_> = IMPORTS.iter().map(|import| import.name).collect();
-    names.sort_unstable();
-    names.dedup();
-    assert_eq!((IMPORTS.len(), names.len()), (46, 46));
+fn both_previews_are_complete_and_each_function_is_there_once() {
+    for (module, functions) in [(PREVIEW_1, 46), (PREVIEW_0, 45)] {
+        let mut names: Vec<_> =
+            IMPORTS.iter().filter(|import| import.module == module).map(|import| import.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!((count, names.len()), (functions, functions), "{module}");
+    }
 }
 
 /// A small generator (xorshift64), so that a failure can be repeated.
@@ -130,6 +137,28 @@ fn a_guest_that_has_to_stop_begins_no_call() {
 }
 
 #[test]
+fn subscriptions_are_bounded_in_both_previews() {
+    const SUCCESS: i32 = 0;
+    const INVAL: i32 = 28;
+    const MFILE: i32 = 33;
+    const NOMEM: i32 = 48;
+    let folder = tempfile::tempdir().unwrap();
+    for module in [PREVIEW_1, PREVIEW_0] {
+        let is_it = |import: &&Import| import.module == module && import.name == "poll_oneoff";
+        let poll = IMPORTS.iter().find(is_it).unwrap();
+        // Zeros are subscriptions to a clock that is due.
+        for (count, errno) in [(0, INVAL), (1, SUCCESS), (500, SUCCESS), (1025, MFILE), (0x1000_0000, NOMEM)] {
+            let mut memory = vec![0; 2 * MEMORY_BYTES];
+            let args = [0, MEMORY_BYTES as u64, count, 2 * MEMORY_BYTES as u64 - 4];
+            let result = (poll.call)(&mut wasi(&folder, &Interrupt::new()), &mut memory, &args);
+            assert_eq!(result, Ok(errno), "{module} {count}");
+            let told = u32::from_le_bytes(memory[2 * MEMORY_BYTES - 4..].try_into().unwrap());
+            assert_eq!(u64::from(told), if errno == SUCCESS { count } else { 0 }, "{module} {count}");
+        }
+    }
+}
+
+#[test]
 fn every_exit_code_is_what_the_guest_said() {
     let folder = tempfile::tempdir().unwrap();
     let mut wasi = wasi(&folder, &Interrupt::new());
@@ -153,13 +182,13 @@ fn arguments_too_few_or_too_many_are_the_adapter_s_mistake() {
 #[test]
 fn a_sleep_lasts_as_long_as_it_says_unless_it_is_ended() {
     let interrupt = Interrupt::new();
-    let begin = Instant::now();
-    assert_eq!(crate::wait::sleep(&interrupt, 3_000_000), Ok(()));
-    assert!(begin.elapsed() >= Duration::from_millis(3));
+    let end = Instant::now() + Duration::from_millis(3);
+    assert_eq!(crate::wait::sleep_until(&interrupt, Some(end)), Ok(()));
+    assert!(Instant::now() >= end);
     std::thread::scope(|scope| {
-        let sleeper = scope.spawn(|| crate::wait::sleep(&interrupt, u64::MAX));
+        let sleeper = scope.spawn(|| crate::wait::sleep_until(&interrupt, None));
         interrupt.raise(Cause::Cancelled);
         assert_eq!(sleeper.join().unwrap(), Err(Stop::Interrupted(Cause::Cancelled)));
     });
-    assert_eq!(crate::wait::sleep(&interrupt, 0), Err(Stop::Interrupted(Cause::Cancelled)));
+    assert_eq!(crate::wait::sleep_until(&interrupt, Some(Instant::now())), Err(Stop::Interrupted(Cause::Cancelled)));
 }

@@ -36,7 +36,7 @@ int main(void)
     expect("a link is made", symlink_at("file", DATA, "link"), 0);
     expect("randomness", raw_random_get(P(bytes), sizeof bytes), 0);
     expect("sleep", raw_poll_oneoff(P(subscriptions), P(events), 1, P(&count)), 0);
-    expect("wait for one of two", raw_poll_oneoff(P(subscriptions), P(events), 2, P(&count)), __WASI_ERRNO_NFILE);
+    expect("wait for one of two", raw_poll_oneoff(P(subscriptions), P(events), 2, P(&count)), 0);
     for (u32 i = 0; i < opened; i++)
         need("close", raw_fd_close(fds[i]));
     expect("wait for one of two, later", raw_poll_oneoff(P(subscriptions), P(events), 2, P(&count)), 0);

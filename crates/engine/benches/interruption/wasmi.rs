@@ -155,5 +155,5 @@ fn link(linker: &mut Linker<Wasi>, import: &'static Import) {
         }
         Ok(())
     };
-    linker.func_new(remuda_wasi::MODULE, import.name, ty, call).expect("every name is new");
+    linker.func_new(import.module, import.name, ty, call).expect("every name is new");
 }

@@ -3,7 +3,7 @@
 //!
 //! | argument | effect |
 //! |---|---|
-//! | `--echo` | standard input goes to standard output |
+//! | `--echo` | standard input, if it was given as bytes, goes to standard output |
 //! | `--print TEXT` | `TEXT` goes to standard output |
 //! | `--exit N` | the guest exits with code `N` |
 //! | `--trap` | the guest executes `unreachable` |
@@ -20,12 +20,14 @@ use remuda_model::{
     EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Outcome, Sink, Stdin, TrapKind,
 };
 
-use crate::{Artifact, Called, Capabilities, Engine, EngineError, Instance, InstantiateError, Module, StoredArtifact};
+use crate::{
+    Artifact, Called, Capabilities, Engine, EngineError, Instance, Instances, InstantiateError, Module, StoredArtifact,
+};
 
 const ID: EngineId = super::MOCK.id;
 
 #[expect(clippy::unnecessary_wraps, reason = "all engines are opened alike")]
-pub(super) fn open() -> Result<Arc<dyn Engine>, EngineError> {
+pub(super) fn open(_: Instances) -> Result<Arc<dyn Engine>, EngineError> {
     Ok(Arc::new(MockEngine))
 }
 
@@ -85,13 +87,13 @@ impl Instance for MockInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
         let outcome = match entry {
             Entry::Command => self.run()?,
-            Entry::Export { .. } => Outcome::Returned,
+            Entry::Initialize | Entry::Export { .. } => Outcome::Returned,
         };
         Ok(outcome.into())
     }
 
     fn into_output(self: Box<Self>) -> GuestOutput {
-        GuestOutput { stdout: self.stdout.into(), stderr: Bytes::new() }
+        GuestOutput { stdout: self.stdout.into(), stderr: Bytes::new(), stdin_bytes_read: 0 }
     }
 }
 
@@ -103,7 +105,7 @@ impl MockInstance {
             let ended = match arg {
                 "--echo" => match self.context.stdin.clone() {
                     Stdin::Bytes(bytes) => self.print(&bytes),
-                    Stdin::Empty | Stdin::Inherit => None,
+                    Stdin::Empty | Stdin::File { .. } | Stdin::Inherit => None,
                 },
                 "--print" => self.print(args.next().unwrap_or_default().as_bytes()),
                 "--exit" => Some(Outcome::Exited { code: args.next().and_then(|code| code.parse().ok()).unwrap_or(0) }),

@@ -67,6 +67,7 @@ const WASMTIME_CRANELIFT: Known = Known {
             Proposal::FunctionReferences,
             Proposal::Gc,
             Proposal::Exceptions,
+            Proposal::Atomics,
             Proposal::CustomPageSizes,
             Proposal::WideArithmetic,
         ]),

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use remuda_model::{
-    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, TrapKind, Value,
+    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, Referent, TrapKind, Value,
 };
 use remuda_wasi::{IMPORTS, Import, Stop, Type};
 use wasmer::sys::{CompilerConfig as _, EngineBuilder, Features, NativeEngineExt as _, Singlepass};
@@ -32,8 +32,8 @@ use self::limits::{Limits, SharedGuest};
 use super::guest::{End, Guest};
 use crate::instrument::instrument_with_global;
 use crate::{
-    Artifact, Called, Capabilities, Engine, EngineError, Instance, InstantiateError, Module, Proposal, StoredArtifact,
-    start,
+    Artifact, Called, Capabilities, Engine, EngineError, Instance, Instances, InstantiateError, Module, Proposal,
+    StoredArtifact, start,
 };
 
 const ID: EngineId = super::WASMER_SINGLEPASS.id;
@@ -46,7 +46,7 @@ const TABLE_GROWS_MAX: u32 = 100_000;
 const COMPILE_THREADS_MAX: usize = 8;
 
 #[expect(clippy::unnecessary_wraps, reason = "every adapter opens like this")]
-pub(super) fn open() -> Result<Arc<dyn Engine>, EngineError> {
+pub(super) fn open(_: Instances) -> Result<Arc<dyn Engine>, EngineError> {
     Ok(Arc::new(WasmerEngine))
 }
 
@@ -137,10 +137,12 @@ struct WasmerArtifact {
 
 impl WasmerArtifact {
     fn new(engine: wasmer::Engine, module: wasmer::Module, has_start: bool) -> Result<Self, String> {
-        let find = |name: &str| IMPORTS.iter().find(|import| import.name == name);
+        let find = |wanted: &wasmer::ImportType| {
+            IMPORTS.iter().find(|import| import.module == wanted.module() && import.name == wanted.name())
+        };
         let imports = module
             .imports()
-            .map(|import| find(import.name()).ok_or_else(|| format!("it imports {}", import.name())))
+            .map(|import| find(&import).ok_or_else(|| format!("it imports {} {}", import.module(), import.name())))
             .collect::<Result<_, _>>()?;
         let extents = module.sys_artifact().and_then(wasmer::sys::Artifact::finished_function_extents);
         let code_bytes: usize = extents.iter().flatten().map(|(_, extent)| extent.length).sum();
@@ -344,12 +346,11 @@ unsafe impl Send for WasmerInstance {}
 impl Instance for WasmerInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
         let mut values = Vec::new();
-        let result = match entry {
+        let result = self.call_initialize().and_then(|()| match entry {
+            Entry::Initialize => Ok(()),
             Entry::Command => self.call_function("_start", &[], &mut values),
-            Entry::Export { name, args } => {
-                self.call_initialize().and_then(|()| self.call_function(name, args, &mut values))
-            }
-        };
+            Entry::Export { name, args } => self.call_function(name, args, &mut values),
+        });
         let end = match result {
             Ok(()) => End::Returned,
             Err(error) => end_of(&error).ok_or_else(|| internal(&error))?,
@@ -381,7 +382,7 @@ impl WasmerInstance {
         if self.globals.refused.get() != 0 {
             limits::lock(&self.guest).budget.refused.get_or_insert(Limit::Table);
         }
-        values.extend(result?.iter().filter_map(from_val));
+        values.extend(result?.iter().map(from_val));
         Ok(())
     }
 
@@ -401,17 +402,24 @@ fn to_val(value: Value) -> wasmer::Value {
         Value::I64(n) => wasmer::Value::I64(n),
         Value::F32(n) => wasmer::Value::F32(n),
         Value::F64(n) => wasmer::Value::F64(n),
+        Value::V128(n) => wasmer::Value::V128(n),
+        // No entry is accepted that has one: the call says that the types differ.
+        Value::Reference { .. } => wasmer::Value::ExternRef(None),
     }
 }
 
-fn from_val(value: &wasmer::Value) -> Option<Value> {
-    Some(match value {
+fn from_val(value: &wasmer::Value) -> Value {
+    let reference = |to, is_null| Value::Reference { to, is_null };
+    match value {
         wasmer::Value::I32(n) => Value::I32(*n),
         wasmer::Value::I64(n) => Value::I64(*n),
         wasmer::Value::F32(n) => Value::F32(*n),
         wasmer::Value::F64(n) => Value::F64(*n),
-        _ => return None,
-    })
+        wasmer::Value::V128(n) => Value::V128(*n),
+        wasmer::Value::FuncRef(function) => reference(Referent::Func, function.is_none()),
+        wasmer::Value::ExternRef(host) => reference(Referent::Extern, host.is_none()),
+        wasmer::Value::ExceptionRef(exception) => reference(Referent::Exception, exception.is_none()),
+    }
 }
 
 /// What a failed instantiation says of the guest, or `None` if it is not the guest's doing or a limit's.

@@ -6,18 +6,20 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use remuda_model::{EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, TrapKind, Value};
+use remuda_model::{
+    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Referent, TrapKind, Value,
+};
 use remuda_wasi::{IMPORTS, Import, Stop, Type};
 use wasmi::errors::{ErrorKind, InstantiationError, MemoryError, TableError};
 use wasmi::{
-    Caller, CompilationMode, Config, CustomFuelCosts, Error, Extern, FuncType, Linker, Memory, OperatorCost,
+    Caller, CompilationMode, Config, CustomFuelCosts, Error, Extern, FuncType, Linker, Memory, Nullable, OperatorCost,
     ResumableCall, Store, TrapCode, Val, ValType,
 };
 
 use super::guest::{End, Guest};
 use crate::{
-    Artifact, Called, Capabilities, Engine, EngineError, Instance, InstantiateError, Module, Proposal, StoredArtifact,
-    select, start,
+    Artifact, Called, Capabilities, Engine, EngineError, Instance, Instances, InstantiateError, Module, Proposal,
+    StoredArtifact, select, start,
 };
 
 const ID: EngineId = super::WASMI_LAZY.id;
@@ -78,7 +80,7 @@ fn configured_with(mode: CompilationMode) -> wasmi::Engine {
     wasmi::Engine::new(&config)
 }
 
-pub(super) fn open() -> Result<Arc<dyn Engine>, EngineError> {
+pub(super) fn open(_: Instances) -> Result<Arc<dyn Engine>, EngineError> {
     let lazy = Linked::new(configured())?;
     Ok(Arc::new(WasmiEngine { lazy, eager: OnceLock::new() }))
 }
@@ -107,7 +109,7 @@ fn link(linker: &mut Linker<State>, import: &'static Import) -> Result<(), Error
         Type::I64 => ValType::I64,
     };
     let ty = FuncType::new(import.params.iter().map(value_type), import.result.iter().map(value_type));
-    linker.func_new(remuda_wasi::MODULE, import.name, ty, move |mut caller, params, results| {
+    linker.func_new(import.module, import.name, ty, move |mut caller, params, results| {
         let mut args = [0; 9];
         let args = &mut args[..params.len()];
         for (arg, value) in args.iter_mut().zip(params) {
@@ -338,12 +340,11 @@ struct WasmiInstance {
 impl Instance for WasmiInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
         let mut values = Vec::new();
-        let result = match entry {
+        let result = self.call_initialize().and_then(|()| match entry {
+            Entry::Initialize => Ok(()),
             Entry::Command => self.call_function("_start", &[], &mut values),
-            Entry::Export { name, args } => {
-                self.call_initialize().and_then(|()| self.call_function(name, args, &mut values))
-            }
-        };
+            Entry::Export { name, args } => self.call_function(name, args, &mut values),
+        });
         let end = match result {
             Ok(()) => End::Returned,
             Err(error) => end_of(&error).ok_or_else(|| internal(&error))?,
@@ -391,7 +392,7 @@ impl WasmiInstance {
                 }
             };
         }
-        values.extend(results.iter().filter_map(from_val));
+        values.extend(results.iter().map(from_val));
         Ok(())
     }
 }
@@ -402,17 +403,23 @@ fn to_val(value: Value) -> Val {
         Value::I64(n) => Val::I64(n),
         Value::F32(n) => Val::F32(n.into()),
         Value::F64(n) => Val::F64(n.into()),
+        Value::V128(n) => Val::V128(n.into()),
+        // No entry is accepted that has one: the call says that the types differ.
+        Value::Reference { .. } => Val::ExternRef(Nullable::Null),
     }
 }
 
-fn from_val(value: &Val) -> Option<Value> {
-    Some(match value {
+fn from_val(value: &Val) -> Value {
+    let reference = |to, is_null| Value::Reference { to, is_null };
+    match value {
         Val::I32(n) => Value::I32(*n),
         Val::I64(n) => Value::I64(*n),
         Val::F32(n) => Value::F32(n.to_float()),
         Val::F64(n) => Value::F64(n.to_float()),
-        _ => return None,
-    })
+        Val::V128(n) => Value::V128(n.as_u128()),
+        Val::FuncRef(function) => reference(Referent::Func, function.is_null()),
+        Val::ExternRef(host) => reference(Referent::Extern, host.is_null()),
+    }
 }
 
 /// What an error says of the guest, or `None` if it is the engine's own.

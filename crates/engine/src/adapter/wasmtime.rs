@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use remuda_model::{
-    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, ModuleLimits, TrapKind, Value,
+    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, ModuleLimits, Referent,
+    TrapKind, Value,
 };
 use remuda_wasi::{IMPORTS, Import, Stop, Type};
 use wasmtime::{
@@ -20,8 +21,8 @@ use wasmtime::{
 use super::guest::{End, Guest, TABLE_ELEMENTS_MAX};
 use crate::instrument::{FLAG_FIELD, FLAG_MODULE, instrument_within};
 use crate::{
-    Artifact, Called, Capabilities, Engine, EngineError, Instance, InstantiateError, Known, Module, Proposal,
-    StoredArtifact,
+    Artifact, Called, Capabilities, Engine, EngineError, Instance, Instances, InstantiateError, Known, Module,
+    Proposal, StoredArtifact,
 };
 
 /// Instances that may exist at the same time in the pool; what is beyond them is allocated on demand.
@@ -34,20 +35,20 @@ const POOL_KEEP_RESIDENT_BYTES: usize = 256 << 10;
 const IDLE_SLOTS_MAX: usize = 64;
 
 #[cfg(feature = "wasmtime.winch")]
-pub(super) fn open_winch() -> Result<Arc<dyn Engine>, EngineError> {
-    Ok(Arc::new(WasmtimeEngine::open(&super::WASMTIME_WINCH, Strategy::Winch)?))
+pub(super) fn open_winch(instances: Instances) -> Result<Arc<dyn Engine>, EngineError> {
+    Ok(Arc::new(WasmtimeEngine::open(&super::WASMTIME_WINCH, Strategy::Winch, instances)?))
 }
 
 #[cfg(feature = "wasmtime.cranelift")]
-pub(super) fn open_cranelift() -> Result<Arc<dyn Engine>, EngineError> {
-    Ok(Arc::new(WasmtimeEngine::open(&super::WASMTIME_CRANELIFT, Strategy::Cranelift)?))
+pub(super) fn open_cranelift(instances: Instances) -> Result<Arc<dyn Engine>, EngineError> {
+    Ok(Arc::new(WasmtimeEngine::open(&super::WASMTIME_CRANELIFT, Strategy::Cranelift, instances)?))
 }
 
 struct WasmtimeEngine {
     known: &'static Known,
-    /// Instances from a pool where the machine has the address space for one, else on demand.
-    pooled: Host,
-    /// For modules that do not fit the pool, and for instances that find it full.
+    /// Instances from a pool, if there is to be one and the machine has the address space for it.
+    pooled: Option<Host>,
+    /// For modules that do not fit the pool, for instances that find it full, and where there is none.
     on_demand: Arc<OnDemand>,
 }
 
@@ -77,19 +78,24 @@ struct Host {
 }
 
 impl WasmtimeEngine {
-    fn open(known: &'static Known, strategy: Strategy) -> Result<Self, EngineError> {
-        let pool = InstanceAllocationStrategy::Pooling(pool());
-        let on_demand = InstanceAllocationStrategy::OnDemand;
-        let pooled = Host::new(known, strategy, pool)
-            // A pool reserves terabytes of addresses, which a container may not have.
-            .or_else(|_| Host::new(known, strategy, on_demand))
-            .map_err(|error| EngineError::Unavailable { engine: known.id, reason: format!("{error:#}") })?;
+    fn open(known: &'static Known, strategy: Strategy, instances: Instances) -> Result<Self, EngineError> {
         let on_demand = Arc::new(OnDemand { known, strategy, host: OnceLock::new() });
+        let pooled = match instances {
+            Instances::Pooled => Host::new(known, strategy, InstanceAllocationStrategy::Pooling(pool())).ok(),
+            Instances::OnDemand => None,
+        };
+        if pooled.is_none() {
+            // A pool reserves terabytes of addresses, which a container may not have. Whatever else is wrong is so here, too.
+            on_demand.host()?;
+        }
         Ok(Self { known, pooled, on_demand })
     }
 
     fn host_for(&self, module: &Module) -> Result<&Host, EngineError> {
-        if fits_pool(module) { Ok(&self.pooled) } else { self.on_demand.host() }
+        match &self.pooled {
+            Some(pooled) if fits_pool(module) => Ok(pooled),
+            Some(_) | None => self.on_demand.host(),
+        }
     }
 
     fn artifact(&self, host: &Host, module: wasmtime::Module) -> Arc<dyn Artifact> {
@@ -199,7 +205,7 @@ fn link(linker: &mut Linker<State>, import: &'static Import) -> wasmtime::Result
     };
     // SAFETY: `call` reads exactly the parameters that `ty` declares and writes the one result that it declares before
     // it returns `Ok`.
-    unsafe { linker.func_new_unchecked(remuda_wasi::MODULE, import.name, ty, call)? };
+    unsafe { linker.func_new_unchecked(import.module, import.name, ty, call)? };
     Ok(())
 }
 
@@ -431,12 +437,11 @@ struct WasmtimeInstance {
 impl Instance for WasmtimeInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
         let mut values = Vec::new();
-        let result = match entry {
+        let result = self.call_initialize().and_then(|()| match entry {
+            Entry::Initialize => Ok(()),
             Entry::Command => self.call_function("_start", &[], &mut values),
-            Entry::Export { name, args } => {
-                self.call_initialize().and_then(|()| self.call_function(name, args, &mut values))
-            }
-        };
+            Entry::Export { name, args } => self.call_function(name, args, &mut values),
+        });
         let end = match result {
             Ok(()) => End::Returned,
             Err(error) => {
@@ -467,7 +472,7 @@ impl WasmtimeInstance {
         let params: Vec<Val> = args.iter().copied().map(to_val).collect();
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
         function.call(&mut self.store, &params, &mut results)?;
-        values.extend(results.iter().filter_map(from_val));
+        values.extend(results.iter().map(from_val));
         Ok(())
     }
 }
@@ -478,17 +483,26 @@ fn to_val(value: Value) -> Val {
         Value::I64(n) => Val::I64(n),
         Value::F32(n) => Val::F32(n.to_bits()),
         Value::F64(n) => Val::F64(n.to_bits()),
+        Value::V128(n) => Val::V128(n.into()),
+        // No entry is accepted that has one: `call` says that the types differ.
+        Value::Reference { .. } => Val::ExternRef(None),
     }
 }
 
-fn from_val(value: &Val) -> Option<Value> {
-    Some(match value {
+fn from_val(value: &Val) -> Value {
+    let reference = |to, is_null| Value::Reference { to, is_null };
+    match value {
         Val::I32(n) => Value::I32(*n),
         Val::I64(n) => Value::I64(*n),
         Val::F32(bits) => Value::F32(f32::from_bits(*bits)),
         Val::F64(bits) => Value::F64(f64::from_bits(*bits)),
-        _ => return None,
-    })
+        Val::V128(n) => Value::V128(n.as_u128()),
+        Val::FuncRef(function) => reference(Referent::Func, function.is_none()),
+        Val::ExternRef(host) => reference(Referent::Extern, host.is_none()),
+        Val::AnyRef(any) => reference(Referent::Any, any.is_none()),
+        Val::ExnRef(exception) => reference(Referent::Exception, exception.is_none()),
+        Val::ContRef(continuation) => reference(Referent::Continuation, continuation.is_none()),
+    }
 }
 
 /// What an error says of the guest, or `None` if it is the engine's own.

@@ -1,6 +1,6 @@
 //! Where a call may enter a module, and what happens before it does.
 
-use remuda_model::{Entry, Value};
+use remuda_model::{Entry, Referent, Value};
 
 use crate::support::{End, Setup, able, compile, export, live, parse};
 
@@ -31,14 +31,51 @@ fn start_runs_first_then_initialize_then_the_export() {
 }
 
 #[test]
-fn a_command_is_not_initialized() {
-    // Without `_initialize`, so that looking at the trace does not change it.
-    let module = parse(&MODULE.replace("_initialize", "other"));
-    for known in able(&module) {
-        let Setup { context, limits, interrupt } = Setup::default();
-        let mut instance = compile(known, &module).instantiate(&context, &limits, &interrupt).unwrap();
-        assert_eq!(End::from(&instance.call(&Entry::Command).unwrap().outcome), End::Returned, "{}", known.id);
-        assert_eq!(instance.call(&export("raw", &[])).unwrap().values, [Value::I32(13)], "{}", known.id);
+fn a_command_is_initialized_too_and_an_initialization_is_all_that_runs() {
+    // What is traced until then, and the initialization before looking.
+    for (text, entry, trace) in [
+        (MODULE.to_owned(), Entry::Command, 1232),
+        (MODULE.to_owned(), Entry::Initialize, 122),
+        (MODULE.replace("_initialize", "other"), Entry::Command, 13),
+        (MODULE.replace("_initialize", "other"), Entry::Initialize, 1),
+    ] {
+        let module = parse(&text);
+        module.check_entry(&entry).unwrap();
+        for known in able(&module) {
+            let Setup { context, limits, interrupt } = Setup::default();
+            let mut instance = compile(known, &module).instantiate(&context, &limits, &interrupt).unwrap();
+            let called = instance.call(&entry).unwrap();
+            assert_eq!((End::from(&called.outcome), called.values), (End::Returned, vec![]), "{}", known.id);
+            assert_eq!(instance.call(&export("raw", &[])).unwrap().values, [Value::I32(trace)], "{}", known.id);
+        }
+    }
+}
+
+#[test]
+fn vectors_cross_the_boundary_and_references_are_looked_at() {
+    let reference = |to, is_null| Value::Reference { to, is_null };
+    let vector = Value::V128(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+    for (function, args, values) in [
+        ("(param v128) (result v128) (local.get 0)", &[vector][..], &[vector][..]),
+        (
+            "(param i32 v128) (result v128 i32) (local.get 1) (local.get 0)",
+            &[Value::I32(7), vector],
+            &[vector, Value::I32(7)],
+        ),
+        ("(result funcref) (ref.null func)", &[], &[reference(Referent::Func, true)]),
+        ("(result funcref) (ref.func $f)", &[], &[reference(Referent::Func, false)]),
+        ("(result externref) (ref.null extern)", &[], &[reference(Referent::Extern, true)]),
+        ("(result anyref) (ref.i31 (i32.const 3))", &[], &[reference(Referent::Any, false)]),
+    ] {
+        let module = parse(&format!(r#"(module (func $f (export "f") {function}))"#));
+        module.check_entry(&export("f", args)).unwrap();
+        let mut engines = 0;
+        for known in able(&module) {
+            let ended = live(&compile(known, &module), &export("f", args), &Setup::default()).unwrap();
+            assert_eq!(ended.called.values, values, "{} {function}", known.id);
+            engines += 1;
+        }
+        assert!(engines > 0, "no engine runs {function}");
     }
 }
 

@@ -345,12 +345,14 @@ fn numbers_of_all_four_types_come_back_bit_for_bit() {
 }
 
 /// Values that are equal only if every bit is: NaN is not equal to itself.
-fn bits(values: &[Value]) -> Vec<(remuda_model::ValueType, u64)> {
+fn bits(values: &[Value]) -> Vec<(remuda_model::ValueType, u128)> {
     let bits = |value: &Value| match value {
         Value::I32(n) => n.cast_unsigned().into(),
-        Value::I64(n) => n.cast_unsigned(),
+        Value::I64(n) => n.cast_unsigned().into(),
         Value::F32(n) => n.to_bits().into(),
-        Value::F64(n) => n.to_bits(),
+        Value::F64(n) => n.to_bits().into(),
+        Value::V128(n) => *n,
+        Value::Reference { is_null, .. } => u128::from(*is_null),
     };
     values.iter().map(|value| (value.ty(), bits(value))).collect()
 }

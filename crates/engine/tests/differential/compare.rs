@@ -160,6 +160,7 @@ fn without_detail(outcome: &Outcome) -> Outcome {
 fn line_start(entry: &Entry) -> String {
     match entry {
         Entry::Command => "_start".into(),
+        Entry::Initialize => "_initialize".into(),
         Entry::Export { name, args } => format!("{name}({})", values(args).trim_start()),
     }
 }
@@ -172,6 +173,8 @@ fn values(values: &[Value]) -> String {
             Value::I64(n) => write!(text, " i64:{n:#x}"),
             Value::F32(n) => write!(text, " f32:{:#x}", n.to_bits()),
             Value::F64(n) => write!(text, " f64:{:#x}", n.to_bits()),
+            Value::V128(n) => write!(text, " v128:{n:#x}"),
+            Value::Reference { .. } => write!(text, " {value}"),
         };
         text
     })

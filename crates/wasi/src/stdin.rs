@@ -1,0 +1,193 @@
+//! A guest's standard input where it is the host process's own: read on the guest's own thread, and never further than
+//! the guest asks.
+//!
+//! A file is read at a position that belongs to one guest, so that engines that race can read it at the same time; who
+//! holds the descriptor moves it when the winner is known. What is no file can be read once: a read waits for input in
+//! the operating system, or for the guest's interrupt.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use remuda_model::{Cause, Interrupt, Stdin};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+use tokio::io::{AsyncRead, ReadBuf};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdinStream};
+use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
+
+/// The most bytes that one read brings, as a bound on what a guest makes the host allocate; it may ask again.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// The host process's own standard input. Clones are the same stream.
+#[derive(Clone)]
+pub(crate) struct Input {
+    source: Source,
+    interrupt: Interrupt,
+}
+
+#[derive(Clone)]
+enum Source {
+    /// With the position of the next read.
+    File(Arc<AtomicU64>),
+    Stream,
+}
+
+/// What a read that the guest's interrupt has cut short fails with; it ends the guest.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the guest was stopped while it waited for input")]
+pub(crate) struct Interrupted(pub(crate) Cause);
+
+impl Input {
+    /// The stream for `stdin`, or `None` if that is not the host process's own.
+    pub(crate) fn new(stdin: &Stdin, interrupt: Interrupt) -> Option<Self> {
+        let source = match stdin {
+            Stdin::Empty | Stdin::Bytes(_) => return None,
+            Stdin::File { offset, .. } => Source::File(Arc::new(AtomicU64::new(*offset))),
+            Stdin::Inherit => Source::Stream,
+        };
+        Some(Self { source, interrupt })
+    }
+
+    /// Whether a read may have to wait.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.source, Source::Stream)
+    }
+
+    /// Where the next read of a file begins.
+    pub(crate) fn position(&self) -> Option<u64> {
+        match &self.source {
+            Source::File(position) => Some(position.load(Ordering::Relaxed)),
+            Source::Stream => None,
+        }
+    }
+
+    /// Reads what there is, and waits if there is nothing yet. An empty result is the end.
+    fn read_waiting(&self, size: usize) -> StreamResult<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(size.min(READ_BYTES_MAX));
+        let stdin = io::stdin();
+        loop {
+            let spare = rustix::buffer::spare_capacity(&mut bytes);
+            let result = match &self.source {
+                Source::File(position) => {
+                    let at = position.load(Ordering::Relaxed);
+                    let result = rustix::io::pread(&stdin, spare, at);
+                    // No other thread has this position: a guest makes one call at a time.
+                    result.inspect(|count| position.store(at + *count as u64, Ordering::Relaxed))
+                }
+                Source::Stream => {
+                    self.await_input(None)?;
+                    rustix::io::read(&stdin, spare)
+                }
+            };
+            match result {
+                Ok(_) => return Ok(bytes),
+                // Somebody else who has the same pipe or terminal was sooner, or a signal came.
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    /// Waits until a read would not, or `until` has come, and says whether a read would not wait.
+    ///
+    /// # Errors
+    ///
+    /// The guest has to stop ([`Interrupted`]), or the operating system has nothing left to wait with.
+    pub(crate) fn await_input(&self, until: Option<Instant>) -> StreamResult<bool> {
+        if is_readable() {
+            return Ok(true);
+        }
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?);
+        let ringer = Arc::clone(&bell);
+        let _listener = self.interrupt.listen(move || ring(&ringer));
+        let stdin = io::stdin();
+        loop {
+            let mut polled = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&*bell, PollFlags::IN)];
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            // One that does not fit is as good as for ever.
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let result = poll(&mut polled, timeout.as_ref());
+            if let Some(cause) = self.interrupt.cause() {
+                return Err(StreamError::Trap(Interrupted(cause).into()));
+            }
+            match result {
+                Ok(_) if !polled[0].revents().is_empty() => return Ok(true),
+                Ok(_) if left.is_some_and(|left| left.is_zero()) => return Ok(false),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+}
+
+/// Whether a read would not wait: there is input, or its end, or an error.
+fn is_readable() -> bool {
+    let stdin = io::stdin();
+    let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&at_once)).is_ok() && !polled[0].revents().is_empty()
+}
+
+fn ring(bell: &OwnedFd) {
+    // It fails only if the bell was rung four billion times squared.
+    let _ = rustix::io::write(bell.as_fd(), &1_u64.to_ne_bytes());
+}
+
+fn failed(error: Errno) -> StreamError {
+    StreamError::LastOperationFailed(io::Error::from(error).into())
+}
+
+#[async_trait]
+impl Pollable for Input {
+    /// Nobody asks: [`crate::poll`] waits for input itself, and a read does.
+    async fn ready(&mut self) {}
+}
+
+#[async_trait]
+impl InputStream for Input {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        let bytes = self.read_waiting(size)?;
+        if bytes.is_empty() && size > 0 { Err(StreamError::Closed) } else { Ok(bytes.into()) }
+    }
+
+    /// As [`Self::read`] waits itself.
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        self.read(size)
+    }
+}
+
+/// The same stream for whoever wants it asynchronous; preview 1 does not.
+impl AsyncRead for Input {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match self.read_waiting(buffer.remaining()) {
+            Ok(bytes) => {
+                buffer.put_slice(&bytes);
+                Ok(())
+            }
+            Err(error) => Err(io::Error::other(error.to_string())),
+        })
+    }
+}
+
+impl IsTerminal for Input {
+    fn is_terminal(&self) -> bool {
+        matches!(self.source, Source::Stream) && io::IsTerminal::is_terminal(&io::stdin())
+    }
+}
+
+impl StdinStream for Input {
+    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn InputStream> {
+        Box::new(self.clone())
+    }
+}
