@@ -27,9 +27,14 @@ pub(crate) type CompileKey = (ModuleDigest, EngineId);
 pub(crate) struct Background {
     queue: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Those that compile for one race each included.
     threads_max: usize,
-    /// The cores that this process may use, if threads for races stay on some of them.
-    anywhere: Option<CpuSet>,
+    racers_per_lane: usize,
+    compilers_max: usize,
+    /// The cores that this process may use.
+    home: Home,
+    /// Whether threads for races stay on some of them.
+    is_pinned: bool,
 }
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -48,6 +53,9 @@ struct State {
     races: Vec<VecDeque<Work>>,
     next_lane: usize,
     compiles: Vec<Compile>,
+    /// The threads that there are, lane by lane, and those that compile.
+    racers: Vec<Crew>,
+    compilers: Crew,
     keys: HashSet<CompileKey>,
     /// Modules that have had their turn in this round.
     served: HashSet<ModuleDigest>,
@@ -60,10 +68,34 @@ struct Compile {
     work: Work,
 }
 
+/// The threads of one kind.
+#[derive(Clone, Copy, Default)]
+struct Crew {
+    threads: usize,
+    /// Those that have nothing to do, or are about to look.
+    idle: usize,
+}
+
+impl Crew {
+    /// Whether `waiting` pieces of work call for one more thread.
+    fn wants_another(self, waiting: usize, threads_max: usize) -> bool {
+        self.idle < waiting && self.threads < threads_max
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Kind {
     Race { lane: usize },
     Compile,
+}
+
+/// When threads are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// All at once, so that no request waits for one to start.
+    Ahead,
+    /// Each when there is work for it that no other is free for: for a process that will most likely end before.
+    WhenNeeded,
 }
 
 /// Where something is to be done.
@@ -85,27 +117,71 @@ const THREADS_PER_LANE: usize = 2;
 const RACE_COMPILES_PER_CORE_MAX: usize = 4;
 
 impl Background {
-    /// Starts threads for `cores` cores: compilers, and racers if there are races.
-    pub(crate) fn start(cores: usize, may_race: bool) -> std::io::Result<Self> {
+    /// Threads for `cores` cores: compilers, and racers if there are races.
+    pub(crate) fn start(cores: usize, may_race: bool, threads: Threads) -> std::io::Result<Self> {
         let is_pinned = (2..=PINNED_CORES_MAX).contains(&cores);
         let lanes = if is_pinned { cores } else { 1 };
-        let state = State { races: (0..lanes).map(|_| VecDeque::new()).collect(), ..State::default() };
+        let state = State {
+            races: (0..lanes).map(|_| VecDeque::new()).collect(),
+            racers: vec![Crew::default(); lanes],
+            ..State::default()
+        };
         let queue = Arc::new(Queue {
             state: Mutex::new(state),
             compiles: Condvar::new(),
             lanes: (0..lanes).map(|_| Condvar::new()).collect(),
         });
-        let spawn = |kind: Kind, name: String| {
-            let queue = Arc::clone(&queue);
-            thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || queue.run(kind))
+        let racers_per_lane = if may_race { THREADS_PER_LANE * cores / lanes } else { 0 };
+        let threads_max = racers_per_lane * lanes + cores + RACE_COMPILES_PER_CORE_MAX * cores;
+        let background = Self {
+            queue,
+            threads: Mutex::default(),
+            threads_max,
+            racers_per_lane,
+            compilers_max: cores,
+            home: Home::of_this_thread(),
+            is_pinned,
         };
-        let racers = if may_race { THREADS_PER_LANE * cores } else { 0 };
-        let racers = (0..racers).map(|i| spawn(Kind::Race { lane: i % lanes }, format!("remuda-race-{i}")));
-        let compilers = (0..cores).map(|i| spawn(Kind::Compile, format!("remuda-comp-{i}")));
-        let threads = racers.chain(compilers).collect::<Result<Vec<_>, _>>()?;
-        let threads_max = threads.len() + RACE_COMPILES_PER_CORE_MAX * cores;
-        let anywhere = sched_getaffinity(None).ok().filter(|_| is_pinned);
-        Ok(Self { queue, threads: Mutex::new(threads), threads_max, anywhere })
+        if threads == Threads::Ahead {
+            for lane in 0..lanes {
+                for _ in 0..racers_per_lane {
+                    background.spawn(Kind::Race { lane })?;
+                }
+            }
+            for _ in 0..cores {
+                background.spawn(Kind::Compile)?;
+            }
+        }
+        Ok(background)
+    }
+
+    /// Starts one more thread.
+    fn spawn(&self, kind: Kind) -> std::io::Result<()> {
+        let name = match kind {
+            Kind::Race { lane } => format!("remuda-race-{lane}"),
+            Kind::Compile => "remuda-comp".into(),
+        };
+        let (queue, home) = (Arc::clone(&self.queue), self.home);
+        let mut threads = self.lock_threads();
+        let mut state = self.queue.lock();
+        if state.closed {
+            return Ok(());
+        }
+        let thread = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || queue.run(kind, home))?;
+        let crew = state.crew(kind);
+        crew.threads += 1;
+        crew.idle += 1;
+        drop(state);
+        threads.push(thread);
+        Ok(())
+    }
+
+    /// Starts one more thread for work that waits for it.
+    fn spawn_for_work(&self, kind: Kind) {
+        if let Err(error) = self.spawn(kind) {
+            // Another thread of its kind comes to it by and by, if there is one; requests do without it.
+            tracing::warn!(%error, "cannot start a thread for work in the background");
+        }
     }
 
     /// Keeps the caller on its core if the threads for races stay on theirs: else it may be moved to the core of one who
@@ -131,14 +207,18 @@ impl Background {
         };
         state.next_lane = lane + 1;
         state.races[lane].push_back(Box::new(work));
+        let wants_another = state.racers[lane].wants_another(state.races[lane].len(), self.racers_per_lane);
         drop(state);
+        if wants_another {
+            self.spawn_for_work(Kind::Race { lane });
+        }
         self.queue.lanes[lane].notify_one();
     }
 
     /// Has `work` done by a compiler's thread of its own, at the priority of requests until it is told to
     /// [stand back](Compiler::stand_back); `None` if there is no such thread to be had, or too many are at it.
     pub(crate) fn compile_now(&self, work: impl FnOnce() + Send + 'static) -> Option<Compiler> {
-        let compiler = Compiler { thread: Arc::default(), anywhere: self.anywhere };
+        let compiler = Compiler { thread: Arc::default(), home: self.is_pinned.then_some(self.home) };
         let theirs = compiler.clone();
         let mut threads = self.lock_threads();
         threads.retain(|thread| !thread.is_finished());
@@ -166,7 +246,11 @@ impl Background {
             return;
         }
         state.compiles.push(Compile { key, worth_ns, work: Box::new(work) });
+        let wants_another = state.compilers.wants_another(state.compiles.len(), self.compilers_max);
         drop(state);
+        if wants_another {
+            self.spawn_for_work(Kind::Compile);
+        }
         self.queue.compiles.notify_one();
     }
 
@@ -205,9 +289,10 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, kind: Kind) {
+    fn run(&self, kind: Kind, home: Home) {
         let _alone = match kind {
             Kind::Compile => {
+                home.go();
                 stand_back(thread_native_id());
                 compile_alone()
             }
@@ -230,7 +315,10 @@ impl Queue {
                     Kind::Compile => state.next_compile().map(|compile| (Some(compile.key), compile.work)),
                 };
                 match next {
-                    Some(next) => break next,
+                    Some(next) => {
+                        state.crew(kind).idle -= 1;
+                        break next;
+                    }
                     None if state.closed => return,
                     None => state = changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 }
@@ -239,8 +327,10 @@ impl Queue {
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("panic in the background; no request depends on it");
             }
+            let mut state = self.lock();
+            state.crew(kind).idle += 1;
             if let Some(key) = key {
-                self.lock().keys.remove(&key);
+                state.keys.remove(&key);
             }
         }
     }
@@ -252,7 +342,7 @@ pub(crate) struct Compiler {
     /// While it is at it.
     thread: Arc<Mutex<Option<(ThreadId, Pid)>>>,
     /// Where it may go when the race is over. Until then it is on the core of who joined the race.
-    anywhere: Option<CpuSet>,
+    home: Option<Home>,
 }
 
 impl Compiler {
@@ -269,9 +359,9 @@ impl Compiler {
         // The thread cannot end while this is locked.
         if let Some((thread, id)) = *self.lock() {
             stand_back(thread);
-            if let Some(anywhere) = &self.anywhere {
+            if let Some(Home(Some(cores))) = &self.home {
                 // If it cannot, it stays where it is.
-                let _ = sched_setaffinity(Some(id), anywhere);
+                let _ = sched_setaffinity(Some(id), cores);
             }
         }
     }
@@ -279,6 +369,11 @@ impl Compiler {
     fn lock(&self) -> MutexGuard<'_, Option<(ThreadId, Pid)>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Leaves this thread, and all threads and processes that it starts from now on, what cores have left.
+pub fn lower_priority() {
+    stand_back(thread_native_id());
 }
 
 /// Leaves a thread what cores have left.
@@ -300,6 +395,26 @@ impl Drop for Stays {
     }
 }
 
+/// The cores that a thread may use. A thread that is started late, by one that stays on its core for a race, would stay there
+/// with it.
+#[derive(Clone, Copy)]
+pub(crate) struct Home(Option<CpuSet>);
+
+impl Home {
+    /// Those of the calling thread.
+    pub(crate) fn of_this_thread() -> Self {
+        Self(sched_getaffinity(None).ok())
+    }
+
+    /// Lets the calling thread use them.
+    pub(crate) fn go(&self) {
+        if let Some(cores) = &self.0 {
+            // If it cannot, it stays where it is.
+            let _ = sched_setaffinity(None, cores);
+        }
+    }
+}
+
 /// Keeps this thread on one core. Where that is not allowed it goes where the system likes.
 fn stay_on(core: usize) {
     let mut cores = CpuSet::new();
@@ -316,6 +431,13 @@ fn compile_alone() -> Option<rayon::ThreadPool> {
 }
 
 impl State {
+    fn crew(&mut self, kind: Kind) -> &mut Crew {
+        match kind {
+            Kind::Race { lane } => &mut self.racers[lane],
+            Kind::Compile => &mut self.compilers,
+        }
+    }
+
     /// The most worthwhile compile, but for modules that have had one in this round. So worth decides who is first, and a
     /// module whose compiles are worth less waits for one of each of the others.
     fn next_compile(&mut self) -> Option<Compile> {
@@ -342,7 +464,7 @@ mod tests {
 
     #[test]
     fn the_most_worthwhile_compile_comes_first_and_each_only_once() {
-        let background = Background::start(1, false).unwrap();
+        let background = Background::start(1, false, Threads::WhenNeeded).unwrap();
         let (done, order) = mpsc::channel();
         let (go, wait) = mpsc::channel::<()>();
         background.compile(key(0), 0.0, move || wait.recv().unwrap());
@@ -359,7 +481,7 @@ mod tests {
 
     #[test]
     fn a_module_worth_much_does_not_keep_others_waiting() {
-        let background = Background::start(1, false).unwrap();
+        let background = Background::start(1, false, Threads::WhenNeeded).unwrap();
         let (done, order) = mpsc::channel();
         let (go, wait) = mpsc::channel::<()>();
         background.compile(key(0), 0.0, move || wait.recv().unwrap());
@@ -381,7 +503,7 @@ mod tests {
 
     #[test]
     fn a_panic_takes_nobody_with_it() {
-        let background = Background::start(1, true).unwrap();
+        let background = Background::start(1, true, Threads::Ahead).unwrap();
         let (done, wait) = mpsc::channel();
         let again = done.clone();
         background.compile(key(1), 0.0, || panic!("the compiler"));

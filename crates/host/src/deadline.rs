@@ -1,4 +1,5 @@
-//! One clock for all deadlines: a thread that sleeps until the next one and raises the interrupt of whoever is late.
+//! One clock for all deadlines: a thread that sleeps until the next one and raises the interrupt of whoever is late. It is
+//! started by the first deadline.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -6,10 +7,19 @@ use std::time::{Duration, Instant};
 
 use remuda_model::{Cause, Interrupt};
 
+use crate::background::Home;
+
 /// The deadlines of all requests that have been admitted and not yet answered.
 pub(crate) struct Deadlines {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    home: Home,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { shared: Arc::default(), thread: Mutex::default(), home: Home::of_this_thread() }
+    }
 }
 
 #[derive(Default)]
@@ -25,6 +35,8 @@ struct State {
     free: Vec<usize>,
     /// When the thread will wake by itself; `None`: not at all.
     wakes_at: Option<Instant>,
+    /// Whether there is a thread.
+    runs: bool,
     closed: bool,
 }
 
@@ -35,15 +47,23 @@ pub(crate) struct Armed {
 }
 
 impl Deadlines {
-    /// Starts the clock.
-    pub(crate) fn start() -> std::io::Result<Self> {
-        let shared = Arc::<Shared>::default();
-        let theirs = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("remuda-deadline".into()).spawn(move || theirs.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+    /// Starts the clock, if nobody has yet.
+    pub(crate) fn start(&self) -> std::io::Result<()> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_none() {
+            let (theirs, home) = (Arc::clone(&self.shared), self.home);
+            let run = move || {
+                home.go();
+                theirs.run();
+            };
+            *thread = Some(thread::Builder::new().name("remuda-deadline".into()).spawn(run)?);
+            self.shared.lock().runs = true;
+        }
+        Ok(())
     }
 
-    /// Raises `interrupt` when `timeout` has passed since `begin`, unless the guard is dropped before.
+    /// Raises `interrupt` when `timeout` has passed since `begin`, unless the guard is dropped before. Where the operating
+    /// system has no thread for the clock, nobody could keep the deadline, and `interrupt` is raised at once.
     pub(crate) fn arm(&self, begin: Instant, timeout: Duration, interrupt: Interrupt) -> Armed {
         // A timeout beyond the clock's range is none.
         let deadline = begin.checked_add(timeout).unwrap_or(begin + FAR_AWAY);
@@ -54,7 +74,15 @@ impl Deadlines {
         });
         state.armed[token] = Some((deadline, interrupt));
         let must_wake = state.wakes_at.is_none_or(|wakes_at| deadline < wakes_at);
+        let runs = state.runs;
         drop(state);
+        if !runs && let Err(error) = self.start() {
+            tracing::error!(%error, "cannot start the thread that keeps deadlines; a request with a deadline is ended");
+            let ours = self.shared.lock().armed[token].as_ref().map(|(_, interrupt)| interrupt.clone());
+            if let Some(interrupt) = ours {
+                interrupt.raise(Cause::Deadline);
+            }
+        }
         if must_wake {
             self.shared.changed.notify_one();
         }
@@ -66,7 +94,7 @@ impl Drop for Deadlines {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_one();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             // The thread only ends early if it panicked, and then the panic has been reported.
             let _ = thread.join();
         }
@@ -134,7 +162,7 @@ mod tests {
 
     #[test]
     fn late_requests_are_interrupted_and_disarmed_ones_are_not() {
-        let deadlines = Deadlines::start().unwrap();
+        let deadlines = Deadlines::default();
         let now = Instant::now();
         let patient = Interrupt::new();
         let _patient = deadlines.arm(now, Duration::MAX, patient.clone());

@@ -428,13 +428,24 @@ fn quote(text: &str) -> String {
 ///
 /// The file cannot be read, or is text that is no WebAssembly.
 pub fn read_module(path: &Path) -> Result<Bytes, ReadModuleError> {
-    let at = |reason: String| ReadModuleError { path: path.to_owned(), reason };
-    let bytes = fs::read(path).map_err(|error| at(error.to_string()))?;
-    let is_text = path.extension().is_some_and(|extension| extension == "wat") || bytes.starts_with(b"(module");
-    if !is_text {
+    let read = fs::read(path).map_err(|error| ReadModuleError { path: path.to_owned(), reason: error.to_string() });
+    decode_module(read?, path)
+}
+
+/// A module as it was read from `path`, in the binary format.
+///
+/// # Errors
+///
+/// It is text that is no WebAssembly.
+pub fn decode_module(bytes: Vec<u8>, path: &Path) -> Result<Bytes, ReadModuleError> {
+    // A module as text begins with a parenthesis or a comment.
+    let begins_like_text = matches!(bytes.trim_ascii_start().first(), Some(b'(' | b';'));
+    let is_text = path.extension().is_some_and(|extension| extension == "wat") && !bytes.starts_with(b"\0asm");
+    if !is_text && !begins_like_text {
         return Ok(bytes.into());
     }
-    let binary = wat::parse_bytes(&bytes).map_err(|error| at(error.to_string()))?;
+    let binary = wat::parse_bytes(&bytes)
+        .map_err(|error| ReadModuleError { path: path.to_owned(), reason: error.to_string() })?;
     Ok(Bytes::copy_from_slice(&binary))
 }
 

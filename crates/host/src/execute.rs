@@ -258,7 +258,10 @@ pub(crate) fn prepare(
     engine: EngineId,
     interrupt: &Interrupt,
 ) -> Result<Prepared, Attempt> {
-    prepare_for(Urgency::Request, shared, function, engine, interrupt)
+    let is_other = |other: &&EngineSlot| other.known.id != engine && other.slot.failure().is_none();
+    let urgency =
+        if function.engines.iter().any(|other| is_other(&other)) { Urgency::Request } else { Urgency::OnlyWay };
+    prepare_for(urgency, shared, function, engine, interrupt)
 }
 
 /// Gets an engine ready to run a function.
@@ -370,6 +373,12 @@ fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: 
         unix_ms: unix_ms(),
     };
     shared.observe(observation.clone());
+    if shared.one_call {
+        // What is worth being made ready for later is asked when the process is about to end.
+        let candidates = function.candidates(&shared.cores);
+        return shared
+            .with_world(|world| function.brain.with(|scheduler| scheduler.observe(&observation, &candidates, world)));
+    }
     let candidates = function.candidates(&shared.cores);
     let tier_up = shared.with_world(|world| function.brain.observe(observation, &candidates, world));
     if let Some(tier_up) = tier_up {

@@ -1,30 +1,32 @@
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use remuda_engine::{Artifact, EntryError, Known, Module, ModuleError, Registry, StoredArtifact, UnknownEngine};
+use bytes::Bytes;
+use remuda_engine::{
+    Artifact, EngineError, EntryError, Instances, Known, Module, ModuleError, Registry, StoredArtifact, UnknownEngine,
+};
 use remuda_model::{EngineId, Entry, Interrupt, ModuleLimits, Observation, RequestId};
-use remuda_scheduler::{Calibration, Favourite, Features, FunctionProfile, Policy, Scheduler, TierUp, World};
+use remuda_scheduler::{Calibration, Favourite, Features, Policy, Scheduler, TierUp, World};
 
 use crate::admit::{Rejected, Ticket, Workers};
-use crate::background::Background;
+use crate::background::{Background, Threads};
 use crate::calibrate::{self, Calibrator, LoadCalibrationError};
-use crate::compile::{self, Budget, Compiler, Urgency};
+use crate::compile::{self, Announce, Budget, Compiler, Urgency};
 use crate::counters::Counters;
 use crate::deadline::Deadlines;
 use crate::deploy::ReadModuleError;
-use crate::execute::{Answer, Call, CallError, execute, nanoseconds, prepare_for, unix_ms};
+use crate::execute::{Answer, Attempt, Call, CallError, execute, nanoseconds, prepare_for, unix_ms};
 use crate::function::{EngineSlot, Function, workload_of};
 use crate::load::Cores;
-use crate::observe::{Housekeeper, Task};
+use crate::observe::{Keeper, NotKept, Task, lock};
 use crate::prepare::{Slot, Slots};
 use crate::prewarm::{Prewarmer, rehearsal};
-use crate::profile::{CompileObservation, ProfileError, Profiles};
+use crate::profile::{CompileObservation, ProfileError};
+use crate::records::{Kept, Records};
 use crate::store::{ArtifactStore, StoreError};
 use crate::{FunctionSpec, read_module};
 
@@ -50,8 +52,8 @@ pub struct HostConfig {
     /// Bytes of artifacts that stay in the data directory; [`ARTIFACT_DISK_BYTES_DEFAULT`] for most. Processes that share
     /// a directory should agree on it: each evicts down to its own.
     pub disk_budget_bytes: u64,
-    /// A program whose `compile-child` is [`compile_for_parent`](crate::compile_for_parent): compiles in the background,
-    /// and long ones, run in it. `None`: everything is compiled in this process, where nothing can stop it.
+    /// A program whose `compile-child` is [`compile_for_parent`](crate::compile_for_parent): compiles that may take long
+    /// run in it. `None`: everything is compiled in this process, where nothing can stop it.
     pub compiler: Option<PathBuf>,
     /// How long a compile in a child process may take; [`COMPILE_TIME_DEFAULT`] for most. One that takes longer is ended,
     /// and its engine set aside for that module.
@@ -60,6 +62,17 @@ pub struct HostConfig {
     pub compile_memory_bytes_max: u64,
     /// Whether to calibrate the host while no request runs, if the data directory has no calibration of it.
     pub calibrate_in_background: bool,
+    /// How long a compile may take without which a request cannot be answered at all.
+    pub only_way_time_max: Duration,
+    /// How much memory it may take.
+    pub only_way_memory_bytes_max: u64,
+    /// Who is told of long compiles that a request waits for.
+    pub announce: Option<Announce>,
+    /// Whether this process will make one call and end: then no thread, pool or database is there before it is needed, and
+    /// what is learnt is written when the host is [left](Host::leave). Else all is made ready ahead.
+    pub one_call: bool,
+    /// Whether a process that makes one call may only read the data directory: nothing is kept of it.
+    pub read_only: bool,
 }
 
 impl Default for HostConfig {
@@ -78,6 +91,11 @@ impl Default for HostConfig {
             compile_time_max: COMPILE_TIME_DEFAULT,
             compile_memory_bytes_max: COMPILE_MEMORY_BYTES_DEFAULT,
             calibrate_in_background: false,
+            only_way_time_max: COMPILE_TIME_DEFAULT,
+            only_way_memory_bytes_max: COMPILE_MEMORY_BYTES_DEFAULT,
+            announce: None,
+            one_call: false,
+            read_only: false,
         }
     }
 }
@@ -102,7 +120,7 @@ pub struct Host {
     shared: Arc<Shared>,
     policy: Policy,
     module_limits: ModuleLimits,
-    profiles: Option<Arc<Mutex<Profiles>>>,
+    records: Records,
     slots: Slots,
     process: u32,
     sequence: AtomicU64,
@@ -111,6 +129,8 @@ pub struct Host {
 
 /// What every request needs of its host.
 pub(crate) struct Shared {
+    /// See [`HostConfig::one_call`].
+    pub(crate) one_call: bool,
     pub(crate) registry: Registry,
     pub(crate) store: Option<Arc<ArtifactStore>>,
     pub(crate) deadlines: Arc<Deadlines>,
@@ -120,14 +140,14 @@ pub(crate) struct Shared {
     pub(crate) prewarmer: Prewarmer,
     pub(crate) counters: Counters,
     calibration: ArcSwap<Calibration>,
-    housekeeper: Option<Housekeeper>,
+    keeper: Keeper,
 }
 
 /// A host could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The data directory cannot be made.
-    #[error("cannot make the data directory {path:?}: {source}; name another with --data-dir")]
+    /// The data directory cannot be made or written.
+    #[error("cannot make or write the data directory {path:?}: {source}; name another with --data-dir")]
     DataDir {
         /// Where.
         path: PathBuf,
@@ -178,6 +198,17 @@ pub enum DeployError {
     },
 }
 
+/// An artifact could not be made ahead.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The engine does not compile the module.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// It did, and what it made cannot be kept.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
+}
+
 impl Host {
     /// Sets up a host and starts its threads.
     ///
@@ -188,37 +219,32 @@ impl Host {
         let all_cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let core_count = config.cores.unwrap_or_else(all_cores).max(1);
         let cores = Arc::new(Cores::new(core_count, config.waste_share));
-        let (store, profiles, housekeeper) = match &config.data_dir {
-            None => (None, None, None),
-            Some(path) => {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(path)
-                    .map_err(|source| OpenError::DataDir { path: path.clone(), source })?;
-                let profiles = Arc::new(Mutex::new(Profiles::open(path)?));
-                let housekeeper =
-                    Housekeeper::start(Arc::clone(&profiles), Arc::clone(&cores)).map_err(OpenError::Thread)?;
-                (
-                    Some(Arc::new(ArtifactStore::open(path, config.disk_budget_bytes)?)),
-                    Some(profiles),
-                    Some(housekeeper),
-                )
-            }
+        let kept = Kept::open(config, &cores)?;
+        let deadlines = Arc::<Deadlines>::default();
+        let (instances, threads) = if config.one_call {
+            (Instances::OnDemand, Threads::WhenNeeded)
+        } else {
+            deadlines.start().map_err(OpenError::Thread)?;
+            (Instances::Pooled, Threads::Ahead)
         };
-        let deadlines = Arc::new(Deadlines::start().map_err(OpenError::Thread)?);
         let budget = Budget { time_max: config.compile_time_max, memory_bytes_max: config.compile_memory_bytes_max };
+        let only_way_budget =
+            Budget { time_max: config.only_way_time_max, memory_bytes_max: config.only_way_memory_bytes_max };
+        let compiler = Compiler::new(config.compiler.clone(), budget, Arc::clone(&deadlines))
+            .with_only_way_budget(only_way_budget)
+            .announcing(config.announce);
         let shared = Arc::new(Shared {
-            registry: Registry::default(),
-            store,
-            compiler: Compiler::new(config.compiler.clone(), budget, Arc::clone(&deadlines)),
+            registry: Registry::new(instances),
+            store: kept.store,
+            compiler,
+            one_call: config.one_call,
             deadlines,
             cores,
-            background: Background::start(core_count, config.policy.may_race()).map_err(OpenError::Thread)?,
+            background: Background::start(core_count, config.policy.may_race(), threads).map_err(OpenError::Thread)?,
             prewarmer: Prewarmer::new(),
             counters: Counters::default(),
             calibration: ArcSwap::default(),
-            housekeeper,
+            keeper: kept.keeper,
         });
         let is_calibrated = config.data_dir.as_deref().is_some_and(|data_dir| shared.load_calibration(data_dir));
         let calibrator = if config.calibrate_in_background && !is_calibrated {
@@ -239,7 +265,7 @@ impl Host {
             shared,
             policy: config.policy,
             module_limits: config.module_limits,
-            profiles,
+            records: kept.records,
             slots: Slots::new(config.memory_budget_bytes),
             process: process_id(),
             sequence: AtomicU64::new(0),
@@ -305,30 +331,43 @@ impl Host {
     /// It cannot be run; the error says why and what to do.
     pub fn deploy(&self, spec: FunctionSpec, entry: Option<&Entry>) -> Result<Arc<Function>, DeployError> {
         let bytes = read_module(&spec.module)?;
-        let module = Module::parse(bytes, &self.module_limits)
+        self.deploy_bytes(spec, bytes, entry)
+    }
+
+    /// As [`deploy`](Self::deploy), of a module that was read already, in the binary format.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run; the error says why and what to do.
+    pub fn deploy_bytes(
+        &self,
+        spec: FunctionSpec,
+        bytes: Bytes,
+        entry: Option<&Entry>,
+    ) -> Result<Arc<Function>, DeployError> {
+        let module = self
+            .records
+            .module(bytes, &self.module_limits)
             .map_err(|reason| DeployError::Module { path: spec.module.clone(), reason })?;
         if let Some(entry) = entry {
             module.check_entry(entry).map_err(|reason| DeployError::Entry { path: spec.module.clone(), reason })?;
         }
         let engines = self.engines_for(&spec, &module)?;
-        let engines = engines
-            .into_iter()
-            .map(|known| EngineSlot {
-                known,
-                slot: self.slots.get_unless_refused(
-                    module.digest(),
-                    known,
-                    self.shared.store.as_deref(),
-                    self.shared.compiler.budget(),
-                ),
-            })
-            .collect();
+        let urgency = if engines.len() > 1 { Urgency::Request } else { Urgency::OnlyWay };
+        let budget = self.shared.compiler.budget(urgency);
+        let store = self.shared.store.as_deref();
+        let slot = |known| self.slots.get_unless_refused(module.digest(), known, store, budget);
+        let engines: Vec<_> = engines.into_iter().map(|known| EngineSlot { known, slot: slot(known) }).collect();
         let stats = module.stats();
         let features = Features { code_bytes: stats.code_bytes, functions: stats.functions, loops: stats.loops };
         let workload = workload_of(&spec.args);
-        let scheduler = Scheduler::new(self.policy, features, self.profile(&module, workload));
+        let scheduler = Scheduler::new(
+            self.policy,
+            features,
+            self.records.profile(module.digest(), workload, &self.shared.registry),
+        );
         let id = self.functions.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Function::new(id, spec, Arc::new(module), engines, scheduler)))
+        Ok(Arc::new(Function::new(id, spec, module, engines, scheduler)))
     }
 
     /// The engines that may run the module and are able to.
@@ -375,15 +414,6 @@ impl Host {
         format!("{}: {}; {way_out}", spec.module.display(), reasons.join("; "))
     }
 
-    fn profile(&self, module: &Module, workload: u64) -> FunctionProfile {
-        let Some(profiles) = &self.profiles else { return FunctionProfile::default() };
-        let profiles = profiles.lock().unwrap_or_else(PoisonError::into_inner);
-        profiles.load(module.digest(), workload, &self.shared.registry).unwrap_or_else(|error| {
-            tracing::warn!(%error, module = %module.digest(), "cannot read the profile; measuring begins anew");
-            FunctionProfile::default()
-        })
-    }
-
     /// A number for the next request.
     #[must_use]
     pub fn next_request_id(&self) -> RequestId {
@@ -399,17 +429,74 @@ impl Host {
         execute(&self.shared, function, call, interrupt, Duration::ZERO)
     }
 
-    /// For a process that is about to end: waits until what was learnt is written down, and for nothing that was begun in
-    /// the background.
-    pub fn leave(self) {
-        if let Some(housekeeper) = &self.shared.housekeeper {
-            housekeeper.flush();
+    /// Makes an engine's artifact of a function, for later processes. Returns how long it took, or `None` if it was there.
+    ///
+    /// # Errors
+    ///
+    /// The engine cannot, or the artifact cannot be kept.
+    pub fn compile(
+        &self,
+        function: &Function,
+        engine: EngineId,
+        is_waited_for: bool,
+    ) -> Result<Option<Duration>, CompileError> {
+        let urgency = if is_waited_for { Urgency::OnlyWay } else { Urgency::Nobody };
+        let prepared = prepare_for(urgency, &self.shared, function, engine, &Interrupt::new());
+        let prepared = prepared.map_err(|ended| match ended {
+            Attempt::Failed(error) => CompileError::Engine(error),
+            // There is no request that could be interrupted.
+            _ => CompileError::Engine(EngineError::Internal { engine, reason: "it was interrupted".into() }),
+        })?;
+        if !prepared.compiled_here {
+            return Ok(None);
         }
+        self.shared.hand(Task::Compiled(CompileObservation {
+            module: function.module.digest(),
+            engine,
+            ns: nanoseconds(prepared.compile),
+            unix_ms: unix_ms(),
+        }));
+        if let Keeper::Leaver(tasks) = &self.shared.keeper {
+            self.records.keep(std::mem::take(&mut *lock(tasks)))?;
+        }
+        Ok(Some(prepared.compile))
+    }
+
+    /// For a process that is about to end, after a call: the engine whose code should be finished for the next one.
+    #[must_use]
+    pub fn worth_finishing(&self, function: &Function, call: &Call) -> Option<TierUp> {
+        if !matches!(self.shared.keeper, Keeper::Leaver(_)) {
+            // The next process would find nothing.
+            return None;
+        }
+        let candidates = function.candidates(&self.shared.cores);
+        let ask = |scheduler: &mut Scheduler, world: &World<'_>| {
+            scheduler.after_one_call(call.input_bytes(), &candidates, world)
+        };
+        self.shared.with_world(|world| function.brain.with(|scheduler| ask(scheduler, world)))
+    }
+
+    /// For a process that is about to end: writes down what was learnt, and waits for nothing that was begun in the
+    /// background.
+    ///
+    /// # Errors
+    ///
+    /// Something could not be written. The rest was.
+    pub fn leave(self) -> Result<(), NotKept> {
+        let kept = match &self.shared.keeper {
+            Keeper::Nobody => Ok(()),
+            Keeper::Thread(housekeeper) => {
+                housekeeper.flush();
+                Ok(())
+            }
+            Keeper::Leaver(tasks) => self.records.keep(std::mem::take(&mut *lock(tasks))),
+        };
         if let Some(store) = &self.shared.store {
             store.flush();
         }
         // Its threads end with the process.
         std::mem::forget(self);
+        kept
     }
 
     /// Raises `interrupt` when `timeout` has passed, unless the returned guard is dropped before.
@@ -499,9 +586,7 @@ impl Shared {
     }
 
     fn hand(&self, task: Task) {
-        if let Some(housekeeper) = &self.housekeeper {
-            housekeeper.hand(task);
-        }
+        self.keeper.hand(task);
     }
 
     /// Decides by the calibration of a data directory from now on, if that has one of this host.
@@ -531,27 +616,20 @@ impl Shared {
         artifact: &Arc<dyn Artifact>,
         serialized: Option<StoredArtifact>,
     ) {
-        let store = self.store.as_ref().filter(|store| store.keeps_any());
-        let (Some(housekeeper), Some(store)) = (&self.housekeeper, store) else { return };
+        let Some(store) = self.store.as_ref().filter(|store| store.keeps_any()) else { return };
         let (store, slot, artifact) = (Arc::clone(store), Arc::clone(slot), Arc::clone(artifact));
         let module = function.module.digest();
-        housekeeper.hand(Task::Do(Box::new(move || {
+        self.hand(Task::Do(Box::new(move || {
+            let not_kept = |reason: String| NotKept { what: format!("an artifact of {}", known.id), reason };
             let bytes = match &serialized {
                 Some(serialized) => compile::read(serialized).map(Some).map_err(|error| error.to_string()),
                 None => artifact.serialize().map_err(|error| error.to_string()),
             };
-            let kept = match bytes {
-                Ok(Some(bytes)) => {
-                    let compile_ns = slot.compile_ns().unwrap_or(0);
-                    store.save(module, known, &bytes, compile_ns).map_err(|error| error.to_string())
-                }
-                Ok(None) => return,
-                Err(reason) => Err(reason),
-            };
-            match kept {
-                Ok(()) => slot.is_on_disk(),
-                Err(reason) => tracing::error!(engine = %known.id, %module, reason, "cannot keep an artifact"),
-            }
+            let Some(bytes) = bytes.map_err(not_kept)? else { return Ok(()) };
+            let compile_ns = slot.compile_ns().unwrap_or(0);
+            store.save(module, known, &bytes, compile_ns).map_err(|error| not_kept(error.to_string()))?;
+            slot.is_on_disk();
+            Ok(())
         })));
     }
 }

@@ -1,7 +1,8 @@
-//! The thread that keeps what requests leave behind, so that no request waits for a disk.
+//! Who keeps what requests leave behind, so that no request waits for a disk: a thread; or, in a process that makes one
+//! call, whoever leaves the host, after the answer.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,27 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The time between two looks. A core counts as idle if it is so twice in a row: in between, an answer is on its way.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// Who does the tasks that requests leave behind.
+pub(crate) enum Keeper {
+    /// Nobody: nothing outlives the process.
+    Nobody,
+    /// A thread, by and by.
+    Thread(Housekeeper),
+    /// Whoever leaves the host. They wait here until then.
+    Leaver(Mutex<Vec<Task>>),
+}
+
+impl Keeper {
+    /// Hands over a task.
+    pub(crate) fn hand(&self, task: Task) {
+        match self {
+            Self::Nobody => {}
+            Self::Thread(housekeeper) => housekeeper.hand(task),
+            Self::Leaver(tasks) => lock(tasks).push(task),
+        }
+    }
+}
+
 /// The thread that writes to disk what requests leave behind.
 pub(crate) struct Housekeeper {
     tasks: Option<SyncSender<Task>>,
@@ -30,9 +52,19 @@ pub(crate) enum Task {
     /// A compile that no request waited for, for the profile.
     Compiled(CompileObservation),
     /// An artifact to be kept, say.
-    Do(Box<dyn FnOnce() + Send>),
+    Do(Box<dyn FnOnce() -> Result<(), NotKept> + Send>),
     /// To be answered when all that came before is written.
     Flush(SyncSender<()>),
+}
+
+/// Something that was to be kept could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep {what}: {reason}")]
+pub struct NotKept {
+    /// What.
+    pub what: String,
+    /// Why.
+    pub reason: String,
 }
 
 impl Housekeeper {
@@ -71,6 +103,11 @@ impl Drop for Housekeeper {
     }
 }
 
+/// A poisoned lock guards plain data here, which is whole between any two statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Waits for a core that nobody else wants, or until somebody waits for a task, and returns those that came meanwhile.
 fn come_together(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task> {
     let began = Instant::now();
@@ -102,7 +139,11 @@ fn keep(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
             match task {
                 Task::Observed(observation) => observations.push(observation),
                 Task::Compiled(compile) => compiles.push(compile),
-                Task::Do(work) => work(),
+                Task::Do(work) => {
+                    if let Err(error) = work() {
+                        tracing::error!(%error, "requests go on without it");
+                    }
+                }
                 Task::Flush(done) => waiting.push(done),
             }
         }
@@ -111,7 +152,7 @@ fn keep(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
             waiting.clear();
             continue;
         }
-        match profiles.lock().unwrap_or_else(PoisonError::into_inner).append(&observations, &compiles) {
+        match lock(profiles).append(&observations, &compiles) {
             Ok(()) => reported = false,
             Err(error) if !reported => {
                 // Once for each spell of trouble, not for each request.
@@ -170,7 +211,10 @@ mod tests {
             housekeeper.hand(Task::Observed(other(n)));
         }
         let (done, is_done) = std::sync::mpsc::channel();
-        housekeeper.hand(Task::Do(Box::new(move || done.send(()).unwrap())));
+        housekeeper.hand(Task::Do(Box::new(move || {
+            done.send(()).unwrap();
+            Ok(())
+        })));
         is_done.recv().expect("the thread goes on");
         drop(housekeeper);
 

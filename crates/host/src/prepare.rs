@@ -173,7 +173,7 @@ impl Slot {
             Err(Failure { error, will_recur }) => {
                 tracing::warn!(engine = %known.id, module = %module.digest(), %error, "engine set aside for this module");
                 if will_recur && let Some(store) = store {
-                    remember(store, maker.compiler.budget(), known, module, &error);
+                    remember(store, maker.compiler.budget(maker.urgency), known, module, &error);
                 }
                 state.place = Place::Failed(error.clone());
                 Err(NotPrepared::Engine(error))

@@ -10,9 +10,12 @@ use remuda_model::{ArtifactState, EngineId, ModuleDigest, Observation, Outcome, 
 use remuda_scheduler::FunctionProfile;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
+pub(crate) use exchange::parse_digest;
 pub use exchange::{
     CompileRow, EngineSummary, ImportError, ModuleProfile, ObservationRow, ProfileFile, SizeClassSummary, Summary,
 };
+
+use crate::memo::{Line, Memos};
 
 /// Rows that are kept of each kind (module, engine, arguments, size class): as many as an estimate remembers.
 const ROWS_PER_KIND: u32 = 15;
@@ -74,8 +77,13 @@ const COLUMNS: &str = "id, workload, artifact, queue_ns, compile_ns, load_ns, in
 
 /// The profiles of all functions, as rows of observations. What is newer is told by the order of rows and never by the
 /// time of day, which may jump.
+///
+/// A process that makes one call does not open it, and notes its rows elsewhere ([`Memos`]); they are taken over whenever
+/// it is opened, and before rows of the same module are added.
 pub struct Profiles {
     connection: Connection,
+    /// `None` if nothing that is taken over from there would be kept.
+    memos: Option<Memos>,
 }
 
 /// How long a compile took that no request waited for.
@@ -109,9 +117,19 @@ impl Profiles {
     ///
     /// It cannot be used, and not put aside either.
     pub fn open(data_dir: &Path) -> Result<Self, ProfileError> {
+        let mut profiles = Self::open_as_it_is(data_dir)?;
+        if let Some(memos) = profiles.memos.clone() {
+            profiles.take_over(&memos, &memos.modules_with_runs());
+        }
+        Ok(profiles)
+    }
+
+    /// As [`open`](Self::open), and leaves what was noted elsewhere there.
+    fn open_as_it_is(data_dir: &Path) -> Result<Self, ProfileError> {
         let path = data_dir.join(FILE_NAME);
+        let with_memos = |connection| Self { connection, memos: Some(Memos::of(data_dir)) };
         match Self::open_file(&path) {
-            Ok(profiles) => Ok(profiles),
+            Ok(connection) => Ok(with_memos(connection)),
             Err(reason) if is_damage(&reason) => {
                 let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let aside = data_dir.join(format!("{FILE_NAME}.damaged-{}", since_epoch.as_secs()));
@@ -123,11 +141,14 @@ impl Profiles {
                 for companion in ["-wal", "-shm"] {
                     let _ = std::fs::remove_file(data_dir.join(format!("{FILE_NAME}{companion}")));
                 }
-                Self::open_file(&path).map_err(|reason| ProfileError { path, reason })
+                Self::open_file(&path).map(with_memos).map_err(|reason| ProfileError { path, reason })
             }
             Err(reason) if is_disk_trouble(&reason) => {
                 tracing::error!(path = %path.display(), %reason, "cannot write the profile; requests go on without it");
-                Connection::open_in_memory().and_then(Self::prepare).map_err(|reason| ProfileError { path, reason })
+                let in_memory = Connection::open_in_memory().and_then(Self::prepare);
+                in_memory
+                    .map(|connection| Self { connection, memos: None })
+                    .map_err(|reason| ProfileError { path, reason })
             }
             Err(reason) => Err(ProfileError { path, reason }),
         }
@@ -139,10 +160,53 @@ impl Profiles {
     ///
     /// As [`Profiles::open`].
     pub fn open_existing(data_dir: &Path) -> Result<Option<Self>, ProfileError> {
-        if data_dir.join(FILE_NAME).exists() { Self::open(data_dir).map(Some) } else { Ok(None) }
+        let is_there = data_dir.join(FILE_NAME).exists() || !Memos::of(data_dir).modules_with_runs().is_empty();
+        if is_there { Self::open(data_dir).map(Some) } else { Ok(None) }
     }
 
-    fn open_file(path: &Path) -> rusqlite::Result<Self> {
+    /// What the database of a data directory knows of a module, if there is one: for a [memo](Memos) that begins.
+    pub(crate) fn lines_of(data_dir: &Path, module: ModuleDigest, registry: &Registry) -> Vec<Line> {
+        if !data_dir.join(FILE_NAME).exists() {
+            return Vec::new();
+        }
+        let read = || -> Result<Vec<Line>, String> {
+            let profiles = Self::open_as_it_is(data_dir).map_err(|error| error.to_string())?;
+            let profile = profiles.export_module(module, registry).map_err(|error| error.to_string())?;
+            let compiles = profile.compiles.into_iter().map(Line::KnownCompile);
+            Ok(compiles.chain(profile.observations.into_iter().map(Line::KnownRun)).collect())
+        };
+        read().unwrap_or_else(|error| {
+            tracing::warn!(%error, %module, "cannot read the profile; measuring begins anew");
+            Vec::new()
+        })
+    }
+
+    /// Adds the rows of these modules that were noted elsewhere.
+    fn take_over(&mut self, memos: &Memos, modules: &[ModuleDigest]) {
+        let registry = Registry::default();
+        let (mut observations, mut compiles) = (Vec::new(), Vec::new());
+        for module in modules {
+            for line in memos.runs(*module).unwrap_or_default() {
+                match line {
+                    Line::Run(row) => observations.extend(row.observation(*module, &registry)),
+                    Line::Compile(row) => compiles.extend(row.compile(*module, &registry)),
+                    Line::KnownRun(_) | Line::KnownCompile(_) => {}
+                }
+            }
+        }
+        let mut add = || -> rusqlite::Result<()> {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            insert(&transaction, &observations, &compiles)?;
+            transaction.commit()
+        };
+        match add() {
+            // Also what it knew before: it will know more soon, and the next memo is to begin with that.
+            Ok(()) => modules.iter().for_each(|module| memos.forget_runs(*module)),
+            Err(error) => tracing::warn!(%error, "measurements of single calls stay where they were noted"),
+        }
+    }
+
+    fn open_file(path: &Path) -> rusqlite::Result<Connection> {
         let connection = Connection::open(path)?;
         // Another process may hold the file for a moment.
         connection.busy_timeout(Duration::from_secs(2))?;
@@ -152,7 +216,7 @@ impl Profiles {
         Self::prepare(connection)
     }
 
-    fn prepare(mut connection: Connection) -> rusqlite::Result<Self> {
+    fn prepare(mut connection: Connection) -> rusqlite::Result<Connection> {
         if version(&connection)? != SCHEMA_VERSION {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // Under the lock: another process may have done it.
@@ -169,7 +233,7 @@ impl Profiles {
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             transaction.commit()?;
         }
-        Ok(Self { connection })
+        Ok(connection)
     }
 
     /// What is known of a module that runs with the arguments that `workload` stands for.
@@ -237,6 +301,16 @@ impl Profiles {
         observations: &[Observation],
         compiles: &[CompileObservation],
     ) -> rusqlite::Result<()> {
+        let mut modules: Vec<ModuleDigest> = observations.iter().map(|observation| observation.module).collect();
+        modules.extend(compiles.iter().map(|compile| compile.module));
+        modules.sort_unstable();
+        modules.dedup();
+        if let Some(memos) = self.memos.clone() {
+            modules.retain(|module| memos.has_runs(*module));
+            if !modules.is_empty() {
+                self.take_over(&memos, &modules);
+            }
+        }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         insert(&transaction, observations, compiles)?;
         transaction.commit()
@@ -275,6 +349,26 @@ impl Profiles {
         let pages_max = if full { pages } else { i64::from(u32::MAX - 1) };
         self.connection.pragma_update_and_check(None, "max_page_count", pages_max, |_| Ok(())).unwrap();
     }
+}
+
+/// What lines of a [memo](Memos) add up to for a workload, as [`Profiles::load`] has it of the database.
+pub(crate) fn fold(lines: &[Line], module: ModuleDigest, workload: u64, registry: &Registry) -> FunctionProfile {
+    let mut profile = FunctionProfile::default();
+    for line in lines {
+        match line {
+            Line::Compile(row) | Line::KnownCompile(row) => {
+                if let Some(compile) = row.compile(module, registry) {
+                    profile.observe_compile(compile.engine, compile.ns);
+                }
+            }
+            Line::Run(row) | Line::KnownRun(row) => match row.observation(module, registry) {
+                Some(observation) if observation.workload == workload => profile.observe(&observation),
+                Some(observation) => profile.observe_relative(&observation),
+                None => {}
+            },
+        }
+    }
+    profile
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -15,7 +15,10 @@ use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStrea
 use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
 
 use crate::background::{Compiler, Core};
-use crate::execute::{Answer, Attempt, Call, CallError, Deliver, catching_panics, nanoseconds, prepare, run_prepared};
+use crate::compile::Urgency;
+use crate::execute::{
+    Answer, Attempt, Call, CallError, Deliver, catching_panics, nanoseconds, prepare, prepare_for, run_prepared,
+};
 use crate::function::Function;
 use crate::host::Shared;
 use crate::load::Cores;
@@ -268,7 +271,8 @@ impl Race {
         let (shared, function, interrupt) = (Arc::clone(&self.shared), Arc::clone(&self.function), interrupt.clone());
         let (call, done) = (Arc::clone(&self.call), waiter.clone());
         let compile = move || {
-            let prepared = catching_panics(&function, &call, || prepare(&shared, &function, engine, &interrupt));
+            let prepared = || prepare_for(Urgency::Racer, &shared, &function, engine, &interrupt);
+            let prepared = catching_panics(&function, &call, prepared);
             let prepared = prepared.unwrap_or_else(|error| Err(Attempt::Broken(error)));
             if let Err(SendError(Ok(late))) = done.send(prepared) {
                 learn_compile(&function, engine, &late);

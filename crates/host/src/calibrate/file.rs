@@ -1,7 +1,7 @@
 //! A calibration on disk, and the host that it holds for.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use remuda_engine::{Known, Registry};
@@ -37,9 +37,12 @@ impl HostFingerprint {
     }
 }
 
-/// Linux names it under one of several keys, and on some machines not at all.
+/// Linux names it under one of several keys, and on some machines not at all. Of many processors it writes a page about
+/// each, and the first is enough.
 fn cpu_model() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let mut first = [0; 4096];
+    let read = fs::File::open("/proc/cpuinfo").and_then(|mut file| file.read(&mut first)).unwrap_or(0);
+    let info = String::from_utf8_lossy(&first[..read]);
     let value = |key: &str| {
         info.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;

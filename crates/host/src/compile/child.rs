@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use remuda_engine::{EngineError, Module, Registry};
+use remuda_engine::{EngineError, Instances, Module, Registry};
 use remuda_model::ModuleLimits;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
@@ -78,7 +78,8 @@ pub fn compile_for_parent(
     input.read_exact(&mut key)?;
     input.read_to_end(&mut bytes)?;
 
-    let registry = Registry::default();
+    // No instance is ever made here.
+    let registry = Registry::new(Instances::OnDemand);
     let known = registry.find(engine).map_err(io::Error::other)?;
     let engine = registry.open(known.id).map_err(io::Error::other)?;
     let _pool = rayon::ThreadPoolBuilder::new()

@@ -10,6 +10,7 @@
 
 pub(crate) mod child;
 
+use std::any::Any;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use remuda_engine::{Artifact, Engine, EngineError, Known, Module, StoredArtifact};
-use remuda_model::{Cause, Interrupt, Tier};
+use remuda_model::{Cause, EngineId, Interrupt, Tier};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Resource, Signal, pidfd_open, pidfd_send_signal, prlimit};
 
@@ -45,29 +46,51 @@ const CHILD_CODE_BYTES_MIN_BASELINE: u64 = 512 << 10;
 /// As much of a child's standard error as is worth reporting.
 const WORDS_BYTES_MAX: u64 = 1 << 10;
 
-/// What one compile may use.
+/// What one compile may use: `MAX` of either for whatever it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
     pub(crate) time_max: Duration,
     pub(crate) memory_bytes_max: u64,
 }
 
+/// A compile in a child that a request waits for, while nothing else runs for it.
+#[derive(Clone, Copy, Debug)]
+pub struct CompileNotice {
+    /// Which engine compiles.
+    pub engine: EngineId,
+    /// How much code there is, in bytes.
+    pub code_bytes: u64,
+}
+
+/// Is told of such a compile, and what it returns is dropped when the compile has ended.
+pub type Announce = fn(&CompileNotice) -> Box<dyn Any>;
+
 /// Makes artifacts, in this process or in children of it.
 pub(crate) struct Compiler {
     /// What runs in a child; `None`: everything is compiled in this process.
     program: Option<PathBuf>,
     budget: Budget,
+    /// For compiles without which a request cannot be answered at all.
+    only_way_budget: Budget,
+    announce: Option<Announce>,
     deadlines: Arc<Deadlines>,
     /// Raised when the host ends.
     closing: Interrupt,
     /// Code from which on a compile that nobody waits for is done in a child.
     background_code_bytes_min: u64,
+    /// As for one that a request waits for; `None`: by the tier of its engine.
+    waited_for_code_bytes_min: Option<u64>,
 }
 
 /// Who waits for an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
+    /// A request that no other engine can run.
+    OnlyWay,
+    /// A request that another engine could run, too.
     Request,
+    /// A request that is being run by another engine meanwhile.
+    Racer,
     Nobody,
 }
 
@@ -97,16 +120,29 @@ impl Compiler {
         Self {
             program,
             budget,
+            only_way_budget: budget,
+            announce: None,
             deadlines,
             closing: Interrupt::new(),
             background_code_bytes_min: CHILD_CODE_BYTES_MIN_BACKGROUND,
+            waited_for_code_bytes_min: None,
         }
+    }
+
+    /// Gives another budget to compiles without which a request cannot be answered.
+    pub(crate) fn with_only_way_budget(self, only_way_budget: Budget) -> Self {
+        Self { only_way_budget, ..self }
+    }
+
+    /// Tells somebody of long compiles that are waited for.
+    pub(crate) fn announcing(self, announce: Option<Announce>) -> Self {
+        Self { announce, ..self }
     }
 
     #[cfg(test)]
     pub(crate) fn in_process() -> Self {
         let budget = Budget { time_max: Duration::MAX, memory_bytes_max: u64::MAX };
-        Self::new(None, budget, Arc::new(Deadlines::start().expect("there are threads")))
+        Self::new(None, budget, Arc::default())
     }
 
     /// Ends what children compile, now and from now on: nobody is answered by it any more.
@@ -114,8 +150,11 @@ impl Compiler {
         self.closing.raise(Cause::Cancelled);
     }
 
-    pub(crate) fn budget(&self) -> Budget {
-        self.budget
+    pub(crate) fn budget(&self, urgency: Urgency) -> Budget {
+        match urgency {
+            Urgency::OnlyWay => self.only_way_budget,
+            Urgency::Request | Urgency::Racer | Urgency::Nobody => self.budget,
+        }
     }
 
     pub(crate) fn compile(
@@ -127,7 +166,10 @@ impl Compiler {
     ) -> Result<Compiled, Failure> {
         match &self.program {
             Some(program) if self.is_for_a_child(known, module, urgency) => {
-                self.compile_in_child(program, engine, known, module)
+                let is_waited_for = matches!(urgency, Urgency::OnlyWay | Urgency::Request);
+                let notice = CompileNotice { engine: known.id, code_bytes: module.stats().code_bytes };
+                let _announced = self.announce.filter(|_| is_waited_for).map(|announce| announce(&notice));
+                self.compile_in_child(program, engine, known, module, self.budget(urgency))
             }
             Some(_) | None => Ok(Compiled { artifact: engine.compile(module)?, serialized: None }),
         }
@@ -135,13 +177,12 @@ impl Compiler {
 
     fn is_for_a_child(&self, known: &Known, module: &Module, urgency: Urgency) -> bool {
         let stats = module.stats();
-        let takes_long = match known.capabilities.tier {
-            Tier::Optimizing => {
-                stats.code_bytes >= CHILD_CODE_BYTES_MIN_OPTIMIZING
-                    || stats.locals_in_loops_per_function >= CHILD_LOCALS_IN_LOOPS_MIN_OPTIMIZING
-            }
-            Tier::Baseline | Tier::Interpreter => stats.code_bytes >= CHILD_CODE_BYTES_MIN_BASELINE,
+        let (code_bytes_min, locals_in_loops_min) = match known.capabilities.tier {
+            Tier::Optimizing => (CHILD_CODE_BYTES_MIN_OPTIMIZING, CHILD_LOCALS_IN_LOOPS_MIN_OPTIMIZING),
+            Tier::Baseline | Tier::Interpreter => (CHILD_CODE_BYTES_MIN_BASELINE, u64::MAX),
         };
+        let takes_long = stats.code_bytes >= self.waited_for_code_bytes_min.unwrap_or(code_bytes_min)
+            || stats.locals_in_loops_per_function >= locals_in_loops_min;
         // Where nobody waits, a child's start-up costs little; but a module that is compiled within it has no need of one.
         let nobody_waits = urgency == Urgency::Nobody && stats.code_bytes >= self.background_code_bytes_min;
         known.capabilities.artifacts && (takes_long || nobody_waits)
@@ -153,6 +194,7 @@ impl Compiler {
         engine: &dyn Engine,
         known: &'static Known,
         module: &Module,
+        budget: Budget,
     ) -> Result<Compiled, Failure> {
         let failed = |Ended { reason, will_recur }| Failure {
             error: EngineError::Compile { engine: known.id, reason },
@@ -162,8 +204,8 @@ impl Compiler {
         let mut key = file::Key::default();
         getrandom::fill(&mut key).map_err(|error| here(io::Error::other(error.to_string())))?;
         let (artifact, said) = (memory_file().map_err(here)?, memory_file().map_err(here)?);
-        let child = self.start(program, known, &key, module, &artifact, &said).map_err(here)?;
-        self.wait(child, &said).map_err(failed)?;
+        let child = start(program, known, &key, module, budget, &artifact, &said).map_err(here)?;
+        self.wait(child, budget, &said).map_err(failed)?;
         let garbage =
             |error: io::Error| failed(Ended::once(format!("what the compiler wrote is no artifact: {error}")));
         seal(&artifact).map_err(garbage)?;
@@ -171,50 +213,8 @@ impl Compiler {
         Ok(Compiled { artifact: engine.load(module, &stored)?, serialized: Some(stored) })
     }
 
-    /// Starts a child on a module, within its budget of memory.
-    fn start(
-        &self,
-        program: &Path,
-        known: &Known,
-        key: &file::Key,
-        module: &Module,
-        artifact: &File,
-        said: &File,
-    ) -> io::Result<Running> {
-        let mut input = memory_file()?;
-        input.write_all(key)?;
-        input.write_all(module.bytes())?;
-        input.seek(SeekFrom::Start(0))?;
-        let child = Command::new(program)
-            .arg0("remuda")
-            .args([SUBCOMMAND, known.id.as_str(), "--threads", &threads().to_string()])
-            // It sets this limit itself before it starts an engine, and we do so in case that it does not. Wasmtime
-            // reserves its pool only if the limit is not there yet, and could allocate nothing once it is.
-            .args(["--memory-bytes", &self.budget.memory_bytes_max.to_string()])
-            // No secret in our environment is the compiler's business, and it stands in nobody's folder.
-            .env_clear()
-            .current_dir("/")
-            .stdin(input)
-            .stdout(artifact.try_clone()?)
-            .stderr(said.try_clone()?)
-            // Ctrl-C asks us to end, and what we wait for is not to die of it. It dies with us: see `child`.
-            .process_group(0)
-            // Its priority is the calling thread's.
-            .spawn()?;
-        let running = Running(child);
-        tracing::debug!(pid = running.0.id(), engine = %known.id, module = %module.digest(), "compiling in a child");
-        let pid = Some(Pid::from_child(&running.0));
-        let memory_bytes_max = self.budget.memory_bytes_max;
-        // All memory that is its own and can be written: what an allocator takes, and not the addresses that engines
-        // reserve. A file in memory is not in it, so that has a limit of its own.
-        prlimit(pid, Resource::Data, limit(Resource::Data, memory_bytes_max))?;
-        prlimit(pid, Resource::Fsize, limit(Resource::Fsize, memory_bytes_max))?;
-        prlimit(pid, Resource::Core, limit(Resource::Core, 0))?;
-        Ok(running)
-    }
-
     /// Waits for a child's end within its budget of time.
-    fn wait(&self, mut running: Running, said: &File) -> Result<(), Ended> {
+    fn wait(&self, mut running: Running, budget: Budget, said: &File) -> Result<(), Ended> {
         let cannot = |error: io::Error| Ended::once(format!("cannot wait for the compiler: {error}"));
         let pidfd =
             pidfd_open(Pid::from_child(&running.0), PidfdFlags::empty()).map_err(|error| cannot(error.into()))?;
@@ -228,7 +228,8 @@ impl Compiler {
         };
         let late = Interrupt::new();
         let listeners = (kill_when(&late), kill_when(&self.closing));
-        let armed = self.deadlines.arm(Instant::now(), self.budget.time_max, late.clone());
+        let is_bounded = budget.time_max < Duration::MAX;
+        let armed = is_bounded.then(|| self.deadlines.arm(Instant::now(), budget.time_max, late.clone()));
         let status = running.0.wait().map_err(cannot)?;
         drop((armed, listeners));
         if status.success() {
@@ -239,34 +240,80 @@ impl Compiler {
             return Err(Ended::once("the host ends".into()));
         }
         if killed && late.cause().is_some() {
-            let budget = humantime::format_duration(self.budget.time_max);
+            let budget = humantime::format_duration(budget.time_max);
             return Err(Ended::again(format!(
                 "it took longer than its budget of {budget}; allow more with `compile_timeout` or --compile-timeout"
             )));
         }
-        Err(self.explain(status, &last_words(said)))
+        Err(explain(status, budget, &last_words(said)))
     }
+}
 
-    fn explain(&self, status: ExitStatus, words: &str) -> Ended {
-        /// What Rust's standard library says before it aborts, and the operating system to who asks for a mapping.
-        const OUT_OF_MEMORY: [&str; 2] = ["memory allocation of ", "Cannot allocate memory"];
-        let is = |signal: Signal| status.signal() == Some(signal.as_raw());
-        if OUT_OF_MEMORY.iter().any(|sign| words.contains(sign)) || is(Signal::XFSZ) {
-            let budget = ByteSize::b(self.budget.memory_bytes_max);
-            return Ended::again(format!(
-                "it needed more memory than its budget of {budget}; allow more with `compile_memory` or --compile-memory"
-            ));
-        }
-        match status.code() {
-            Some(code) if code == i32::from(ChildError::EXIT_REFUSED) => Ended::again(words.to_owned()),
-            Some(code) => Ended::once(format!("the compiler ended with exit code {code}: {words}")),
-            // Somebody sent these: an administrator, or a kernel short of memory. The rest are the compiler's own.
-            None if is(Signal::KILL) || is(Signal::TERM) || is(Signal::INT) => {
-                Ended::once(format!("the compiler was killed ({status})"))
-            }
-            None => Ended::again(format!("the compiler crashed ({status}): {words}")),
-        }
+/// Why a child ended that was not told to.
+fn explain(status: ExitStatus, budget: Budget, words: &str) -> Ended {
+    /// What Rust's standard library says before it aborts, and the operating system to who asks for a mapping.
+    const OUT_OF_MEMORY: [&str; 2] = ["memory allocation of ", "Cannot allocate memory"];
+    let is = |signal: Signal| status.signal() == Some(signal.as_raw());
+    if OUT_OF_MEMORY.iter().any(|sign| words.contains(sign)) || is(Signal::XFSZ) {
+        let budget = ByteSize::b(budget.memory_bytes_max);
+        return Ended::again(format!(
+            "it needed more memory than its budget of {budget}; allow more with `compile_memory` or --compile-memory"
+        ));
     }
+    match status.code() {
+        Some(code) if code == i32::from(ChildError::EXIT_REFUSED) => Ended::again(words.to_owned()),
+        Some(code) => Ended::once(format!("the compiler ended with exit code {code}: {words}")),
+        // Somebody sent these: an administrator, or a kernel short of memory. The rest are the compiler's own.
+        None if is(Signal::KILL) || is(Signal::TERM) || is(Signal::INT) => {
+            Ended::once(format!("the compiler was killed ({status})"))
+        }
+        None => Ended::again(format!("the compiler crashed ({status}): {words}")),
+    }
+}
+
+/// Starts a child on a module, within its budget of memory.
+fn start(
+    program: &Path,
+    known: &Known,
+    key: &file::Key,
+    module: &Module,
+    budget: Budget,
+    artifact: &File,
+    said: &File,
+) -> io::Result<Running> {
+    let mut input = memory_file()?;
+    input.write_all(key)?;
+    input.write_all(module.bytes())?;
+    input.seek(SeekFrom::Start(0))?;
+    let mut command = Command::new(program);
+    command.arg0("remuda").args([SUBCOMMAND, known.id.as_str(), "--threads", &threads().to_string()]);
+    let memory_bytes_max = Some(budget.memory_bytes_max).filter(|bytes| *bytes < u64::MAX);
+    if let Some(bytes) = memory_bytes_max {
+        // It sets this limit itself before it starts an engine, and we do so in case that it does not.
+        command.args(["--memory-bytes", &bytes.to_string()]);
+    }
+    let child = command
+        // No secret in our environment is the compiler's business, and it stands in nobody's folder.
+        .env_clear()
+        .current_dir("/")
+        .stdin(input)
+        .stdout(artifact.try_clone()?)
+        .stderr(said.try_clone()?)
+        // Ctrl-C asks us to end, and what we wait for is not to die of it. It dies with us: see `child`.
+        .process_group(0)
+        // Its priority is the calling thread's.
+        .spawn()?;
+    let running = Running(child);
+    tracing::debug!(pid = running.0.id(), engine = %known.id, module = %module.digest(), "compiling in a child");
+    let pid = Some(Pid::from_child(&running.0));
+    if let Some(bytes) = memory_bytes_max {
+        // All memory that is its own and can be written: what an allocator takes, and not the addresses that engines
+        // reserve. A file in memory is not in it, so that has a limit of its own.
+        prlimit(pid, Resource::Data, limit(Resource::Data, bytes))?;
+        prlimit(pid, Resource::Fsize, limit(Resource::Fsize, bytes))?;
+    }
+    prlimit(pid, Resource::Core, limit(Resource::Core, 0))?;
+    Ok(running)
 }
 
 /// How a child ended that brought no artifact.

@@ -22,7 +22,7 @@ pub(crate) fn fake(script: &str) -> (TempDir, PathBuf) {
 
 pub(crate) fn compiler(program: PathBuf, budget: Budget) -> Compiler {
     // In a child, however small the module is.
-    let deadlines = Arc::new(Deadlines::start().unwrap());
+    let deadlines = Arc::new(Deadlines::default());
     Compiler { background_code_bytes_min: 0, ..Compiler::new(Some(program), budget, deadlines) }
 }
 
@@ -103,8 +103,8 @@ fn a_compiler_gets_the_module_its_limits_and_nothing_of_ours() {
     let known = registry.find("mock").unwrap();
     let (artifact, said) = (memory_file().unwrap(), memory_file().unwrap());
     let compiler = compiler(program, BUDGET);
-    let child = compiler.start(compiler.program.as_ref().unwrap(), known, &[7; 32], &module, &artifact, &said).unwrap();
-    compiler.wait(child, &said).ok().expect("it succeeds");
+    let child = start(compiler.program.as_ref().unwrap(), known, &[7; 32], &module, BUDGET, &artifact, &said).unwrap();
+    compiler.wait(child, BUDGET, &said).ok().expect("it succeeds");
     let words = last_words(&said);
     assert!(words.starts_with("00 61 73 6d 01 00 00 00 "), "{words}");
     assert!(!words.contains("CARGO"), "{words}");
@@ -139,4 +139,25 @@ fn what_was_sealed_cannot_be_changed() {
             .open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&other)))
             .is_ok_and(|mut again| again.write_all(b"?").is_err())
     );
+}
+
+#[test]
+fn what_is_the_only_way_has_a_budget_of_its_own() {
+    let (_dir, program) = fake("sleep 0.05; printf '%s' \"$*\" >&2; exit 3");
+    let registry = Registry::default();
+    let known = registry.find("mock").unwrap();
+    let module = Module::parse(wat::parse_str("(module)").unwrap(), &ModuleLimits::default()).unwrap();
+    let little = Budget { time_max: Duration::from_millis(1), ..BUDGET };
+    let boundless = Budget { time_max: Duration::MAX, memory_bytes_max: u64::MAX };
+    let compiler = Compiler { waited_for_code_bytes_min: Some(0), ..compiler(program, little) };
+    let compiler = compiler.with_only_way_budget(boundless);
+    let said = |urgency| {
+        let failure = compiler.compile(&**registry.open(known.id).unwrap(), known, &module, urgency).err();
+        failure.expect("it has no artifact").error.to_string()
+    };
+    for urgency in [Urgency::Request, Urgency::Racer, Urgency::Nobody] {
+        assert!(said(urgency).contains("longer than its budget of 1ms"), "{urgency:?}");
+    }
+    let only_way = said(Urgency::OnlyWay);
+    assert!(only_way.contains("compile-child mock") && !only_way.contains("--memory-bytes"), "{only_way}");
 }

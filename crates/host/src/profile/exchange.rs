@@ -310,7 +310,7 @@ impl ObservationRow {
         at_most("unix_ms", self.unix_ms, INTEGER_MAX)
     }
 
-    fn of(observation: &Observation) -> Self {
+    pub(crate) fn of(observation: &Observation) -> Self {
         let Observation { phases, .. } = observation;
         let ns = |ns: u64| ns.min(NS_MAX);
         Self {
@@ -329,8 +329,9 @@ impl ObservationRow {
         }
     }
 
-    /// The row as it goes into the database, if it passed its check.
-    fn observation(&self, module: ModuleDigest, registry: &Registry) -> Option<Observation> {
+    /// The row as it goes into the database, or `None` if it makes no sense.
+    pub(crate) fn observation(&self, module: ModuleDigest, registry: &Registry) -> Option<Observation> {
+        self.check(registry).ok()?;
         Some(Observation {
             module,
             engine: registry.find(&self.engine).ok()?.id,
@@ -358,7 +359,16 @@ impl CompileRow {
         at_most("unix_ms", self.unix_ms, INTEGER_MAX)
     }
 
-    fn compile(&self, module: ModuleDigest, registry: &Registry) -> Option<CompileObservation> {
+    pub(crate) fn of(compile: &CompileObservation) -> Self {
+        Self {
+            engine: compile.engine.as_str().to_owned(),
+            compile_ns: compile.ns.min(NS_MAX),
+            unix_ms: compile.unix_ms.min(INTEGER_MAX),
+        }
+    }
+
+    pub(crate) fn compile(&self, module: ModuleDigest, registry: &Registry) -> Option<CompileObservation> {
+        self.check(registry).ok()?;
         let engine = registry.find(&self.engine).ok()?.id;
         Some(CompileObservation { module, engine, ns: self.compile_ns, unix_ms: self.unix_ms })
     }
@@ -428,7 +438,7 @@ impl Profiles {
         })
     }
 
-    fn export_module(&self, module: ModuleDigest, registry: &Registry) -> rusqlite::Result<ModuleProfile> {
+    pub(super) fn export_module(&self, module: ModuleDigest, registry: &Registry) -> rusqlite::Result<ModuleProfile> {
         let mut rows = Vec::new();
         let mut compiles = Vec::new();
         let mut select = self
@@ -440,11 +450,7 @@ impl Profiles {
             for row in found {
                 rows.push(row?);
             }
-            compiles.extend(self.compiles(module, known)?.iter().map(|compile| CompileRow {
-                engine: known.id.as_str().to_owned(),
-                compile_ns: compile.ns.min(NS_MAX),
-                unix_ms: compile.unix_ms.min(INTEGER_MAX),
-            }));
+            compiles.extend(self.compiles(module, known)?.iter().map(CompileRow::of));
         }
         rows.sort_unstable_by_key(|(id, _)| *id);
         let mut profile = ModuleProfile {
@@ -488,7 +494,7 @@ fn parse_workload(text: &str) -> Option<u64> {
     if is_hex(text, 16) { u64::from_str_radix(text, 16).ok() } else { None }
 }
 
-fn parse_digest(text: &str) -> Option<ModuleDigest> {
+pub(crate) fn parse_digest(text: &str) -> Option<ModuleDigest> {
     if !is_hex(text, 64) {
         return None;
     }

@@ -10,6 +10,8 @@ use std::path::Path;
 use remuda_scheduler::GreedyDual;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::log::Entry;
+
 const SCHEMA_VERSION: i64 = 1;
 
 /// An entry without a credit was used since the last eviction: its credit is computed by the next one. `L` only changes
@@ -119,22 +121,26 @@ impl Index {
 
     /// Notes an artifact that was just written; one that is there already keeps its uses, and has one more.
     pub(super) fn put(&self, name: &str, bytes: u64, cost_ns: u64) -> rusqlite::Result<()> {
-        self.connection.execute(
-            "INSERT INTO artifact VALUES (?1, ?2, ?3, 1, NULL) ON CONFLICT (name) DO UPDATE \
-             SET bytes = excluded.bytes, cost_ns = excluded.cost_ns, uses = uses + 1, credit = NULL",
-            params![name, bytes.cast_signed(), cost_ns.cast_signed()],
-        )?;
-        Ok(())
+        put(&self.connection, name, bytes, cost_ns)
     }
 
     /// Counts uses.
     pub(super) fn touch<'a>(&mut self, uses: impl IntoIterator<Item = (&'a String, &'a u64)>) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         for (name, uses) in uses {
-            transaction.execute(
-                "UPDATE artifact SET uses = uses + ?2, credit = NULL WHERE name = ?1",
-                params![name, uses.cast_signed()],
-            )?;
+            touch(&transaction, name, *uses)?;
+        }
+        transaction.commit()
+    }
+
+    /// Enters what processes have logged that did not open the index.
+    pub(super) fn take_over(&mut self, logged: &[Entry]) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        for entry in logged {
+            match entry {
+                Entry::Saved { name, bytes, cost_ns } => put(&transaction, name, *bytes, *cost_ns)?,
+                Entry::Loaded { name, uses } => touch(&transaction, name, *uses)?,
+            }
         }
         transaction.commit()
     }
@@ -159,4 +165,21 @@ impl Index {
         transaction.execute("INSERT INTO inflation VALUES (?1)", [cache.inflation()])?;
         transaction.commit()
     }
+}
+
+fn put(connection: &Connection, name: &str, bytes: u64, cost_ns: u64) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO artifact VALUES (?1, ?2, ?3, 1, NULL) ON CONFLICT (name) DO UPDATE \
+         SET bytes = excluded.bytes, cost_ns = excluded.cost_ns, uses = uses + 1, credit = NULL",
+        params![name, bytes.cast_signed(), cost_ns.cast_signed()],
+    )?;
+    Ok(())
+}
+
+fn touch(connection: &Connection, name: &str, uses: u64) -> rusqlite::Result<()> {
+    connection.execute(
+        "UPDATE artifact SET uses = uses + ?2, credit = NULL WHERE name = ?1",
+        params![name, uses.cast_signed()],
+    )?;
+    Ok(())
 }

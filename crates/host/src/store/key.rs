@@ -12,26 +12,28 @@ pub(super) const KEY_FILE: &str = "artifact.key";
 
 /// Reads a data directory's key, or makes one.
 pub(super) fn obtain(data_dir: &Path) -> Result<Key, StoreError> {
-    let path = data_dir.join(KEY_FILE);
-    match read(&path) {
+    match read(data_dir) {
         Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            make(data_dir, &path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
+            let path = data_dir.join(KEY_FILE);
+            make(data_dir, &path).map_err(|source| StoreError::Io { path, source })?;
             // Perhaps another process was faster: what lies there now is the key of both.
-            read(&path)
+            read(data_dir)
         }
         other => other,
     }
 }
 
-fn read(path: &Path) -> Result<Key, StoreError> {
-    let at = |source| StoreError::Io { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(at)?;
+/// Reads a data directory's key.
+pub(super) fn read(data_dir: &Path) -> Result<Key, StoreError> {
+    let path = data_dir.join(KEY_FILE);
+    let at = |source| StoreError::Io { path: path.clone(), source };
+    let mut file = File::open(&path).map_err(at)?;
     if file.metadata().map_err(at)?.permissions().mode() & 0o077 != 0 {
-        return Err(StoreError::KeyExposed { path: path.to_owned() });
+        return Err(StoreError::KeyExposed { path });
     }
     let mut key = Vec::new();
     file.read_to_end(&mut key).map_err(at)?;
-    key.try_into().map_err(|_| StoreError::BadKey { path: path.to_owned() })
+    key.try_into().map_err(|_| StoreError::BadKey { path })
 }
 
 fn make(data_dir: &Path, path: &Path) -> io::Result<()> {

@@ -9,6 +9,8 @@
 //! - Who adds or evicts holds `artifacts.lock` ([flock(2)]), which the kernel takes back from the dead. Loading needs no
 //!   lock.
 //! - A draft is locked by its writer for as long as that lives, so that one without a lock is certainly left over.
+//! - The index of uses is a database, which a process that makes one call has no time to open: it adds a line to
+//!   `artifacts.log` instead, and whoever enters the store next reads that log into the index.
 //!
 //! No decision depends on a clock, nor on anything having reached the disk in order: after a power cut, a file that is
 //! not whole has no valid MAC, and an index that is not valid is begun anew.
@@ -18,6 +20,7 @@
 pub(crate) mod file;
 mod index;
 mod key;
+mod log;
 mod refusal;
 
 use std::collections::{HashMap, HashSet};
@@ -35,6 +38,7 @@ use remuda_scheduler::GreedyDual;
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
 
+use crate::memo::Memos;
 use file::{Key, Made};
 use index::{Index, Row};
 pub(crate) use refusal::Refusal;
@@ -89,8 +93,20 @@ pub struct ArtifactStore {
     budget_bytes: u64,
     /// Loads that the index does not know of yet. A crash forgets them, which does no harm.
     loads: Mutex<HashMap<String, u64>>,
+    accounts: Accounts,
     /// Whether this process has looked for what crashed ones left.
     swept: AtomicBool,
+}
+
+/// How a process counts what it adds and uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accounts {
+    /// In the index.
+    Index,
+    /// By a line in the log, for as long as that is short and the budget is not spent.
+    Log,
+    /// Not at all: it may only read.
+    None,
 }
 
 /// A file of the store.
@@ -133,7 +149,7 @@ pub enum FileState {
 /// What [`ArtifactStore::prune`] removes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prune {
-    /// All of them, and all notes of engines that were set aside.
+    /// All of them, all notes of engines that were set aside, and what was found out about modules.
     pub all: bool,
     /// Those that are [stale](FileState::Stale).
     pub stale: bool,
@@ -148,18 +164,26 @@ impl ArtifactStore {
     ///
     /// The directory cannot be used, or the key in it is not safe to use.
     pub fn open(data_dir: &Path, budget_bytes: u64) -> Result<Self, StoreError> {
+        Self::open_with(data_dir, budget_bytes, Accounts::Index)
+    }
+
+    /// As [`open`](Self::open), with a say in how uses are counted.
+    pub(crate) fn open_with(data_dir: &Path, budget_bytes: u64, accounts: Accounts) -> Result<Self, StoreError> {
         let dir = data_dir.join("artifacts");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)
-            .map_err(|source| StoreError::Io { path: dir.clone(), source })?;
+        let key = if accounts == Accounts::None {
+            key::read(data_dir)?
+        } else {
+            let make = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+            make.map_err(|source| StoreError::Io { path: dir.clone(), source })?;
+            key::obtain(data_dir)?
+        };
         Ok(Self {
-            key: key::obtain(data_dir)?,
+            key,
             data_dir: data_dir.to_owned(),
             dir,
             budget_bytes,
             loads: Mutex::default(),
+            accounts,
             swept: AtomicBool::new(false),
         })
     }
@@ -174,6 +198,11 @@ impl ArtifactStore {
             return Ok(None);
         }
         Self::open(data_dir, u64::MAX).map(Some)
+    }
+
+    /// The key under which this host vouches for what it keeps.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
     }
 
     /// Whether its budget leaves room for anything.
@@ -205,10 +234,28 @@ impl ArtifactStore {
 
     /// Writes down the uses that were only counted in memory so far.
     pub(crate) fn flush(&self) {
-        let is_behind = !self.loads().is_empty();
-        if is_behind && let Err(error) = self.enter() {
+        if self.loads().is_empty() {
+            return;
+        }
+        let counted = match self.accounts {
+            Accounts::Index => self.enter().map(drop),
+            Accounts::Log => self.log_loads(),
+            Accounts::None => Ok(()),
+        };
+        if let Err(error) = counted {
             tracing::warn!(dir = %self.dir.display(), %error, "cannot count the uses of artifacts");
         }
+    }
+
+    /// Notes the uses for whoever opens the index next.
+    fn log_loads(&self) -> io::Result<()> {
+        let entries: Vec<log::Entry> =
+            self.loads().drain().map(|(name, uses)| log::Entry::Loaded { name, uses }).collect();
+        let log_bytes = log::add(&self.log_path(), &entries)?;
+        if log_bytes > log::BYTES_MAX {
+            self.enter()?;
+        }
+        Ok(())
     }
 
     /// Keeps an artifact that took `cost_ns` to compile. It is there whole or not at all, also after a crash and with
@@ -228,6 +275,13 @@ impl ArtifactStore {
         let name = made.file_name();
         let attempt = || {
             let draft = self.draft(artifact, &made)?;
+            if self.accounts == Accounts::Log && self.has_room_for(bytes)? {
+                // First the note, then the file: see `admit`.
+                let entry = log::Entry::Saved { name: name.clone(), bytes, cost_ns };
+                log::add(&self.log_path(), &[entry])?;
+                draft.persist(self.dir.join(&name)).map_err(|error| error.error)?;
+                return Ok(());
+            }
             self.enter()?.admit(draft, &name, bytes, cost_ns)
         };
         let save = || match attempt() {
@@ -293,6 +347,7 @@ impl ArtifactStore {
             gone.sort_by(|a, b| a.path.cmp(&b.path));
             if what.all {
                 self.forget_refusals(|_| true)?;
+                Memos::of(&self.data_dir).forget_findings()?;
             }
             Ok(gone)
         };
@@ -420,6 +475,15 @@ impl ArtifactStore {
         Ok(())
     }
 
+    /// Whether the budget leaves room for so much more, by the folder alone.
+    fn has_room_for(&self, bytes: u64) -> io::Result<bool> {
+        let mut total = bytes;
+        for name in self.names()? {
+            total += self.dir.join(name).metadata().map_or(0, |metadata| metadata.len());
+        }
+        Ok(total <= self.budget_bytes)
+    }
+
     /// The names of the files that are artifacts, or pass for such.
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
@@ -440,16 +504,26 @@ impl ArtifactStore {
             self.sweep()?;
         }
         let mut index = Index::open(&self.index_path());
-        let mut loads = self.loads();
-        if let Some(index) = index.as_mut()
-            && !loads.is_empty()
-        {
-            match index.touch(loads.iter()) {
+        if let Some(index) = index.as_mut() {
+            let mut loads = self.loads();
+            match self.bring_up_to_date(index, &loads) {
                 Ok(()) => loads.clear(),
                 Err(error) => tracing::warn!(%error, "cannot count the uses of artifacts now"),
             }
         }
         Ok(Entered { store: self, index, _lock: lock })
+    }
+
+    /// Enters into the index what was used here, and what others have logged.
+    fn bring_up_to_date(&self, index: &mut Index, loads: &HashMap<String, u64>) -> rusqlite::Result<()> {
+        if !loads.is_empty() {
+            index.touch(loads.iter())?;
+        }
+        let logged = log::take(&self.log_path());
+        if !logged.is_empty() {
+            index.take_over(&logged)?;
+        }
+        Ok(())
     }
 
     fn lock(&self) -> io::Result<File> {
@@ -465,6 +539,10 @@ impl ArtifactStore {
 
     fn index_path(&self) -> PathBuf {
         self.data_dir.join("artifacts.db")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.data_dir.join("artifacts.log")
     }
 
     fn path(&self, module: ModuleDigest, engine: &Known) -> PathBuf {

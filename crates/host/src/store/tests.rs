@@ -203,6 +203,41 @@ fn listing_does_not_hide_from_a_new_index_what_lies_there() {
 }
 
 #[test]
+fn what_a_process_only_logs_counts_for_whoever_enters_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let budget = 3 * file_bytes(1000) + 500;
+    let open = |accounts| ArtifactStore::open_with(dir.path(), budget, accounts).unwrap();
+    let uses =
+        || -> Vec<u64> { open(Accounts::Index).list(&Registry::default()).unwrap().iter().map(|f| f.uses).collect() };
+    open(Accounts::Log).save(module(0), engine(), &[0; 1000], 1000).unwrap();
+    assert!(!open(Accounts::Index).index_path().exists(), "no database was needed");
+    for _ in 0..3 {
+        assert!(open(Accounts::Log).load(module(0), engine()).is_some());
+    }
+    assert_eq!(uses(), [4]);
+    assert!(!open(Accounts::Index).log_path().exists());
+    assert_eq!(uses(), [4], "counted once");
+    // What only may read counts nothing.
+    assert!(open(Accounts::None).load(module(0), engine()).is_some());
+    assert_eq!(uses(), [4]);
+    // The budget holds, too: the one that was never used goes, and not the one that was.
+    for i in 1..4 {
+        open(Accounts::Log).save(module(i), engine(), &[0; 1000], 1000).unwrap();
+        assert!(disk_bytes(dir.path()) <= budget, "after {i}");
+    }
+    assert!(
+        open(Accounts::Log).may_contain(module(0), engine()) && open(Accounts::Log).may_contain(module(3), engine())
+    );
+    // Lines that nobody can read do no harm.
+    fs::write(open(Accounts::None).log_path(), b"{\"loaded\":{\"name\":\"x\"}}\n\xff\xfe\n{").unwrap();
+    open(Accounts::Index).list(&Registry::default()).unwrap();
+    // A log that grows is read in by who has made it so.
+    fs::write(open(Accounts::None).log_path(), vec![b'\n'; usize::try_from(log::BYTES_MAX).unwrap()]).unwrap();
+    assert!(open(Accounts::Log).load(module(3), engine()).is_some());
+    assert!(!open(Accounts::None).log_path().exists());
+}
+
+#[test]
 fn only_the_drafts_of_the_dead_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let open = || ArtifactStore::open(dir.path(), UNBOUNDED).unwrap();
