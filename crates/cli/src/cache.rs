@@ -8,7 +8,7 @@ use anyhow::bail;
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use remuda_engine::Registry;
-use remuda_host::{ArtifactFile, ArtifactStore, FileState, Prune};
+use remuda_host::{ArtifactFile, ArtifactStore, FileState, Finishing, Prune};
 use serde::Serialize;
 
 use crate::EXIT_FAILURE;
@@ -23,7 +23,8 @@ pub(crate) struct Cache {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List them: module, engine, size, what it took to compile, uses, and whether this build would load it here
+    /// List them: module, engine, size, what it took to compile, uses, and whether this build would load it here; and what
+    /// is being compiled in the background
     Ls {
         #[command(flatten)]
         data_dir: DataDir,
@@ -84,7 +85,7 @@ fn open(data_dir: &DataDir) -> anyhow::Result<Option<ArtifactStore>> {
     Ok(ArtifactStore::open_existing(&path)?)
 }
 
-/// One artifact in the list, and in JSON.
+/// One artifact in the list, and in JSON; also one that a process is compiling in the background now.
 #[derive(Serialize)]
 struct Row {
     module: Option<String>,
@@ -94,7 +95,27 @@ struct Row {
     compile_ns: Option<u64>,
     uses: u64,
     state: &'static str,
-    path: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    /// The process that compiles it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+}
+
+impl From<Finishing> for Row {
+    fn from(Finishing { pid, module, engine, .. }: Finishing) -> Self {
+        Self {
+            module: Some(module),
+            engine: Some(engine),
+            version: None,
+            bytes: 0,
+            compile_ns: None,
+            uses: 0,
+            state: "compiling",
+            path: None,
+            pid: Some(pid),
+        }
+    }
 }
 
 impl From<ArtifactFile> for Row {
@@ -111,14 +132,16 @@ impl From<ArtifactFile> for Row {
                 FileState::Ok => "ok",
                 FileState::Stale => "stale",
             },
-            path: file.path,
+            path: Some(file.path),
+            pid: None,
         }
     }
 }
 
 fn list(data_dir: &DataDir, json: bool) -> anyhow::Result<ExitCode> {
     let files = open(data_dir)?.map(|store| store.list(&Registry::default())).transpose()?.unwrap_or_default();
-    let rows: Vec<Row> = files.into_iter().map(Row::from).collect();
+    let finishing = data_dir.resolve().and_then(|path| Finishing::current(&path));
+    let rows: Vec<Row> = files.into_iter().map(Row::from).chain(finishing.map(Row::from)).collect();
     let text = if json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&rows) };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -131,15 +154,17 @@ fn table(rows: &[Row]) -> String {
         let compile_ms = row.compile_ns.map_or_else(|| "-".into(), |ns| format!("{:.3} ms", ns as f64 / 1e6));
         let text = |text: &Option<String>| text.as_deref().unwrap_or("-").to_owned();
         table += &format!(
-            "{:<12.12}  {:<19}  {:<9} {:>10} {compile_ms:>15} {:>7}  {}\n",
+            "{:<12.12}  {:<19}  {:<9} {:>10} {compile_ms:>15} {:>7}  {}{}\n",
             text(&row.module),
             text(&row.engine),
             text(&row.version),
             ByteSize::b(row.bytes).to_string(),
             row.uses,
-            row.state
+            row.state,
+            row.pid.map(|pid| format!(" by process {pid}")).unwrap_or_default(),
         );
     }
+    let rows: Vec<&Row> = rows.iter().filter(|row| row.path.is_some()).collect();
     table + &total(rows.len(), rows.iter().map(|row| row.bytes).sum()) + "\n"
 }
 

@@ -6,6 +6,7 @@ mod cache;
 mod calibrate;
 mod characterize;
 mod compare;
+mod compile;
 mod compile_child;
 mod engines;
 mod explain;
@@ -15,6 +16,7 @@ mod report;
 mod run;
 mod serve;
 mod simulate;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,8 @@ enum Command {
     Serve(serve::Serve),
     /// Say what would run a function now, what every engine would cost, and why
     Explain(explain::Explain),
+    /// Compile modules ahead of time, so that their first run finds the code
+    Compile(compile::Compile),
     /// List the engines: built or not, available or not and why, version, capabilities
     Engines(engines::Engines),
     /// Look after the compiled modules in the data directory
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Explain(explain) => explain.execute(),
         Command::Engines(engines) => engines.execute(),
         Command::Cache(cache) => cache.execute(),
+        Command::Compile(compile) => compile.execute(),
         Command::CompileChild(child) => child.execute(),
         Command::Simulate(simulate) => simulate.execute(),
         Command::Characterize(characterize) => characterize.execute(),

@@ -1,11 +1,18 @@
 //! What several subcommands share.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::Args;
 use remuda_engine::{Known, Registry};
+use remuda_host::{
+    COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN, COMPILE_TIME_DEFAULT, Host, HostConfig, OpenError,
+};
 use remuda_scheduler::Policy;
 use tracing_subscriber::EnvFilter;
+
+use crate::waiting;
 
 /// Where the host keeps what it learns and compiles.
 #[derive(Args)]
@@ -14,8 +21,8 @@ pub(crate) struct DataDir {
     #[arg(long, value_name = "DIR", env = "REMUDA_DATA_DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Keep nothing: neither read nor write profiles and artifacts
-    #[arg(long, conflicts_with = "data_dir")]
+    /// Keep nothing: neither read nor write profiles and artifacts, whatever --data-dir and the environment say
+    #[arg(long)]
     no_data: bool,
 }
 
@@ -31,6 +38,73 @@ impl DataDir {
             .or_else(|| absolute("XDG_DATA_HOME").map(|home| home.join("remuda")))
             .or_else(|| absolute("HOME").map(|home| home.join(".local/share/remuda")))
     }
+}
+
+/// What compiles may use, and what becomes of what they make.
+#[derive(Args, Clone)]
+pub(crate) struct CompileOptions {
+    /// Artifacts that the data directory may hold; those that are least worth keeping are removed beyond it
+    #[arg(long, value_name = "BYTES", default_value = "4GiB", env = "REMUDA_ARTIFACT_DISK")]
+    artifact_disk: ByteSize,
+
+    /// Stop a compiler after this time, and let another engine try [default: 1m; none if a run waits for it and only this
+    /// engine can run the module]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    compile_timeout: Option<Duration>,
+
+    /// Memory that a compiler may have [default: 1GiB; whatever it takes if a run waits for it and only this engine can run
+    /// the module]
+    #[arg(long, value_name = "BYTES", value_parser = parse_compile_memory)]
+    compile_memory: Option<ByteSize>,
+}
+
+impl CompileOptions {
+    /// The configuration of a host for one call that keeps to these options.
+    pub(crate) fn config(&self, data_dir: Option<PathBuf>, policy: Policy) -> HostConfig {
+        let memory = self.compile_memory.map(|memory| memory.as_u64());
+        HostConfig {
+            data_dir,
+            policy,
+            disk_budget_bytes: self.artifact_disk.as_u64(),
+            compiler: compiler(),
+            compile_time_max: self.compile_timeout.unwrap_or(COMPILE_TIME_DEFAULT),
+            compile_memory_bytes_max: memory.unwrap_or(COMPILE_MEMORY_BYTES_DEFAULT),
+            only_way_time_max: self.compile_timeout.unwrap_or(Duration::MAX),
+            only_way_memory_bytes_max: memory.unwrap_or(u64::MAX),
+            announce: Some(waiting::announce),
+            one_call: true,
+            ..HostConfig::default()
+        }
+    }
+
+    /// The same options for a child of this process.
+    pub(crate) fn as_args(&self) -> Vec<String> {
+        let mut args = vec![format!("--artifact-disk={}B", self.artifact_disk.as_u64())];
+        args.extend(self.compile_timeout.map(|time| format!("--compile-timeout={}ns", time.as_nanos())));
+        args.extend(self.compile_memory.map(|memory| format!("--compile-memory={}B", memory.as_u64())));
+        args
+    }
+}
+
+fn parse_compile_memory(text: &str) -> Result<ByteSize, String> {
+    let memory: ByteSize = text.parse()?;
+    if memory < COMPILE_MEMORY_MIN {
+        return Err(format!("a compiler does not start with less than {COMPILE_MEMORY_MIN}"));
+    }
+    Ok(memory)
+}
+
+/// Opens a host for one call. A data directory that cannot be used is no reason not to run: that is said once, and what can
+/// be read of it is.
+pub(crate) fn open_for_one_call(config: &HostConfig) -> anyhow::Result<Host> {
+    let error = match Host::open(config) {
+        Err(error @ (OpenError::DataDir { .. } | OpenError::Store(_))) => error,
+        opened => return Ok(opened?),
+    };
+    eprintln!("warning: {error}; nothing is kept of this run");
+    let read_only = HostConfig { read_only: true, ..config.clone() };
+    let nowhere = HostConfig { data_dir: None, ..config.clone() };
+    Ok(Host::open(&read_only).or_else(|_| Host::open(&nowhere))?)
 }
 
 /// The program in whose children modules are compiled: this one, whatever has become of its file since it was started.

@@ -1,5 +1,6 @@
 //! The real binary, driven from outside: its command line, and its server over HTTP.
 
+mod ahead;
 mod cache;
 mod calibrate;
 mod characterize;
