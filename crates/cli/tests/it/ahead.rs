@@ -196,14 +196,16 @@ fn a_warm_run_starts_no_thread_and_opens_no_database() {
         assert_eq!(text(&add(&mut remuda()).stdout), "3\n");
     }
     let log = data.path().join("calls");
-    let mut strace = Command::new("strace");
-    // Cargo has the dynamic linker look in many places.
-    strace.env_remove("LD_LIBRARY_PATH").args(["-f", "-e", "trace=clone,clone3,fork,vfork,openat", "-o"]).arg(&log);
-    let out = add(strace.arg(env!("CARGO_BIN_EXE_remuda")));
-    assert_eq!(text(&out.stdout), "3\n", "{}", text(&out.stderr));
-    let calls = std::fs::read_to_string(&log).unwrap();
-    let of = |name: &str| calls.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
-    let begun: Vec<_> = ["clone(", "clone3(", "fork("].into_iter().flat_map(of).collect();
-    assert!(begun.is_empty() && of(".db").is_empty(), "{calls}");
-    assert!(!of("openat(").is_empty(), "{calls}");
+    // On a busy machine a run may look long, and is watched by another thread then: not all of ten.
+    let is_alone = (0..10).any(|_| {
+        let mut strace = Command::new("strace");
+        // Cargo has the dynamic linker look in many places.
+        strace.env_remove("LD_LIBRARY_PATH").args(["-f", "-e", "trace=clone,clone3,fork,vfork,openat", "-o"]).arg(&log);
+        let out = add(strace.arg(env!("CARGO_BIN_EXE_remuda")));
+        assert_eq!(text(&out.stdout), "3\n", "{}", text(&out.stderr));
+        let calls = std::fs::read_to_string(&log).unwrap();
+        assert!(calls.contains("openat(") && !calls.contains(".db"), "{calls}");
+        ["clone(", "clone3(", "fork("].iter().all(|begun| !calls.contains(begun))
+    });
+    assert!(is_alone, "{}", std::fs::read_to_string(&log).unwrap());
 }
