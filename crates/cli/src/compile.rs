@@ -1,7 +1,7 @@
 //! `remuda compile`
 
 use std::fs::File;
-use std::io::{IsTerminal as _, Read as _, Seek as _, Write as _};
+use std::io::{IsTerminal as _, Seek as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -13,13 +13,14 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use remuda_engine::{Known, Registry};
-use remuda_host::{Finishing, Function, FunctionSpec, Host, decode_module, lower_priority};
+use remuda_host::{Finishing, Function, FunctionSpec, Host, lower_priority};
 use remuda_model::{EngineId, Tier};
 use remuda_scheduler::Policy;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::EXIT_FAILURE;
 use crate::options::{CompileOptions, DataDir, compiler, duration, start_log};
+use crate::run::{STDIN, read_module_from_stdin};
 
 /// Compile modules ahead of time, so that their first run finds the code
 #[derive(Args)]
@@ -96,10 +97,8 @@ impl Compile {
     /// What is to be made of a module.
     fn jobs_of(&self, host: &Host, module: &Path) -> anyhow::Result<Vec<Job>> {
         let spec = FunctionSpec::of_module(module);
-        let function = if module == Path::new("-") {
-            let mut bytes = Vec::new();
-            std::io::stdin().read_to_end(&mut bytes).context("cannot read the module from standard input")?;
-            host.deploy_bytes(spec, decode_module(bytes, module)?, None)?
+        let function = if module == Path::new(STDIN) {
+            host.deploy_bytes(spec, read_module_from_stdin()?, None)?
         } else {
             host.deploy(spec, None)?
         };
@@ -162,7 +161,7 @@ pub(crate) fn start_in_background(
         // It stands in another folder.
         .arg(std::path::absolute(data_dir)?)
         .args(options.as_args())
-        .arg("-")
+        .arg(STDIN)
         .env_clear()
         .current_dir("/")
         .stdin(input)

@@ -53,7 +53,7 @@ pub(crate) fn announce(notice: &CompileNotice) -> Box<dyn Any> {
 }
 
 /// A spinner on standard error, with the time since its beginning.
-pub(crate) fn spinner(message: &str) -> ProgressBar {
+fn spinner(message: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
     ProgressBar::new_spinner().with_style(style).with_elapsed(PATIENCE).with_message(message.to_owned())

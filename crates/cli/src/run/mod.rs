@@ -22,7 +22,8 @@ use remuda_scheduler::TierUp;
 
 use self::flags::{Flags, Settings};
 use self::refused::Refused;
-use self::world::{WorldOptions, read_module_from_stdin};
+use self::world::WorldOptions;
+pub(crate) use self::world::read_module_from_stdin;
 use crate::compile;
 use crate::options::{CompileOptions, DataDir, EngineChoice, open_for_one_call, start_log};
 
@@ -32,7 +33,7 @@ const NO_TIMEOUT: Duration = Duration::MAX;
 /// gives them more.
 const TABLE_ELEMENTS_MAX: u64 = 10_000_000;
 /// What stands for standard input where a module's file is named.
-const STDIN: &str = "-";
+pub(crate) const STDIN: &str = "-";
 
 /// Run a module: a WASI command, or one of its exports with --invoke
 ///
