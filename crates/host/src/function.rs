@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use remuda_engine::{Known, Module};
 use remuda_model::{ArtifactState, EngineId, GuestContext, Preopen};
+use remuda_scheduler::tuning::USUAL_NS;
 use remuda_scheduler::{Candidate, Request, Scheduler};
 
 use crate::FunctionSpec;
@@ -30,9 +31,6 @@ pub struct Function {
     /// About how long a request keeps a thread, in nanoseconds.
     usual_ns: AtomicU64,
 }
-
-/// What [`Function::usual_ns`] is before anything was observed.
-const USUAL_NS: u64 = 1_000_000;
 
 /// One of a function's engines, with the place for its artifact.
 pub(crate) struct EngineSlot {

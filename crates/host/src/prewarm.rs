@@ -15,16 +15,12 @@ use std::time::{Duration, Instant};
 use remuda_engine::{Artifact, EngineError, InstantiateError, Module, Registry};
 use remuda_model::{ArtifactState, EngineId, Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Sink};
 use remuda_scheduler::PrewarmHow;
+use remuda_scheduler::tuning::{PREWARM_LOOK_AFTER_NS, PREWARM_LOOK_AGAIN_NS};
 
 use crate::execute::Answer;
 use crate::function::{EngineSlot, Function};
 use crate::host::Shared;
 
-/// The least time between two looks at a function. What is called more often than that stays in memory by its use.
-const LOOK_AGAIN_NS: u64 = 1_000_000_000;
-/// The time from a function's request to the look at what the next one will want. Right behind a request there is nothing
-/// to do: what it ran on is in memory; and its answer, or the next request, may want the core.
-const LOOK_AFTER_NS: u64 = 50_000_000;
 /// How far this thread stands back behind those that run guests: as far as racers.
 const NICENESS: i32 = 5;
 
@@ -121,7 +117,7 @@ impl Prewarmer {
         if !expectation.has_appointment.load(Ordering::Relaxed)
             && !expectation.has_appointment.swap(true, Ordering::AcqRel)
         {
-            self.appoint(shared.cores.now_ns().saturating_add(LOOK_AFTER_NS), Arc::downgrade(function));
+            self.appoint(shared.cores.now_ns().saturating_add(PREWARM_LOOK_AFTER_NS), Arc::downgrade(function));
         }
     }
 
@@ -239,10 +235,10 @@ impl Shared {
         let (prewarm, last_ns) = self.with_world_at(now_ns, |world| {
             function.brain.with(|scheduler| (scheduler.prewarm(&candidates, world), scheduler.arrivals().last_ns()))
         });
-        let soon_ns = now_ns.saturating_add(LOOK_AGAIN_NS);
+        let soon_ns = now_ns.saturating_add(PREWARM_LOOK_AGAIN_NS);
         let Some(prewarm) = prewarm else {
             // It has no pattern, or not yet; or it had, and the request did not come.
-            return last_ns.filter(|last_ns| now_ns.saturating_sub(*last_ns) < LOOK_AGAIN_NS).map(|_| soon_ns);
+            return last_ns.filter(|last_ns| now_ns.saturating_sub(*last_ns) < PREWARM_LOOK_AGAIN_NS).map(|_| soon_ns);
         };
         if now_ns < prewarm.at_ns {
             return Some(prewarm.at_ns);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use remuda_engine::EngineError;
 use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome};
+use remuda_scheduler::tuning::{EARLY_NS, HOLD_NS};
 use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
 
 use crate::background::{Compiler, Core};
@@ -90,10 +91,8 @@ struct Entry {
     gate: Gate,
 }
 
-/// Who is to look so soon is sent at once, and waits: waking a thread takes long where all cores are busy by then.
-const EARLY: Duration = Duration::from_millis(2);
-/// How long output, or a wish to read input, is held back at most: people begin to notice after that.
-const HOLD: Duration = Duration::from_millis(100);
+const EARLY: Duration = Duration::from_nanos(EARLY_NS);
+const HOLD: Duration = Duration::from_nanos(HOLD_NS);
 
 /// Runs a request on `engine`, and lets others join after `look_after` if it has not ended by then. If another one wins,
 /// it is that one's thread which calls `deliver`: it has a core, and who took the request would have to be woken.

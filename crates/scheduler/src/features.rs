@@ -1,4 +1,5 @@
 use crate::sizes::Sized;
+use crate::tuning::{EXECUTE_GUESS_NS, EXECUTE_GUESS_NS_PER_INPUT_BYTE, SIGMA_UNKNOWN, STRAIGHT_LINE_NS_PER_CODE_BYTE};
 
 /// What a module's bytes tell of how long compiling and running it may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,16 +11,6 @@ pub struct Features {
     /// Loops in them.
     pub loops: u32,
 }
-
-/// A module that nobody has run may do next to nothing or compute for minutes: a factor of twenty either way is one
-/// standard deviation.
-const SIGMA_UNKNOWN: f32 = 3.0;
-/// A short request that computes something, on the fastest engine.
-const EXECUTE_GUESS_NS: f64 = 30e3;
-/// What a byte of input adds to that: parsing it, or a few operations for each.
-const EXECUTE_GUESS_NS_PER_INPUT_BYTE: f64 = 5.0;
-/// Without loops and calls back, each operation runs once.
-const STRAIGHT_LINE_NS_PER_CODE_BYTE: f64 = 1.0;
 
 impl Features {
     /// How long a module that was never run takes on the fastest engine, as likely to be exceeded as not.

@@ -25,6 +25,7 @@ mod sizes;
 #[cfg(test)]
 mod testing;
 mod tier_up;
+pub mod tuning;
 mod waste;
 
 pub use arrivals::Arrivals;

@@ -11,6 +11,7 @@ use remuda_model::{ArtifactState, EngineId};
 
 use crate::nanoseconds::as_ns;
 use crate::scheduler::is_ready;
+use crate::tuning::PREWARM_MARGIN;
 use crate::{Candidate, Request, Scheduler, TierUp, World};
 
 /// What to have ready for the next request.
@@ -36,9 +37,6 @@ pub enum PrewarmHow {
     /// By compiling, which pays.
     Compile(TierUp),
 }
-
-/// How many times as long as expected getting ready may take and be done in time.
-const MARGIN: u64 = 2;
 
 /// The engine that a request would run on if all artifacts that are on disk were in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,7 +70,7 @@ pub(crate) fn favourite(scheduler: &Scheduler, candidates: &[Candidate], world: 
 pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &World<'_>) -> Option<Prewarm> {
     let window = scheduler.arrivals.pattern_window(world.now_ns)?;
     let known = scheduler.known(candidates, world);
-    let before = |ns: u64| window.start.saturating_sub(ns.saturating_mul(MARGIN));
+    let before = |ns: u64| window.start.saturating_sub(ns.saturating_mul(PREWARM_MARGIN));
     let ready = favourite(scheduler, candidates, world)
         .and_then(|favourite| candidates.iter().find(|candidate| candidate.engine == favourite.engine))
         .and_then(|candidate| {
@@ -176,7 +174,7 @@ mod tests {
         let window = scheduler.arrivals().prewarm_window(last_ns).unwrap();
         let found = decide(&scheduler, &candidates(OnDisk, InMemory), last_ns).unwrap();
         assert_eq!((found.engine, found.how, found.until_ns), (FAST, PrewarmHow::Load, window.end));
-        assert_eq!(found.at_ns, window.start - MARGIN * 3 * MS, "as early as loading takes, twice");
+        assert_eq!(found.at_ns, window.start - PREWARM_MARGIN * 3 * MS, "as early as loading takes, twice");
         assert!(window.contains(&(last_ns + 60 * S)));
         // The decision stands while the window lasts, and ends with it.
         assert_eq!(decide(&scheduler, &candidates(OnDisk, InMemory), window.end - 1), Some(found));
@@ -222,7 +220,7 @@ mod tests {
         let found = decide(&scheduler, &candidates, last_ns).unwrap();
         assert!(matches!(found.how, PrewarmHow::Compile(_)) && found.engine == FAST, "{found:?}");
         let window = scheduler.arrivals().prewarm_window(last_ns).unwrap();
-        assert_eq!(found.at_ns, window.start - MARGIN * 100 * MS);
+        assert_eq!(found.at_ns, window.start - PREWARM_MARGIN * 100 * MS);
     }
 
     #[test]

@@ -2,6 +2,7 @@ use remuda_model::{ArtifactState, EngineId, Observation};
 
 use crate::nanoseconds::as_ns;
 use crate::sizes::Sized;
+use crate::tuning::{ALIKE, MAKING_UNSURE, NEGLIGIBLE, SIGMA_TRANSFER, SPEAK_FOR_THEMSELVES};
 use crate::{Calibration, Candidate, Estimate, Features, SizeModel};
 
 /// What the observations of one function add up to, engine by engine, and what follows for engines that have none.
@@ -85,12 +86,6 @@ impl Prediction {
         self.execute_ns as f64 * (deviations * f64::from(self.sigma)).exp()
     }
 }
-
-/// How much of what a compile was expected to take it may take beyond that.
-const MAKING_UNSURE: f64 = 0.3;
-/// How far two engines' speeds may be from their rule on one function: the standard deviation of the logarithm of their
-/// ratio, over the guests of the suite.
-pub(crate) const SIGMA_TRANSFER: f32 = 0.45;
 
 impl FunctionProfile {
     /// What is known of one engine.
@@ -266,14 +261,8 @@ impl Sized {
     /// If the two are further apart than engines are, it is the requests that differ, at least as much as that: unless
     /// there have been so many that they speak for themselves.
     fn sharpened(self, count: u64, other: &Self, other_count: u64) -> Self {
-        /// How much more precise an engine's own observations have to be for the others' not to count.
-        const NEGLIGIBLE: f64 = 100.0;
-        /// Two engines' speeds are not further from their rule than this factor, by two standard deviations.
-        const ALIKE: f64 = 2.46;
-        /// So many requests speak for themselves.
-        const MANY: f32 = 9.0;
         #[expect(clippy::cast_precision_loss, reason = "only small numbers matter")]
-        let doubt = |count: u64| ((MANY - count as f32) / (MANY - 1.0)).clamp(0.0, 1.0);
+        let doubt = |count: u64| ((SPEAK_FOR_THEMSELVES - count as f32) / (SPEAK_FOR_THEMSELVES - 1.0)).clamp(0.0, 1.0);
         let precision = |error: f32| 1.0 / f64::from(error).powi(2);
         let ratio = self.ns.max(1.0) / other.ns.max(1.0);
         let (own, other) = if (1.0 / ALIKE..=ALIKE).contains(&ratio) {

@@ -15,6 +15,9 @@ use std::ops::RangeInclusive;
 
 use remuda_model::EngineId;
 
+use crate::tuning::{
+    BEATEN_MARGIN, BEATEN_MARGIN_IDLE, DECISIVE, NEARLY_DONE, TAIL, TAIL_DEVIATIONS, TAIL_MAX, WAIT_NS,
+};
 use crate::{Candidate, Prediction, Request, Scheduler, World};
 
 /// A request that has not been answered yet.
@@ -52,24 +55,6 @@ pub enum RaceStep {
     /// Nobody can beat who is racing.
     Settled,
 }
-
-/// How far into the tail an engine is made ready on an idle core, in multiples of the time that has passed.
-const TAIL: f64 = 32.0;
-/// How many standard deviations of what was expected the tail is away.
-const TAIL_DEVIATIONS: f64 = 1.3;
-/// Not more than this multiple of what was expected.
-const TAIL_MAX: f64 = 200.0;
-/// How much better an engine must be, in the usual case, to join where no core is idle.
-const DECISIVE: f64 = 2.0;
-/// How wrong the rule about two engines' speeds may be for one of them to count as beaten, where its core is wanted.
-const BEATEN_MARGIN: f64 = 1.3;
-/// And where it is not.
-const BEATEN_MARGIN_IDLE: f64 = 1.5;
-/// Where its core is wanted, a racer that would only win if it ended within this much more work has lost, too: by
-/// Lindy's law it does so once in eight times, and saves little then.
-const NEARLY_DONE: f64 = 1.15;
-/// How long to wait before asking again.
-const WAIT_NS: RangeInclusive<u64> = 200_000..=20_000_000;
 
 pub(crate) fn step(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> RaceStep {
     let entries = entries(scheduler, race, world);

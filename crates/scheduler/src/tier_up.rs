@@ -11,6 +11,10 @@ use std::fmt;
 use remuda_model::{ArtifactState, EngineId, Observation, Tier};
 
 use crate::scheduler::{Milliseconds, is_ready};
+use crate::tuning::{
+    COLD_NS, EXPECTED_MARGIN_BUSY, EXPECTED_MARGIN_IDLE, FIRST_LOSS_NS_MIN, HORIZON_NS, IDLE_LOSS_NS_MIN, MEAN_WEIGHT,
+    RUNS_AHEAD_MIN,
+};
 use crate::{Candidate, Scheduler, World};
 
 /// An engine to be made ready in the background.
@@ -62,17 +66,6 @@ impl fmt::Display for TierUpReason {
     }
 }
 
-/// How far ahead requests are counted on.
-const HORIZON_NS: u64 = 10_000_000_000;
-/// How many times its price an engine must be expected to gain within the horizon to be made ready at once, where every
-/// core is wanted.
-const EXPECTED_MARGIN_BUSY: f64 = 2.0;
-/// And where the price is time on a core that nobody else wants: then being late costs more than having been wrong.
-const EXPECTED_MARGIN_IDLE: f64 = 0.5;
-/// What a request must lose for that: of very short ones most is what a call costs anyway, on whatever engine, and their
-/// neighbourhood feels a compile.
-const IDLE_LOSS_NS_MIN: f64 = 50e3;
-
 /// What a function's requests have lost for want of an engine, engine by engine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Losses {
@@ -85,12 +78,6 @@ struct Loss {
     /// What a request loses on average, recent ones weighing more.
     mean_ns: f64,
 }
-
-/// What a function's first request takes beyond later ones whoever runs it: memory that is touched for the first time, and
-/// functions that an interpreter translates.
-const COLD_NS: f64 = 250e3;
-/// What a new request weighs in that average.
-const MEAN_WEIGHT: f64 = 0.25;
 
 impl Losses {
     /// Takes a request into account that was answered by another engine.
@@ -193,15 +180,6 @@ fn consider(
     };
     Some(TierUp { engine: candidate.engine, worth_ns: gain_ns.max(loss.total_ns) - price_ns, reason })
 }
-
-/// Runs of a module that are counted on after a single call; more if it has had more. What is run once from a command line
-/// is mostly run again, and a compile at the lowest priority takes nothing from anybody but energy. Smaller, and a module
-/// comes to its best engine later; larger, and more is compiled that is never run.
-const RUNS_AHEAD_MIN: u64 = 20;
-
-/// What a module that has only run once must have lost for a process to be left behind: starting one holds the answer's process
-/// up by 1.5 ms, which nobody should feel after a run of some milliseconds that may never be repeated.
-const FIRST_LOSS_NS_MIN: f64 = 30e6;
 
 /// The engine whose code should be finished for the next process, after this one has run the module once.
 #[expect(

@@ -1,5 +1,7 @@
 //! How much CPU time may be spent on what may turn out to be wasted.
 
+use crate::tuning::SAVED_NS_MAX;
+
 /// A budget for the losers of races: a share of the CPU time that answered requests have cost, and something to begin
 /// with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -7,9 +9,6 @@ pub struct WasteBudget {
     share: f64,
     left_ns: f64,
 }
-
-/// What may be wasted before anything was earned, and the most that can be saved up.
-const SAVED_NS_MAX: f64 = 10e9;
 
 impl WasteBudget {
     /// A budget of `share` of the useful CPU time: 0 wastes nothing, 1 as much as is useful.

@@ -11,7 +11,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use remuda_model::{ArtifactState, ModuleDigest, Observation, Outcome, Phases};
 use remuda_scheduler::{
     Calibration, Candidate, FairQueue, FunctionProfile, Load, RaceStep, RaceView, Racer, Request, Scheduler,
-    TierUpReason, WasteBudget, World,
+    TierUpReason, WasteBudget, World, tuning,
 };
 
 use crate::checkers::{Bounds, Checkers, Event, Violation};
@@ -20,8 +20,6 @@ use crate::oracle::{Option_, Oracle, run_ns};
 use crate::store::{Evicted, Store};
 use crate::{Arrival, Chooser, CostTable, ModuleCost, Setup, Workload};
 
-/// What may be wasted before anything was earned: as [`WasteBudget`] has it.
-const WASTE_NS_FREE: u64 = 10_000_000_000;
 /// Compiles that may wait for a compiler.
 const COMPILES_WAITING_MAX: usize = 1 << 16;
 /// Steps of a race between which no time goes by.
@@ -174,7 +172,7 @@ impl<'a> Simulation<'a> {
             memory_bytes_max: setup.memory_bytes_max,
             disk_bytes_max: setup.disk_bytes_max,
             waste_share_max: setup.waste_share_max,
-            waste_ns_free: WASTE_NS_FREE,
+            waste_ns_free: as_ns(tuning::SAVED_NS_MAX),
         };
         let functions = workload.functions.iter().map(|function| {
             let features = table.modules[function.module as usize].features;

@@ -8,31 +8,12 @@
 use remuda_model::ArtifactState;
 
 use crate::nanoseconds::as_ns;
-use crate::profile::SIGMA_TRANSFER;
 use crate::scheduler::is_ready;
+use crate::tuning::{
+    BAD_LUCK, COMPILE_DOUBT, HEAD_START_NS, KNOWN_MIN, LEAVE_ALONE_NS, LEAVE_ALONE_SHARE, LUCK, RACE_GAIN_NS_MIN,
+    SHORT_NS, SIGMA_TRANSFER,
+};
 use crate::{Basis, Candidate, Decision, Prediction, Reason, Request, Scheduler, World};
-
-/// How many standard deviations lucky an engine has to be thought to beat the favourite, to be let begin.
-const LUCK: f64 = -1.5;
-/// How much sooner it has to begin: a race costs the waking of another thread and a second instance.
-const HEAD_START_NS: f64 = 250e3;
-/// How many standard deviations unlucky a request has to be for us to look again whether another engine would do
-/// better.
-const BAD_LUCK: f64 = 1.5;
-/// The least and the most time that a request is left alone: a race costs two threads' waking and the neighbourhood of a
-/// compiler, and a request that is done by then costs nothing more.
-const LEAVE_ALONE_NS: std::ops::RangeInclusive<f64> = 250e3..=1e6;
-/// The share of the favourite's preparation that a request of which nothing is known is left alone.
-const LEAVE_ALONE_SHARE: f64 = 0.03;
-/// Requests whose execution is over by then are not looked at again, once so many of them were seen.
-const SHORT_NS: f64 = 500e3;
-const KNOWN_MIN: u64 = 3;
-/// What a race must be expected to save if something is known: it costs about as much.
-const RACE_GAIN_NS_MIN: f64 = 300e3;
-/// What a compile may take that was never seen, as a multiple of what the module's size says, where nothing can run
-/// meanwhile: a CPython of 20 MB takes Cranelift 1.9 times as long. Smaller, and a request waits for a compiler when an engine that is known would have
-/// answered by then; larger, and requests stay on a slow engine for longer than they have to.
-const COMPILE_DOUBT: f64 = 2.0;
 
 pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> Option<Decision> {
     let predicted: Vec<Predicted<'_>> = scheduler

@@ -5,11 +5,8 @@
 
 use remuda_model::{EngineId, Tier};
 
+use crate::tuning::INTERPRETER_SLOWDOWN_MIN;
 use crate::{Basis, Candidate, Decision, Prediction, Reason, Request, Scheduler, World};
-
-/// The least by which an interpreter is slower than native code. The paper's Fig. 5 and our own tables have it between
-/// 5 and 20 for real work.
-const INTERPRETER_SLOWDOWN_MIN: u64 = 3;
 
 pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> Option<Decision> {
     let mut measured = Measured::default();
