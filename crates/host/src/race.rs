@@ -1,9 +1,12 @@
 //! Several engines at one request: the first to end answers, and the others are stopped and leave no trace.
 //!
+//! Who joins, who has won and who has to go is a [`Flight`]'s to say; this drives one, with threads, interrupts, gates and a
+//! lock around it, and keeps what it only knows by the engines' names.
+//!
 //! The thread that took the request runs the engine that was decided on. If the request is not answered after a while, a
-//! *looker*, on another thread, asks the scheduler what to do: it lets engines join, on its own thread, and stops those
-//! that cannot win any more. A thread whose racer was stopped becomes a looker itself. So there is always one who looks,
-//! and as many racers as the scheduler wants.
+//! *looker*, on another thread, asks what to do: it lets engines join, on its own thread, and stops those that cannot win
+//! any more. A thread whose racer was stopped becomes a looker itself. So there is always one who looks, and as many racers
+//! as the scheduler wants.
 
 use std::io::Write as _;
 use std::sync::mpsc::{SendError, SyncSender, sync_channel};
@@ -12,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use remuda_engine::EngineError;
 use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome};
-use remuda_scheduler::tuning::{EARLY_NS, HOLD_NS};
-use remuda_scheduler::{RaceStep, RaceView, Racer, Scheduler, World};
+use remuda_scheduler::flight::{Action, End, Ending, Event, Flight, Situation, Wanted};
+use remuda_scheduler::{Request, Scheduler, World, tuning};
 
 use crate::background::{Compiler, Core};
 use crate::compile::Urgency;
@@ -22,7 +25,6 @@ use crate::execute::{
 };
 use crate::function::Function;
 use crate::host::Shared;
-use crate::load::Cores;
 use crate::prepare::Prepared;
 
 /// One request and those who race for its answer.
@@ -35,45 +37,31 @@ struct Race {
     changed: Condvar,
 }
 
-#[derive(Default)]
+/// What has happened so far, and what belongs to the engines that the flight only names.
 struct State {
-    entries: Vec<Entry>,
-    /// Engines that were stopped or have failed: they do not come back.
-    left: Vec<EngineId>,
+    flight: Flight,
+    /// Those that were started, once each.
+    entered: Vec<Entered>,
+    /// Until they are delivered.
+    answers: Vec<(EngineId, Box<Answer>)>,
     failures: Vec<EngineError>,
     /// Why nobody can answer, said by an engine that broke: unless another does.
     broken: Option<CallError>,
-    /// Whether a second engine has joined.
-    was_joined: bool,
-    /// The winner's.
-    answer: Option<Box<Answer>>,
-    /// Why the request was interrupted, if it was.
-    cause: Option<Cause>,
     /// Who compiles for those who join.
     compiles: Vec<Compile>,
-    /// The winner's gate.
-    gate: Option<Gate>,
-    /// Since when somebody outside may have been waiting for what a gate holds back.
-    wanted_since: Option<Instant>,
-    /// When somebody looked last, and how much of the waste since has been accounted for.
-    looked: Option<Instant>,
-    accounted: Duration,
-    /// The race is decided: nobody joins any more.
-    decided: bool,
-    /// Nobody waits for an answer any more.
-    closed: bool,
+    /// Whether a second engine has joined.
+    was_joined: bool,
     /// Tells the caller, until it has been called.
     deliver: Option<Deliver>,
-    /// Whether the winner tells the caller, or has told it.
-    delivery: Delivery,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Delivery {
-    #[default]
-    None,
-    UnderWay,
-    Done,
+/// An engine in the race: how to stop it, and how to let out what it writes.
+#[derive(Clone)]
+struct Entered {
+    engine: EngineId,
+    interrupt: Interrupt,
+    /// Shut until the race is decided for this one; where guests have streams of their own, nobody minds it.
+    gate: Gate,
 }
 
 /// A compile for somebody who joins.
@@ -82,17 +70,6 @@ struct Compile {
     /// Wakes who waits for it.
     waiter: SyncSender<Result<Prepared, Attempt>>,
 }
-
-struct Entry {
-    engine: EngineId,
-    interrupt: Interrupt,
-    running_since: Option<Instant>,
-    /// Shut until the race is decided for this one; where guests have streams of their own, nobody minds it.
-    gate: Gate,
-}
-
-const EARLY: Duration = Duration::from_nanos(EARLY_NS);
-const HOLD: Duration = Duration::from_nanos(HOLD_NS);
 
 /// Runs a request on `engine`, and lets others join after `look_after` if it has not ended by then. If another one wins,
 /// it is that one's thread which calls `deliver`: it has a core, and who took the request would have to be woken.
@@ -105,43 +82,48 @@ pub(crate) fn run(
     look_after: Duration,
     deliver: Deliver,
 ) -> Attempt {
+    let flight = Flight::new(engine, Some(nanoseconds(look_after)), call.context.uses_host_streams());
     let race = Arc::new(Race {
         shared: Arc::clone(shared),
         function: Arc::clone(function),
         call: Arc::clone(call),
         began: Instant::now(),
-        state: Mutex::new(State { deliver: Some(deliver), ..State::default() }),
+        state: Mutex::new(State::new(flight, engine, Some(deliver))),
         changed: Condvar::new(),
     });
     let everybody = Arc::clone(&race);
     let stops_with_its_request = {
         let request = interrupt.clone();
-        interrupt.listen(move || everybody.stop_all(request.cause().unwrap_or(Cause::Cancelled)))
+        interrupt.listen(move || everybody.interrupted(request.cause().unwrap_or(Cause::Cancelled)))
     };
-    let entered = race.lock().enter(engine);
+    let (entered, look_at_ns) = {
+        let state = race.lock();
+        (state.entered[0].clone(), state.flight.look_at_ns())
+    };
     let stays = shared.background.stay_here();
-    let look_after = if call.context.uses_host_streams() { look_after.min(HOLD) } else { look_after };
 
     // Kept until the answer: after that nobody needs to look.
     let watch = Interrupt::new();
     let looker = Arc::clone(&race);
     let _watched = watch.listen(move || looker.send_looker(Core::ThisOne));
-    let is_early = look_after <= EARLY;
-    let _armed = (!is_early).then(|| shared.deadlines.arm(race.began, look_after, watch.clone()));
-    if is_early {
-        let looker = Arc::clone(&race);
-        shared.background.race(Core::Another, move || {
-            looker.rest_until(look_after);
-            looker.look();
-        });
-    }
+    let _armed = match look_at_ns {
+        Some(ns) if ns > tuning::EARLY_NS => {
+            Some(shared.deadlines.arm(race.began, Duration::from_nanos(ns), watch.clone()))
+        }
+        Some(_) => {
+            race.send_looker(Core::Another);
+            None
+        }
+        // It was interrupted already.
+        None => None,
+    };
 
     race.race(&entered, true);
     // Whoever answers wakes this thread, and its core may be taken by then.
     drop(stays);
-    race.wait();
+    let ending = race.wait();
     drop(stops_with_its_request);
-    race.close()
+    race.close(ending)
 }
 
 /// The caller has been told: who took the request may go on.
@@ -149,27 +131,7 @@ struct Delivered<'a>(&'a Race);
 
 impl Drop for Delivered<'_> {
     fn drop(&mut self) {
-        self.0.lock().delivery = Delivery::Done;
-        self.0.changed.notify_all();
-    }
-}
-
-/// How the race ended, from its state.
-fn result(state: &mut State) -> Attempt {
-    if state.delivery != Delivery::None {
-        return Attempt::Delivered;
-    }
-    match (state.answer.take(), state.broken.take(), state.failures.pop()) {
-        (Some(mut answer), ..) => {
-            // One that the race had stopped, and that ended when its request was stopped, too: that is why there is no other.
-            if let (true, Some(cause)) = (is_stopped(&answer), state.cause) {
-                answer.outcome = Outcome::Interrupted { cause };
-            }
-            Attempt::Answered(answer)
-        }
-        (None, Some(error), _) => Attempt::Broken(error),
-        (None, None, Some(failure)) => Attempt::Failed(failure),
-        (None, None, None) => Attempt::Interrupted,
+        self.0.happens(Event::Delivered);
     }
 }
 
@@ -178,30 +140,69 @@ impl Race {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nobody waits any more: says how it ended. Who delivers the answer is waited for, so that the request has ended when
-    /// this returns.
-    fn close(&self) -> Attempt {
-        let mut state = self.lock();
-        while state.delivery == Delivery::UnderWay {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    /// As [`Race::carry_out`], and wakes whoever waits for something to happen.
+    fn happens(&self, event: Event) -> Option<Action> {
+        let left = self.carry_out(&mut self.lock(), event);
+        self.changed.notify_all();
+        left
+    }
+
+    /// Tells the flight what has happened, and does what it says; except what the caller's thread has to do, which is
+    /// returned.
+    fn carry_out(&self, state: &mut State, event: Event) -> Option<Action> {
+        let mut left = None;
+        // Under the lock, so that time does not go back.
+        for action in state.flight.on(event, nanoseconds(self.began.elapsed()), self) {
+            if !matches!(action, Action::Earn(_) | Action::Spend(_) | Action::GiveUpCompiles) {
+                tracing::debug!(request = %self.call.id, since = ?self.began.elapsed(), ?action, "race");
+            }
+            match action {
+                Action::Stop(engine, cause) => {
+                    for entered in state.entered(engine) {
+                        entered.interrupt.raise(cause);
+                    }
+                }
+                Action::OpenGate(engine) => {
+                    for entered in state.entered(engine) {
+                        entered.gate.open(write_through);
+                    }
+                }
+                Action::GiveUpCompiles => state.give_up_compiles(),
+                Action::Earn(ns) => self.shared.cores.earn(Duration::from_nanos(ns)),
+                Action::Spend(ns) => self.shared.cores.spend(Duration::from_nanos(ns)),
+                Action::Start(_) | Action::Run(_) | Action::Dismiss(_) | Action::Deliver(_) => left = Some(action),
+            }
         }
-        state.closed = true;
-        state.give_up_compiles();
-        if let Some(gate) = state.gate.take() {
-            gate.open(write_through);
-        }
-        result(&mut state)
+        left
     }
 
     /// The request itself is interrupted.
-    fn stop_all(&self, cause: Cause) {
+    fn interrupted(&self, cause: Cause) {
+        self.happens(Event::Interrupted(cause));
+    }
+
+    /// Waits until the request has ended. The thread that waits does not race again: it could be in the middle of a compile
+    /// when another brings the answer.
+    fn wait(self: &Arc<Self>) -> Ending {
         let mut state = self.lock();
-        state.cause = Some(cause);
-        for entry in &state.entries {
-            entry.interrupt.raise(cause);
+        if state.flight.look_at_ns().is_some() {
+            drop(state);
+            self.send_looker(Core::ThisOne);
+            state = self.lock();
         }
-        drop(state);
-        self.changed.notify_all();
+        loop {
+            match state.flight.ending() {
+                Some(ending) => return ending,
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// Nobody waits any more: says how it ended.
+    fn close(&self, ending: Ending) -> Attempt {
+        let mut state = self.lock();
+        self.carry_out(&mut state, Event::Closed);
+        state.result(ending)
     }
 
     /// Has another thread look at the race.
@@ -210,52 +211,70 @@ impl Race {
         self.shared.background.race(on, move || race.look());
     }
 
+    /// Does what the scheduler says whenever it is time to, until there is nothing to look for.
+    fn look(self: &Arc<Self>) {
+        let mut state = self.lock();
+        while let Some(at_ns) = state.flight.look_at_ns() {
+            let left = Duration::from_nanos(at_ns).saturating_sub(self.began.elapsed());
+            if !left.is_zero() {
+                state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            let wanted = if self.call.context.uses_host_streams() { state.wanted() } else { Wanted::Nothing };
+            if let Some(Action::Start(engine)) = self.carry_out(&mut state, Event::Look { wanted }) {
+                if !std::mem::replace(&mut state.was_joined, true) {
+                    self.shared.counters.races.add_one();
+                }
+                let entered = state.enter(engine);
+                drop(state);
+                // Somebody else looks on meanwhile.
+                self.send_looker(Core::Another);
+                self.race(&entered, false);
+                state = self.lock();
+            }
+        }
+    }
+
     /// Makes an engine that has entered ready and runs it, to whatever end.
     fn race(&self, entered: &Entered, began_first: bool) {
         let Entered { engine, interrupt, gate } = entered;
         let engine = *engine;
         let _busy = self.shared.cores.work();
-        let began = Instant::now();
+        // `None`: there was nothing left to win.
         let attempt = || {
             let prepared = match self.prepare(engine, interrupt, began_first) {
                 Ok(prepared) => prepared,
-                Err(ended) => return ended,
+                Err(ended) => return Some(ended),
             };
-            if !self.may_run(engine, !began_first && !prepared.compile.is_zero()) {
+            if !self.may_run(engine, &prepared) {
                 learn_compile(&self.function, engine, &prepared);
-                return Attempt::Interrupted;
+                return None;
             }
-            self.stop_who_is_beaten();
             if !self.call.context.uses_host_streams() {
-                return run_prepared(&self.function, engine, &self.call, &self.call.context, interrupt, prepared);
+                return Some(run_prepared(&self.function, engine, &self.call, &self.call.context, interrupt, prepared));
             }
             let context = GuestContext { gate: Some(gate.clone()), ..self.call.context.clone() };
-            run_prepared(&self.function, engine, &self.call, &context, interrupt, prepared)
+            Some(run_prepared(&self.function, engine, &self.call, &context, interrupt, prepared))
         };
         tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "joins the race");
-        let ended = catching_panics(&self.function, &self.call, attempt).unwrap_or_else(Attempt::Broken);
+        let ended = catching_panics(&self.function, &self.call, attempt);
         tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "leaves the race");
-        let has_won = self.end(entered, ended, began.elapsed());
-        if has_won && !began_first {
-            self.deliver();
+        if let Some(ended) = ended.unwrap_or_else(|error| Some(Attempt::Broken(error))) {
+            self.end(engine, ended);
         }
     }
 
-    /// Tells the caller the answer, unless who took the request is about to.
-    fn deliver(&self) {
-        let mut state = self.lock();
-        // Why a request was interrupted is said by who took it.
-        if state.cause.is_some() {
-            return;
+    /// Says that an engine is ready, and whether it is to run. Who was beaten by that has been stopped then: it does not wait
+    /// for somebody who looks.
+    fn may_run(&self, engine: EngineId, prepared: &Prepared) -> bool {
+        let event = Event::Ready { engine, made: !prepared.compile.is_zero() };
+        let todo = self.carry_out(&mut self.lock(), event);
+        let runs = todo == Some(Action::Run(engine));
+        if !runs {
+            // It has left.
+            self.changed.notify_all();
         }
-        let Some(answer) = state.answer.take() else { return };
-        state.delivery = Delivery::UnderWay;
-        let deliver = state.deliver.take();
-        drop(state);
-        let _delivered = Delivered(self);
-        if let Some(deliver) = deliver {
-            deliver(answer);
-        }
+        runs
     }
 
     /// Gets an engine ready. Who joins compiles on a thread that can be told to give way, and does not wait for it longer
@@ -277,213 +296,48 @@ impl Race {
                 learn_compile(&function, engine, &late);
             }
         };
-        let Some(compiler) = self.shared.background.compile_now(compile) else {
-            self.lock().left.push(engine);
-            return Err(Attempt::Interrupted);
-        };
+        // Without a thread for it, it does not race.
+        let compiler = self.shared.background.compile_now(compile).ok_or(Attempt::Interrupted)?;
         let compile = Compile { compiler, waiter };
         let mut state = self.lock();
-        if state.is_over() {
-            compile.give_up();
-        } else {
+        if state.flight.is_open() {
             state.compiles.push(compile);
+        } else {
+            compile.give_up();
         }
         drop(state);
         wait.recv().unwrap_or(Err(Attempt::Interrupted))
     }
 
-    /// Notes that an engine is ready, and says whether there is still something to win. One that was compiled meanwhile is
-    /// weighed anew, unless it is the only one.
-    fn may_run(&self, engine: EngineId, weigh: bool) -> bool {
+    /// Notes how an engine's run ended, and tells the caller if that is the answer and this thread's to tell.
+    fn end(&self, engine: EngineId, ended: Attempt) {
         let mut state = self.lock();
-        if state.is_over() || (weigh && state.entries.len() > 1 && !self.still_wins(&state, engine)) {
-            return false;
-        }
-        if let Some(entry) = state.entries.iter_mut().find(|entry| entry.engine == engine) {
-            entry.running_since = Some(Instant::now());
-        }
-        tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "runs");
-        true
-    }
-
-    /// Who has just begun to run may have made others hopeless. It does not wait for somebody who looks: a core that is
-    /// wanted is soonest free if it is told from here.
-    fn stop_who_is_beaten(&self) {
-        let mut state = self.lock();
-        while !state.is_over() && !state.decided && state.entries.len() > 1 {
-            match self.step(&state) {
-                RaceStep::Stop(engine) => self.stop(&mut state, engine),
-                RaceStep::Start(_) | RaceStep::Wait { .. } | RaceStep::Settled => return,
-            }
-        }
-    }
-
-    fn stop(&self, state: &mut State, engine: EngineId) {
-        state.left.push(engine);
-        if let Some(entry) = state.entries.iter().find(|entry| entry.engine == engine) {
-            tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(),
-                "stopped: it cannot win any more");
-            entry.interrupt.raise(Cause::Cancelled);
-        }
-    }
-
-    /// Notes how an engine's run ended, and says whether it has won.
-    fn end(&self, entered: &Entered, ended: Attempt, took: Duration) -> bool {
-        let engine = entered.engine;
-        let mut state = self.lock();
-        state.entries.retain(|entry| entry.engine != engine);
-        let mut is_useful = false;
-        match ended {
-            Attempt::Answered(answer) if is_stopped(&answer) && state.cause.is_none() => {
-                // Stopped by the race, for one who does better.
-            }
-            Attempt::Answered(_) | Attempt::Broken(_) if state.is_over() && state.cause.is_none() => {}
-            Attempt::Answered(answer) => {
-                is_useful = state.answer.is_none() && state.delivery == Delivery::None;
-                if is_useful {
-                    state.answer = Some(answer);
-                    state.gate = Some(entered.gate.clone());
-                }
-            }
-            // The others in the race know nothing of it.
-            Attempt::Broken(error) => {
-                state.left.push(engine);
-                state.broken.get_or_insert(error);
-            }
-            Attempt::Failed(error) => {
-                state.left.push(engine);
-                state.failures.push(error);
-            }
-            // It only got ready.
-            Attempt::Interrupted | Attempt::Delivered => {}
-        }
-        if state.answer.is_some() {
-            for entry in &state.entries {
-                entry.interrupt.raise(Cause::Cancelled);
-            }
-            // Before anybody is woken: it may be on a compiler's core.
-            state.give_up_compiles();
-        }
-        let accounted = state.accounted.min(took);
-        if !is_useful {
-            state.accounted -= accounted;
-        }
+        let how = state.keep(engine, ended);
+        let todo = self.carry_out(&mut state, Event::Ended { engine, how });
         drop(state);
         self.changed.notify_all();
-        if is_useful {
-            self.shared.cores.earn(took);
-        } else {
-            self.shared.cores.spend(took.saturating_sub(accounted));
+        if let Some(Action::Deliver(engine)) = todo {
+            self.deliver(engine);
         }
-        is_useful
     }
 
-    /// Waits until so long after the beginning, or until the race is over.
-    fn rest_until(&self, after: Duration) {
+    /// Tells the caller an engine's answer.
+    fn deliver(&self, engine: EngineId) {
         let mut state = self.lock();
-        while !state.is_over() {
-            let left = after.saturating_sub(self.began.elapsed());
-            if left.is_zero() {
-                return;
-            }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        let (answer, deliver) = (state.take_answer(engine), state.deliver.take());
+        drop(state);
+        let _delivered = Delivered(self);
+        if let (Some(answer), Some(deliver)) = (answer, deliver) {
+            deliver(answer);
         }
     }
+}
 
-    /// Does what the scheduler says, until the race is over or nothing is left to do.
-    fn look(self: &Arc<Self>) {
-        let mut state = self.lock();
-        while !state.is_over() && !state.decided {
-            state.account(&self.shared.cores);
-            let step = self.step(&state);
-            if self.call.context.uses_host_streams() && state.must_be_decided(step == RaceStep::Settled) {
-                self.decide(&mut state);
-                return;
-            }
-            match step {
-                RaceStep::Start(engine) => {
-                    if !std::mem::replace(&mut state.was_joined, true) {
-                        self.shared.counters.races.add_one();
-                    }
-                    let entered = state.enter(engine);
-                    drop(state);
-                    // Somebody else looks on meanwhile.
-                    self.send_looker(Core::Another);
-                    self.race(&entered, false);
-                    state = self.lock();
-                }
-                RaceStep::Stop(engine) => self.stop(&mut state, engine),
-                RaceStep::Settled => return,
-                RaceStep::Wait { .. } if state.entries.is_empty() => return,
-                RaceStep::Wait { ns } => {
-                    let wait = Duration::from_nanos(ns).min(HOLD / 10);
-                    state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
-                }
-            }
-        }
-    }
-
-    /// Ends the race in favour of who is expected to end first, because the world outside cannot wait for its end.
-    fn decide(&self, state: &mut State) {
-        let running: Vec<EngineId> =
-            state.entries.iter().filter(|entry| entry.running_since.is_some()).map(|entry| entry.engine).collect();
-        let best = self.ask(state, Scheduler::soonest_racer);
-        let Some(winner) = best.filter(|best| running.contains(best)).or_else(|| running.first().copied()) else {
-            return;
-        };
-        state.decided = true;
-        for entry in &state.entries {
-            if entry.engine == winner {
-                entry.gate.open(write_through);
-            } else {
-                state.left.push(entry.engine);
-                entry.interrupt.raise(Cause::Cancelled);
-            }
-        }
-        tracing::debug!(request = %self.call.id, engine = %winner, since = ?self.began.elapsed(), "decided for");
-    }
-
-    /// Waits for the answer, or until nobody is left to bring one. The thread that waits does not race again: it could
-    /// be in the middle of a compile when another brings the answer.
-    fn wait(self: &Arc<Self>) {
-        let mut state = self.lock();
-        if !state.is_over() {
-            drop(state);
-            self.send_looker(Core::ThisOne);
-            state = self.lock();
-        }
-        while state.delivery == Delivery::None && state.answer.is_none() && !state.entries.is_empty() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn step(&self, state: &State) -> RaceStep {
-        self.ask(state, Scheduler::race_step)
-    }
-
-    fn still_wins(&self, state: &State, engine: EngineId) -> bool {
-        self.ask(state, |scheduler, view, world| scheduler.may_run(engine, view, world))
-    }
-
-    fn ask<T>(&self, state: &State, ask: impl FnOnce(&Scheduler, &RaceView<'_>, &World<'_>) -> T) -> T {
-        let mut candidates = self.function.candidates(&self.shared.cores);
-        candidates.retain(|candidate| !state.left.contains(&candidate.engine));
-        let nanoseconds_since_begin = |moment: Instant| nanoseconds(moment.saturating_duration_since(self.began));
-        let racers: Vec<Racer> = state
-            .entries
-            .iter()
-            .filter(|entry| !state.left.contains(&entry.engine))
-            .map(|entry| Racer {
-                engine: entry.engine,
-                running_since_ns: entry.running_since.map(nanoseconds_since_begin),
-            })
-            .collect();
-        let view = RaceView {
-            request: self.function.request(&self.call, &candidates),
-            racers: &racers,
-            elapsed_ns: nanoseconds(self.began.elapsed()),
-        };
-        self.shared.with_world(|world| self.function.brain.with(|scheduler| ask(scheduler, &view, world)))
+impl Situation for Race {
+    fn ask<T>(&self, ask: impl FnOnce(&Scheduler, &Request<'_>, &World<'_>) -> T) -> T {
+        let candidates = self.function.candidates(&self.shared.cores);
+        let request = self.function.request(&self.call, &candidates);
+        self.shared.with_world(|world| self.function.brain.with(|scheduler| ask(scheduler, &request, world)))
     }
 }
 
@@ -504,13 +358,29 @@ impl Compile {
 }
 
 impl State {
-    fn enter(&mut self, engine: EngineId) -> Entered {
-        let (interrupt, gate) = (Interrupt::new(), Gate::default());
-        if let Some(cause) = self.cause {
-            interrupt.raise(cause);
+    fn new(flight: Flight, first: EngineId, deliver: Option<Deliver>) -> Self {
+        Self {
+            flight,
+            entered: vec![Entered::new(first)],
+            answers: Vec::new(),
+            failures: Vec::new(),
+            broken: None,
+            compiles: Vec::new(),
+            was_joined: false,
+            deliver,
         }
-        self.entries.push(Entry { engine, interrupt: interrupt.clone(), running_since: None, gate: gate.clone() });
-        Entered { engine, interrupt, gate }
+    }
+
+    fn enter(&mut self, engine: EngineId) -> Entered {
+        // It may have been there before, and have left before it ran.
+        self.entered.retain(|entered| entered.engine != engine);
+        let entered = Entered::new(engine);
+        self.entered.push(entered.clone());
+        entered
+    }
+
+    fn entered(&self, engine: EngineId) -> impl Iterator<Item = &Entered> {
+        self.entered.iter().filter(move |entered| entered.engine == engine)
     }
 
     fn give_up_compiles(&mut self) {
@@ -519,44 +389,72 @@ impl State {
         }
     }
 
-    /// Whether there is an answer, or will be none.
-    fn is_over(&self) -> bool {
-        self.answer.is_some() || self.cause.is_some() || self.closed || self.delivery != Delivery::None
+    /// What is wanted of what gates hold back.
+    fn wanted(&self) -> Wanted {
+        let gates = || self.flight.engines().flat_map(|engine| self.entered(engine)).map(|entered| &entered.gate);
+        if gates().any(Gate::is_needed) {
+            Wanted::Needed
+        } else if gates().any(Gate::is_wanted) {
+            Wanted::Something
+        } else {
+            Wanted::Nothing
+        }
     }
 
-    /// Accounts for the waste of the race so far: all but one of those that run.
-    fn account(&mut self, cores: &Cores) {
-        let now = Instant::now();
-        let running = self.entries.iter().filter(|entry| entry.running_since.is_some()).count();
-        if let (Some(looked), Some(losers)) = (self.looked, running.checked_sub(1))
-            && losers > 0
-        {
-            let wasted = (now - looked) * u32::try_from(losers).unwrap_or(u32::MAX);
-            self.accounted += wasted;
-            cores.spend(wasted);
+    /// Keeps what an engine has brought, and says how it ended.
+    fn keep(&mut self, engine: EngineId, ended: Attempt) -> End {
+        match ended {
+            Attempt::Answered(answer) => {
+                let how = if is_stopped(&answer) { End::Stopped } else { End::Answered };
+                self.answers.push((engine, answer));
+                how
+            }
+            // The others in the race know nothing of it.
+            Attempt::Broken(error) => {
+                self.broken.get_or_insert(error);
+                End::Broke
+            }
+            Attempt::Failed(error) => {
+                self.failures.push(error);
+                End::Failed
+            }
+            Attempt::Interrupted | Attempt::Delivered => End::Unready,
         }
-        self.looked = Some(now);
     }
 
-    /// Whether somebody must get the host's own streams now: because nobody can beat who is racing, or because what is
-    /// held back has been for long enough.
-    fn must_be_decided(&mut self, is_settled: bool) -> bool {
-        if is_settled || self.entries.iter().any(|entry| entry.gate.is_needed()) {
-            return true;
+    fn take_answer(&mut self, engine: EngineId) -> Option<Box<Answer>> {
+        let at = self.answers.iter().position(|(by, _)| *by == engine)?;
+        Some(self.answers.swap_remove(at).1)
+    }
+
+    /// What the flight's end means to who took the request.
+    fn result(&mut self, ending: Ending) -> Attempt {
+        match ending {
+            Ending::Delivered { .. } => Attempt::Delivered,
+            Ending::Answered { engine, cause } => {
+                let Some(mut answer) = self.take_answer(engine) else {
+                    return Attempt::Broken(CallError::Panicked { message: "an answer was lost on its way".into() });
+                };
+                // One that the race had stopped, and that ended when its request was stopped, too: that is why there is no
+                // other.
+                if let (true, Some(cause)) = (is_stopped(&answer), cause) {
+                    answer.outcome = Outcome::Interrupted { cause };
+                }
+                Attempt::Answered(answer)
+            }
+            Ending::Unanswered => match (self.broken.take(), self.failures.pop()) {
+                (Some(error), _) => Attempt::Broken(error),
+                (None, Some(failure)) => Attempt::Failed(failure),
+                (None, None) => Attempt::Interrupted,
+            },
         }
-        if !self.entries.iter().any(|entry| entry.gate.is_wanted()) {
-            self.wanted_since = None;
-            return false;
-        }
-        self.wanted_since.get_or_insert_with(Instant::now).elapsed() >= HOLD
     }
 }
 
-/// Who is in the race, as its own thread knows it.
-struct Entered {
-    engine: EngineId,
-    interrupt: Interrupt,
-    gate: Gate,
+impl Entered {
+    fn new(engine: EngineId) -> Self {
+        Self { engine, interrupt: Interrupt::new(), gate: Gate::default() }
+    }
 }
 
 fn write_through(stream: HostStream, bytes: &[u8]) {
@@ -574,7 +472,8 @@ fn is_stopped(answer: &Answer) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use remuda_model::{GuestContext, GuestLimits};
+    use remuda_model::{GuestContext, GuestLimits, Tier};
+    use remuda_scheduler::{Calibration, Candidate, Features, FunctionProfile, Load, Policy};
 
     use super::*;
     use crate::execute::cut_short;
@@ -582,8 +481,25 @@ mod tests {
 
     const ENGINES: [EngineId; 3] = [EngineId::new("first"), EngineId::new("second"), EngineId::new("third")];
 
+    /// An idle host, on which all three join.
+    struct Idle;
+
+    impl Situation for Idle {
+        fn ask<T>(&self, ask: impl FnOnce(&Scheduler, &Request<'_>, &World<'_>) -> T) -> T {
+            let features = Features { code_bytes: 100_000, functions: 100, loops: 50 };
+            let scheduler = Scheduler::new(Policy::Hedged, features, FunctionProfile::default());
+            let tiers = [Tier::Interpreter, Tier::Baseline, Tier::Optimizing];
+            let candidate =
+                |(engine, tier)| Candidate { engine, tier, artifact: ArtifactState::Absent, making_since_ns: None };
+            let candidates: Vec<Candidate> = ENGINES.into_iter().zip(tiers).map(candidate).collect();
+            let request = Request { input_bytes: None, candidates: &candidates, may_race: true };
+            let world = World { calibration: &Calibration::default(), load: Load::idle(8), now_ns: 0 };
+            ask(&scheduler, &request, &world)
+        }
+    }
+
     /// A race between these three, of which none runs by itself.
-    fn race() -> (Host, Arc<Race>) {
+    fn race(deliver: Option<Deliver>) -> (Host, Arc<Race>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.wat");
         std::fs::write(&path, "(module (func (export \"_start\")))").unwrap();
@@ -592,12 +508,25 @@ mod tests {
         let function = host.deploy(FunctionSpec { engines, ..FunctionSpec::of_module(&path) }, None).unwrap();
         let (context, limits) = (GuestContext::default(), GuestLimits::default());
         let call = Call { id: host.next_request_id(), entry: remuda_model::Entry::Command, context, limits };
+        let [first, ..] = ENGINES;
+        let mut flight = Flight::new(first, Some(0), false);
+        flight.on(Event::Ready { engine: first, made: false }, 0, &Idle);
+        // The longer it takes, the more want to join.
+        let look = Event::Look { wanted: Wanted::Nothing };
+        let joined: Vec<Action> = (0..1000).flat_map(|ms| flight.on(look, ms * 1_000_000, &Idle)).collect();
+        let started = |engine: &EngineId| joined.contains(&Action::Start(*engine));
+        assert!(ENGINES[1..].iter().all(started), "{joined:?}");
+        let mut state = State::new(flight, first, deliver);
+        for engine in &ENGINES[1..] {
+            state.enter(*engine);
+        }
         let race = Race {
             shared: Arc::clone(host.shared()),
             function,
             call: Arc::new(call),
-            began: Instant::now(),
-            state: Mutex::default(),
+            // In that second.
+            began: Instant::now().checked_sub(Duration::from_secs(2)).unwrap(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
         };
         (host, Arc::new(race))
@@ -618,17 +547,23 @@ mod tests {
 
     /// Ends the engines one after the other, and says who answered or what else came of it, and who was stopped.
     fn ends(endings: [Attempt; 3]) -> (String, Vec<bool>) {
-        let (_host, race) = race();
-        let all = ENGINES.map(|engine| race.lock().enter(engine));
+        let delivered = Arc::new(Mutex::new(None));
+        let deliver: Deliver = {
+            let delivered = Arc::clone(&delivered);
+            Box::new(move |answer| *delivered.lock().unwrap() = answer.engine)
+        };
+        let (_host, race) = race(Some(deliver));
+        let all = race.lock().entered.clone();
         for (entered, ending) in all.iter().zip(endings) {
-            race.end(entered, ending, Duration::ZERO);
+            race.end(entered.engine, ending);
         }
-        let result = match race.close() {
-            Attempt::Answered(answer) => answer.engine.unwrap().to_string(),
+        let ending = race.wait();
+        let result = match race.close(ending) {
+            Attempt::Answered(answer) => format!("{} tells", answer.engine.unwrap()),
             Attempt::Failed(error) => error.to_string(),
             Attempt::Broken(error) => error.to_string(),
             Attempt::Interrupted => "interrupted".into(),
-            Attempt::Delivered => "delivered".into(),
+            Attempt::Delivered => format!("{} has told", delivered.lock().unwrap().unwrap()),
         };
         (result, all.iter().map(|entered| entered.interrupt.cause().is_some()).collect())
     }
@@ -639,16 +574,16 @@ mod tests {
         let ok = |engine| answered(engine, Outcome::Returned);
         let stopped = |engine| answered(engine, Outcome::Interrupted { cause: Cause::Cancelled });
         for (endings, expected, are_stopped) in [
-            ([ok(first), stopped(second), stopped(third)], "first", [false, true, true]),
-            ([broken(), ok(second), stopped(third)], "second", [false, false, true]),
-            ([failed(first), broken(), ok(third)], "third", [false, false, false]),
+            ([ok(first), stopped(second), stopped(third)], "first tells", [false, true, true]),
+            ([broken(), ok(second), stopped(third)], "second has told", [false, false, true]),
+            ([failed(first), broken(), ok(third)], "third has told", [false, false, false]),
             // One that was stopped for another does not answer, and one that comes late does not either.
-            ([stopped(first), ok(second), ok(third)], "second", [false, false, true]),
-            ([ok(first), broken(), failed(third)], "first", [false, true, true]),
+            ([stopped(first), ok(second), ok(third)], "second has told", [false, false, true]),
+            ([ok(first), broken(), failed(third)], "first tells", [false, true, true]),
             // A trap is an answer.
             (
                 [answered(first, Outcome::Exited { code: 3 }), stopped(second), stopped(third)],
-                "first",
+                "first tells",
                 [false, true, true],
             ),
         ] {
@@ -662,18 +597,19 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_compile_waits_no_longer_than_the_race_lasts() {
-        let (_host, race) = race();
-        for is_answered in [true, false] {
+        type End = fn(&Race);
+        let ends: [End; 3] = [
+            |race| race.end(ENGINES[0], answered(ENGINES[0], Outcome::Returned)),
+            |race| race.interrupted(Cause::Deadline),
+            |race| _ = race.close(Ending::Unanswered),
+        ];
+        for end in ends {
+            let (_host, race) = race(None);
             let (waiter, wait) = sync_channel(2);
             let (go_on, blocked) = sync_channel::<()>(0);
             let compiler = race.shared.background.compile_now(move || _ = blocked.recv()).unwrap();
             race.lock().compiles.push(Compile { compiler, waiter });
-            if is_answered {
-                let first = race.lock().enter(ENGINES[0]);
-                race.end(&first, answered(ENGINES[0], Outcome::Returned), Duration::ZERO);
-            } else {
-                race.close();
-            }
+            end(&race);
             assert!(matches!(wait.recv().unwrap(), Err(Attempt::Interrupted)));
             drop(go_on);
         }
@@ -681,24 +617,21 @@ mod tests {
 
     #[test]
     fn a_race_is_not_over_before_the_answer_is_delivered() {
-        let (_host, race) = race();
         let (begun, has_begun) = sync_channel(0);
         let (go_on, may_go_on) = sync_channel::<()>(0);
         let is_told = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let told = Arc::clone(&is_told);
-        race.lock().deliver = Some(Box::new(move |_| {
+        let (_host, race) = race(Some(Box::new(move |_| {
             begun.send(()).unwrap();
             may_go_on.recv().unwrap();
             told.store(true, std::sync::atomic::Ordering::SeqCst);
-        }));
-        let second = race.lock().enter(ENGINES[1]);
-        race.end(&second, answered(ENGINES[1], Outcome::Returned), Duration::ZERO);
+        })));
         std::thread::scope(|scope| {
-            scope.spawn(|| race.deliver());
+            scope.spawn(|| race.end(ENGINES[1], answered(ENGINES[1], Outcome::Returned)));
             has_begun.recv().unwrap();
             let closing = scope.spawn(|| {
-                race.wait();
-                let ended = race.close();
+                let ending = race.wait();
+                let ended = race.close(ending);
                 (matches!(ended, Attempt::Delivered), is_told.load(std::sync::atomic::Ordering::SeqCst))
             });
             go_on.send(()).unwrap();
@@ -708,15 +641,17 @@ mod tests {
 
     #[test]
     fn an_interrupted_request_stops_everybody_and_says_why() {
-        let (_host, race) = race();
-        let first = race.lock().enter(ENGINES[0]);
-        race.stop_all(Cause::Deadline);
-        let late = race.lock().enter(ENGINES[1]);
-        assert_eq!((first.interrupt.cause(), late.interrupt.cause()), (Some(Cause::Deadline), Some(Cause::Deadline)));
-        race.end(&late, Attempt::Interrupted, Duration::ZERO);
+        let (_host, race) = race(None);
+        race.interrupted(Cause::Deadline);
+        let causes: Vec<_> = race.lock().entered.iter().map(|entered| entered.interrupt.cause()).collect();
+        assert_eq!(causes, [Some(Cause::Deadline); 3]);
+        race.end(ENGINES[1], Attempt::Interrupted);
         // The race had stopped it before.
-        race.end(&first, answered(ENGINES[0], Outcome::Interrupted { cause: Cause::Cancelled }), Duration::ZERO);
-        let Attempt::Answered(answer) = race.close() else { panic!("the guest was interrupted, which is an answer") };
+        race.end(ENGINES[0], answered(ENGINES[0], Outcome::Interrupted { cause: Cause::Cancelled }));
+        let ending = race.wait();
+        let Attempt::Answered(answer) = race.close(ending) else {
+            panic!("the guest was interrupted, which is an answer")
+        };
         assert_eq!(answer.outcome, Outcome::Interrupted { cause: Cause::Deadline });
     }
 }

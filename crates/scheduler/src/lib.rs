@@ -5,7 +5,7 @@
 //! runs in the host and in the simulator.
 //!
 //! [`Scheduler`] is one function's; it decides between requests ([`Scheduler::decide`], [`Scheduler::tier_up`]) and
-//! within one ([`Scheduler::race_step`]).
+//! within one, which is a [`flight::Flight`].
 #![forbid(unsafe_code)]
 
 mod arrivals;
@@ -14,6 +14,7 @@ mod candidate;
 mod estimate;
 mod fair_queue;
 mod features;
+pub mod flight;
 mod greedy_dual;
 mod nanoseconds;
 mod policy;

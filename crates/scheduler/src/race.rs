@@ -301,7 +301,7 @@ mod tests {
         let racers = [INTERPRETER, OPTIMIZING].map(|engine| Racer { engine, running_since_ns: Some(0) });
         case.candidates.retain(|candidate| candidate.engine != BASELINE);
         let view = RaceView { request: case.request(), racers: &racers, elapsed_ns };
-        case.scheduler.race_step(&view, &case.world())
+        step(&case.scheduler, &view, &case.world())
     }
 
     #[test]
@@ -322,9 +322,9 @@ mod tests {
         case.ready(&[INTERPRETER, BASELINE]);
         let racers = [INTERPRETER, BASELINE].map(|engine| Racer { engine, running_since_ns: Some(0) });
         let view = RaceView { request: case.request(), racers: &racers, elapsed_ns: MS };
-        assert_eq!(case.scheduler.race_step(&view, &case.world()), RaceStep::Stop(INTERPRETER));
+        assert_eq!(step(&case.scheduler, &view, &case.world()), RaceStep::Stop(INTERPRETER));
         let view = RaceView { racers: &racers[1..], ..view };
-        assert!(matches!(case.scheduler.race_step(&view, &case.world()), RaceStep::Wait { .. }), "one has to stay");
+        assert!(matches!(step(&case.scheduler, &view, &case.world()), RaceStep::Wait { .. }), "one has to stay");
     }
 
     #[test]
@@ -337,7 +337,7 @@ mod tests {
         case.now_ns += MS;
         let racers = [INTERPRETER, BASELINE, OPTIMIZING].map(|engine| Racer { engine, running_since_ns: None });
         let view = RaceView { request: case.request(), racers: &racers, elapsed_ns: MS };
-        assert!(case.scheduler.may_run(INTERPRETER, &view, &case.world()), "nobody else runs yet");
+        assert!(may_run(&case.scheduler, INTERPRETER, &view, &case.world()), "nobody else runs yet");
 
         let mut case = Case::new(Policy::Hedged, 8);
         case.ready(&[BASELINE, OPTIMIZING]);
@@ -351,7 +351,7 @@ mod tests {
                 Racer { engine: OPTIMIZING, running_since_ns: None },
             ];
             let view = RaceView { request: case.request(), racers: &racers, elapsed_ns };
-            let may_run = case.scheduler.may_run(OPTIMIZING, &view, &case.world());
+            let may_run = super::may_run(&case.scheduler, OPTIMIZING, &view, &case.world());
             assert_eq!(may_run, expected, "after {elapsed_ns}");
         }
         assert_eq!(case.candidate(INTERPRETER).artifact, ArtifactState::Absent);

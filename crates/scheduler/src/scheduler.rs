@@ -26,8 +26,8 @@ pub struct Scheduler {
 pub struct Decision {
     /// The engine.
     pub engine: EngineId,
-    /// After how long, in nanoseconds, [`Scheduler::race_step`] wants to be asked whether another engine should race it
-    /// if the request is not answered by then; `None`: not at all.
+    /// After how long, in nanoseconds, to look whether another engine should race it if the request is not answered by
+    /// then ([`Flight`](crate::flight::Flight)); `None`: not at all.
     pub look_again_after_ns: Option<u64>,
     /// The reason, for people.
     pub reason: Reason,
@@ -152,12 +152,6 @@ impl Scheduler {
     #[must_use]
     pub fn may_run(&self, engine: EngineId, race: &RaceView<'_>, world: &World<'_>) -> bool {
         crate::race::may_run(self, engine, race, world)
-    }
-
-    /// Who of those in the race is expected to end first, if anybody is racing.
-    #[must_use]
-    pub fn soonest_racer(&self, race: &RaceView<'_>, world: &World<'_>) -> Option<EngineId> {
-        crate::race::soonest(self, race, world)
     }
 
     /// What a request would cost on each candidate, in their order.

@@ -2,10 +2,8 @@
 
 use remuda_model::{ArtifactState, EngineId, ModuleDigest, Observation, Outcome, Phases, Tier};
 
-use crate::{
-    Calibration, Candidate, Decision, Features, FunctionProfile, Load, Policy, RaceStep, RaceView, Racer, Request,
-    Scheduler, World,
-};
+use crate::flight::{Action, End, Ending, Event, Flight, Situation, Wanted};
+use crate::{Calibration, Candidate, Decision, Features, FunctionProfile, Load, Policy, Request, Scheduler, World};
 
 pub(crate) const INTERPRETER: EngineId = EngineId::new("interpreter");
 pub(crate) const BASELINE: EngineId = EngineId::new("baseline");
@@ -102,56 +100,115 @@ impl Case {
     /// Runs a request of which `truth` says how long each engine takes to be ready and to run, without any other
     /// load than what there is.
     pub(crate) fn race(&mut self, truth: &[(EngineId, u64, u64)]) -> Race {
-        let of = |engine: EngineId| truth.iter().find(|(id, ..)| *id == engine).copied().unwrap();
-        let (began_ns, others) = (self.now_ns, self.load.busy - 1);
         let decision = self.decide();
-        let mut race = Race { first: decision.engine, ..Race::default() };
-        // Who is in, since when, and when it runs.
-        let mut racers: Vec<(EngineId, u64)> = vec![(decision.engine, of(decision.engine).1)];
-        let mut look_ns = decision.look_again_after_ns;
-        loop {
-            let finish = |(engine, ready_ns): &(EngineId, u64)| ready_ns + of(*engine).2;
-            let winner = *racers.iter().min_by_key(|racer| finish(racer)).unwrap();
-            let elapsed_ns = look_ns.unwrap_or(u64::MAX);
-            if finish(&winner) <= elapsed_ns {
-                self.now_ns = began_ns + finish(&winner);
-                race.answer = Some((winner.0, finish(&winner)));
-                return race;
+        let mut course = Course {
+            truth,
+            began_ns: self.now_ns,
+            others: self.load.busy - 1,
+            flight: Flight::new(decision.engine, decision.look_again_after_ns, false),
+            racers: Vec::new(),
+            race: Race { first: decision.engine, ..Race::default() },
+        };
+        course.enter(decision.engine, 0);
+        while let Some((at_ns, event)) = course.next() {
+            course.happens(self, event, at_ns);
+        }
+        course.race
+    }
+}
+
+impl Situation for Case {
+    fn ask<T>(&self, ask: impl FnOnce(&Scheduler, &Request<'_>, &World<'_>) -> T) -> T {
+        ask(&self.scheduler, &self.request(), &self.world())
+    }
+}
+
+/// A flight whose engines take what is known beforehand.
+struct Course<'a> {
+    truth: &'a [(EngineId, u64, u64)],
+    began_ns: u64,
+    /// Cores that others use.
+    others: usize,
+    flight: Flight,
+    racers: Vec<Runner>,
+    race: Race,
+}
+
+struct Runner {
+    engine: EngineId,
+    entered_ns: u64,
+    ready_ns: u64,
+    is_running: bool,
+}
+
+impl Course<'_> {
+    fn of(&self, engine: EngineId) -> (EngineId, u64, u64) {
+        self.truth.iter().find(|(id, ..)| *id == engine).copied().unwrap()
+    }
+
+    fn enter(&mut self, engine: EngineId, now_ns: u64) {
+        let (_, ready_ns, _) = self.of(engine);
+        self.racers.push(Runner { engine, entered_ns: now_ns, ready_ns: now_ns + ready_ns, is_running: false });
+    }
+
+    /// What happens next, and when, if the flight goes on.
+    fn next(&self) -> Option<(u64, Event)> {
+        let engines = self.racers.iter().map(|racer| {
+            let (engine, make_ns, run_ns) = self.of(racer.engine);
+            if racer.is_running {
+                (racer.ready_ns + run_ns, Event::Ended { engine, how: End::Answered })
+            } else {
+                (racer.ready_ns, Event::Ready { engine, made: make_ns > 0 })
             }
-            self.now_ns = began_ns + elapsed_ns;
-            self.load.busy = others + racers.len();
-            for candidate in &mut self.candidates {
-                let racer = racers.iter().find(|(engine, _)| *engine == candidate.engine);
-                if let Some((_, ready_ns)) = racer {
-                    let is_ready = *ready_ns <= elapsed_ns;
-                    candidate.artifact = if is_ready { ArtifactState::InMemory } else { ArtifactState::Absent };
-                    candidate.making_since_ns = (!is_ready).then_some(began_ns + ready_ns - of(candidate.engine).1);
-                }
+        });
+        let look = self.flight.look_at_ns().map(|at_ns| (at_ns, Event::Look { wanted: Wanted::Nothing }));
+        // Of two at once, the engine's comes first.
+        engines.chain(look).min_by_key(|(at_ns, _)| *at_ns)
+    }
+
+    /// Brings the world up to date, and carries out what the flight says.
+    fn happens(&mut self, case: &mut Case, event: Event, now_ns: u64) {
+        case.now_ns = self.began_ns + now_ns;
+        case.load.busy = self.others + self.racers.len();
+        for candidate in &mut case.candidates {
+            let Some(racer) = self.racers.iter().find(|racer| racer.engine == candidate.engine) else { continue };
+            let is_ready = racer.ready_ns <= now_ns;
+            candidate.artifact = if is_ready { ArtifactState::InMemory } else { ArtifactState::Absent };
+            candidate.making_since_ns = (!is_ready).then_some(self.began_ns + racer.entered_ns);
+        }
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            if let Event::Ended { engine, .. } = event {
+                self.leave(engine);
             }
-            let in_race: Vec<Racer> = racers
-                .iter()
-                .map(|(engine, ready_ns)| Racer {
-                    engine: *engine,
-                    running_since_ns: (*ready_ns <= elapsed_ns).then_some(*ready_ns),
-                })
-                .collect();
-            let left = |candidate: &&Candidate| !race.stopped.iter().any(|(engine, _)| *engine == candidate.engine);
-            let candidates: Vec<Candidate> = self.candidates.iter().filter(left).copied().collect();
-            let request = Request { candidates: &candidates, ..self.request() };
-            let view = RaceView { request, racers: &in_race, elapsed_ns };
-            match self.scheduler.race_step(&view, &self.world()) {
-                RaceStep::Start(engine) => {
-                    race.joined.push((engine, elapsed_ns));
-                    racers.push((engine, elapsed_ns + of(engine).1));
+            for action in self.flight.on(event, now_ns, case) {
+                match action {
+                    Action::Start(engine) => {
+                        self.race.joined.push((engine, now_ns));
+                        self.enter(engine, now_ns);
+                    }
+                    Action::Run(engine) => {
+                        for racer in self.racers.iter_mut().filter(|racer| racer.engine == engine) {
+                            racer.is_running = true;
+                        }
+                    }
+                    Action::Dismiss(engine) => self.leave(engine),
+                    Action::Stop(engine, _) => {
+                        self.race.stopped.push((engine, now_ns));
+                        events.push(Event::Ended { engine, how: End::Stopped });
+                    }
+                    Action::Deliver(_) => events.push(Event::Delivered),
+                    Action::Earn(_) | Action::Spend(_) | Action::GiveUpCompiles | Action::OpenGate(_) => {}
                 }
-                RaceStep::Stop(engine) => {
-                    race.stopped.push((engine, elapsed_ns));
-                    racers.retain(|(other, _)| *other != engine);
-                }
-                RaceStep::Wait { ns } => look_ns = Some(elapsed_ns + ns.max(1)),
-                RaceStep::Settled => look_ns = None,
             }
         }
+        if let Some(Ending::Answered { engine, .. } | Ending::Delivered { engine }) = self.flight.ending() {
+            self.race.answer = Some((engine, now_ns));
+        }
+    }
+
+    fn leave(&mut self, engine: EngineId) {
+        self.racers.retain(|racer| racer.engine != engine);
     }
 }
 

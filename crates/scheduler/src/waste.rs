@@ -32,7 +32,7 @@ impl WasteBudget {
     /// anything else may be wasted.
     ///
     /// Of several guests that race, all but one will have run for nothing, whoever wins. So that races cannot overdraw
-    /// the budget by much, that time is to be noted at each [`race_step`](crate::Scheduler::race_step), and when the
+    /// the budget by much, a [`Flight`](crate::flight::Flight) says at each look what has been wasted, and when the
     /// race is over, what the losers have used beyond it.
     pub fn spend(&mut self, wasted_ns: u64) {
         self.left_ns -= wasted_ns as f64;

@@ -1,0 +1,294 @@
+//! Each transition that matters, with literal events. Three engines: the interpreter begins, and by the shipped calibration
+//! the others take 25 and 81 ms to be compiled.
+
+use super::*;
+use crate::Policy;
+use crate::testing::{BASELINE, Case, INTERPRETER, MS, OPTIMIZING};
+
+const CANCELLED: Cause = Cause::Cancelled;
+const LOOK: Event = Event::Look { wanted: Wanted::Nothing };
+
+fn ready(engine: EngineId) -> Event {
+    Event::Ready { engine, made: false }
+}
+
+fn made(engine: EngineId) -> Event {
+    Event::Ready { engine, made: true }
+}
+
+fn ended(engine: EngineId, how: End) -> Event {
+    Event::Ended { engine, how }
+}
+
+/// What is to be done, without the accounts.
+fn deeds(actions: &[Action]) -> Vec<Action> {
+    actions.iter().filter(|action| !matches!(action, Action::Earn(_) | Action::Spend(_))).copied().collect()
+}
+
+/// A host that is idle but for the request: on eight cores somebody joins as soon as anybody looks.
+fn idle() -> Case {
+    Case::new(Policy::Hedged, 8)
+}
+
+/// The interpreter runs, and the baseline compiler has joined after 1 ms.
+fn raced(case: &Case, is_held: bool) -> Flight {
+    let mut flight = Flight::new(INTERPRETER, Some(MS), is_held);
+    assert_eq!(flight.on(ready(INTERPRETER), 0, case), [Action::Run(INTERPRETER)]);
+    assert_eq!(flight.look_at_ns(), Some(MS));
+    assert_eq!(flight.on(LOOK, MS, case), [Action::Start(BASELINE)]);
+    assert_eq!(flight.look_at_ns(), Some(MS), "somebody else looks on");
+    flight
+}
+
+#[test]
+fn one_engine_alone_answers_and_who_took_the_request_says_so() {
+    let case = idle();
+    let mut flight = Flight::new(INTERPRETER, None, false);
+    assert_eq!(flight.look_at_ns(), None);
+    assert_eq!(flight.on(made(INTERPRETER), 5, &case), [Action::Run(INTERPRETER)]);
+    assert_eq!(flight.ending(), None);
+    let actions = flight.on(ended(INTERPRETER, End::Answered), 9, &case);
+    assert_eq!(actions, [Action::GiveUpCompiles, Action::Earn(9)]);
+    assert_eq!(flight.ending(), Some(Ending::Answered { engine: INTERPRETER, cause: None }));
+    assert_eq!(flight.on(Event::Closed, 10, &case), [Action::GiveUpCompiles]);
+}
+
+#[test]
+fn the_first_answer_counts_and_who_brings_it_delivers_it() {
+    let case = idle();
+    let mut flight = raced(&case, false);
+    assert_eq!(flight.on(ready(BASELINE), 2 * MS, &case)[0], Action::Run(BASELINE));
+    let actions = flight.on(ended(BASELINE, End::Answered), 3 * MS, &case);
+    assert_eq!(
+        actions,
+        [Action::Stop(INTERPRETER, CANCELLED), Action::GiveUpCompiles, Action::Earn(2 * MS), Action::Deliver(BASELINE)]
+    );
+    assert_eq!(flight.ending(), None, "it is not over before the caller has been told");
+    // One that comes late does not answer, and it was for nothing.
+    assert_eq!(flight.on(ended(INTERPRETER, End::Answered), 4 * MS, &case), [Action::Spend(4 * MS)]);
+    assert_eq!(flight.ending(), None);
+    assert_eq!(flight.on(Event::Delivered, 5 * MS, &case), []);
+    assert_eq!(flight.ending(), Some(Ending::Delivered { engine: BASELINE }));
+    assert_eq!(flight.engines().count(), 0);
+}
+
+#[test]
+fn who_began_and_wins_leaves_the_answer_to_who_took_the_request() {
+    let case = idle();
+    let mut flight = raced(&case, false);
+    let actions = flight.on(ended(INTERPRETER, End::Answered), 2 * MS, &case);
+    assert_eq!(deeds(&actions), [Action::Stop(BASELINE, CANCELLED), Action::GiveUpCompiles]);
+    assert_eq!(flight.ending(), Some(Ending::Answered { engine: INTERPRETER, cause: None }));
+    // Its compile was given up: the time until then was for nothing.
+    assert_eq!(flight.on(ended(BASELINE, End::Unready), 3 * MS, &case), [Action::Spend(2 * MS)]);
+}
+
+#[test]
+fn engines_that_fail_or_break_lose_no_request() {
+    let case = idle();
+    for how in [End::Failed, End::Broke] {
+        let mut flight = raced(&case, false);
+        assert_eq!(deeds(&flight.on(ended(INTERPRETER, how), 2 * MS, &case)), []);
+        assert_eq!((flight.ending(), flight.look_at_ns()), (None, Some(2 * MS)), "its core is free");
+        assert_eq!(flight.on(made(BASELINE), 26 * MS, &case), [Action::Run(BASELINE)]);
+        let actions = flight.on(ended(BASELINE, End::Answered), 30 * MS, &case);
+        assert_eq!(deeds(&actions), [Action::GiveUpCompiles, Action::Deliver(BASELINE)]);
+    }
+    let mut flight = raced(&case, false);
+    for (engine, how) in [(INTERPRETER, End::Failed), (BASELINE, End::Broke)] {
+        assert_eq!(flight.ending(), None);
+        flight.on(ended(engine, how), 2 * MS, &case);
+    }
+    assert_eq!(flight.ending(), Some(Ending::Unanswered));
+}
+
+#[test]
+fn who_has_failed_does_not_come_back() {
+    let case = idle();
+    let mut flight = raced(&case, false);
+    flight.on(ended(BASELINE, End::Failed), 2 * MS, &case);
+    let mut joined = Vec::new();
+    for ms in 2..200 {
+        for action in deeds(&flight.on(LOOK, ms * MS, &case)) {
+            joined.push(action);
+            flight.on(ended(OPTIMIZING, End::Unready), ms * MS, &case);
+        }
+    }
+    assert_eq!(joined, [Action::Start(OPTIMIZING)]);
+}
+
+#[test]
+fn an_interrupted_request_stops_everybody_and_says_why() {
+    let case = idle();
+    let mut flight = raced(&case, false);
+    let actions = flight.on(Event::Interrupted(Cause::Deadline), 2 * MS, &case);
+    assert_eq!(
+        actions,
+        [Action::Stop(INTERPRETER, Cause::Deadline), Action::Stop(BASELINE, Cause::Deadline), Action::GiveUpCompiles]
+    );
+    assert_eq!(flight.look_at_ns(), None);
+    assert_eq!(flight.on(made(BASELINE), 3 * MS, &case)[0], Action::Dismiss(BASELINE));
+    // That its guest was stopped is the answer, and who took the request gives it, whoever it was.
+    flight.on(ended(INTERPRETER, End::Stopped), 4 * MS, &case);
+    let ending = Ending::Answered { engine: INTERPRETER, cause: Some(Cause::Deadline) };
+    assert_eq!(flight.ending(), Some(ending));
+    assert_eq!(flight.on(Event::Interrupted(CANCELLED), 5 * MS, &case), [], "the first cause stands");
+    assert_eq!(flight.ending(), Some(ending));
+}
+
+#[test]
+fn a_request_that_is_interrupted_before_any_guest_ran_has_no_answer() {
+    let case = idle();
+    let mut flight = Flight::new(INTERPRETER, None, false);
+    let actions = flight.on(Event::Interrupted(Cause::Deadline), 1, &case);
+    assert_eq!(actions, [Action::Stop(INTERPRETER, Cause::Deadline), Action::GiveUpCompiles]);
+    assert_eq!(flight.on(made(INTERPRETER), 7, &case), [Action::Dismiss(INTERPRETER), Action::Spend(7)]);
+    assert_eq!(flight.ending(), Some(Ending::Unanswered));
+}
+
+#[test]
+fn who_comes_too_late_to_win_does_not_run() {
+    let mut case = idle();
+    let mut flight = raced(&case, false);
+    // The interpreter is about to end.
+    for _ in 0..10 {
+        case.observe(INTERPRETER, 20 * MS);
+        case.observe(BASELINE, 15 * MS);
+    }
+    case.ready(&[INTERPRETER, BASELINE]);
+    // What was there all the time is not weighed: it has lost no time.
+    let mut other = flight.clone();
+    assert_eq!(other.on(ready(BASELINE), 19 * MS, &case)[0], Action::Run(BASELINE));
+    let actions = flight.on(made(BASELINE), 19 * MS, &case);
+    assert_eq!(actions, [Action::Dismiss(BASELINE), Action::Spend(18 * MS)]);
+    assert_eq!(flight.look_at_ns(), Some(19 * MS), "its core is free");
+    // Neither is who began,
+    let mut other = Flight::new(BASELINE, Some(0), false);
+    other.on(LOOK, 0, &Case::new(Policy::Hedged, 8));
+    assert_eq!(other.engines().count(), 2);
+    assert_eq!(other.on(made(BASELINE), 19 * MS, &case)[0], Action::Run(BASELINE));
+    // and the only one.
+    let mut alone = Flight::new(BASELINE, None, false);
+    assert_eq!(alone.on(made(BASELINE), 19 * MS, &case), [Action::Run(BASELINE)]);
+}
+
+#[test]
+fn who_begins_to_run_stops_who_is_beaten_at_once() {
+    let mut case = idle();
+    let mut flight = raced(&case, false);
+    for _ in 0..10 {
+        case.observe(INTERPRETER, 1000 * MS);
+        case.observe(BASELINE, 10 * MS);
+    }
+    case.ready(&[INTERPRETER, BASELINE]);
+    let actions = flight.on(made(BASELINE), 26 * MS, &case);
+    assert_eq!(actions, [Action::Run(BASELINE), Action::Stop(INTERPRETER, CANCELLED)]);
+    // It had ended before it heard of that: an answer is an answer.
+    let mut lucky = flight.clone();
+    let actions = lucky.on(ended(INTERPRETER, End::Answered), 27 * MS, &case);
+    assert_eq!(deeds(&actions), [Action::Stop(BASELINE, CANCELLED), Action::GiveUpCompiles]);
+    // Else it leaves no trace.
+    assert_eq!(flight.on(ended(INTERPRETER, End::Stopped), 27 * MS, &case), [Action::Spend(27 * MS)]);
+    assert_eq!(flight.ending(), None);
+}
+
+#[test]
+fn all_but_one_of_those_who_run_are_waste_while_they_run() {
+    let case = idle();
+    let mut flight = raced(&case, false);
+    flight.on(ready(BASELINE), MS, &case);
+    let spent = |flight: &mut Flight, at_ns: u64| -> u64 {
+        let spent = |action: Action| if let Action::Spend(ns) = action { ns } else { 0 };
+        flight.on(LOOK, at_ns, &case).into_iter().map(spent).sum()
+    };
+    let mut noted_ns = 0;
+    while noted_ns == 0 {
+        let at_ns = flight.look_at_ns().unwrap();
+        noted_ns = spent(&mut flight, at_ns.max(MS + 1));
+    }
+    let at_ns = MS + noted_ns;
+    // What was noted is not counted again when the loser ends, and the winner's time is not waste.
+    let actions = flight.on(ended(BASELINE, End::Answered), at_ns + 10, &case);
+    assert!(actions.contains(&Action::Earn(noted_ns + 10)), "{actions:?}");
+    let actions = flight.on(ended(INTERPRETER, End::Stopped), at_ns + 10, &case);
+    assert_eq!(actions, [Action::Spend(MS + 10)]);
+}
+
+#[test]
+fn output_that_is_wanted_decides_the_race() {
+    let case = idle();
+    for (wanted, after_ns) in [(Wanted::Needed, 0), (Wanted::Something, HOLD_NS)] {
+        let mut flight = raced(&case, true);
+        let mut opened = None;
+        let mut at_ns = MS;
+        while opened.is_none() {
+            at_ns = flight.look_at_ns().unwrap().max(at_ns);
+            let actions = flight.on(Event::Look { wanted }, at_ns, &case);
+            if actions.contains(&Action::OpenGate(INTERPRETER)) {
+                opened = Some((at_ns, actions));
+            }
+        }
+        let (at_ns, actions) = opened.unwrap();
+        assert!((after_ns..=after_ns + LOOK_EVERY_NS_MAX + MS).contains(&at_ns), "{wanted:?}: after {at_ns}");
+        assert!(actions.contains(&Action::Stop(BASELINE, CANCELLED)), "{actions:?}");
+        assert_eq!(flight.look_at_ns(), None, "nobody joins any more");
+        // The output of two engines must not be mixed: a loser that had ended all the same does not answer.
+        assert_eq!(deeds(&flight.on(ended(BASELINE, End::Answered), at_ns + 1, &case)), []);
+        assert_eq!(flight.ending(), None);
+        flight.on(ended(INTERPRETER, End::Answered), at_ns + 2, &case);
+        assert_eq!(flight.ending(), Some(Ending::Answered { engine: INTERPRETER, cause: None }));
+        assert_eq!(flight.on(Event::Closed, at_ns + 3, &case), [Action::GiveUpCompiles], "its gate is open");
+    }
+}
+
+#[test]
+fn what_is_held_back_goes_out_when_there_is_an_answer() {
+    let case = idle();
+    let mut flight = raced(&case, true);
+    flight.on(ready(BASELINE), 2 * MS, &case);
+    flight.on(ended(BASELINE, End::Answered), 3 * MS, &case);
+    flight.on(Event::Delivered, 4 * MS, &case);
+    assert_eq!(flight.on(Event::Closed, 5 * MS, &case), [Action::GiveUpCompiles, Action::OpenGate(BASELINE)]);
+}
+
+#[test]
+fn nobody_is_decided_for_who_has_not_begun_and_somebody_looks_on() {
+    // Nobody could beat the only engine, which is still getting ready.
+    let mut case = idle();
+    case.candidates.retain(|candidate| candidate.engine == INTERPRETER);
+    let mut flight = Flight::new(INTERPRETER, Some(MS), true);
+    assert_eq!(flight.on(LOOK, MS, &case), []);
+    let at_ns = flight.look_at_ns().expect("its guest may want to read, and wait for ever");
+    flight.on(made(INTERPRETER), at_ns, &case);
+    assert_eq!(flight.on(LOOK, at_ns, &case), [Action::OpenGate(INTERPRETER)]);
+    assert_eq!(flight.look_at_ns(), None);
+}
+
+#[test]
+fn held_output_is_looked_after_early() {
+    assert_eq!(Flight::new(INTERPRETER, Some(10 * HOLD_NS), true).look_at_ns(), Some(HOLD_NS));
+    assert_eq!(Flight::new(INTERPRETER, Some(10 * HOLD_NS), false).look_at_ns(), Some(10 * HOLD_NS));
+}
+
+#[test]
+fn where_nobody_could_do_better_nobody_looks_until_something_happens() {
+    let mut case = idle();
+    case.candidates.retain(|candidate| candidate.engine == INTERPRETER);
+    let mut flight = Flight::new(INTERPRETER, Some(MS), false);
+    flight.on(ready(INTERPRETER), 0, &case);
+    assert_eq!(flight.on(LOOK, MS - 1, &case), []);
+    assert_eq!(flight.look_at_ns(), Some(MS), "too early is too early");
+    assert_eq!(flight.on(LOOK, MS, &case), []);
+    assert_eq!(flight.look_at_ns(), None);
+}
+
+#[test]
+fn a_flight_that_is_closed_too_soon_stops_everybody() {
+    let case = idle();
+    let mut flight = raced(&case, false);
+    let actions = flight.on(Event::Closed, 2 * MS, &case);
+    let stop = |engine| Action::Stop(engine, CANCELLED);
+    assert_eq!(actions, [stop(INTERPRETER), stop(BASELINE), Action::GiveUpCompiles]);
+    assert_eq!(flight.on(ended(INTERPRETER, End::Answered), 3 * MS, &case), [Action::Spend(3 * MS)]);
+    assert_eq!(flight.on(Event::Closed, 4 * MS, &case), [Action::GiveUpCompiles]);
+}
