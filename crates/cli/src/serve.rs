@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use remuda_host::{Deployment, Host, HostConfig};
 use remuda_model::Entry;
+use remuda_scheduler::Sizing;
 use remuda_server::Server;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,7 +54,7 @@ impl Serve {
         let host = Host::open(&HostConfig {
             data_dir: self.data_dir.resolve(),
             policy: self.engine.policy()?,
-            workers: server.workers.unwrap_or(cores),
+            workers: server.workers.unwrap_or(Sizing::of(cores).workers),
             queue_max: server.queue_max,
             memory_budget_bytes: server.artifact_memory_bytes,
             disk_budget_bytes: server.artifact_disk_bytes,

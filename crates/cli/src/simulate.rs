@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
-use remuda_scheduler::Policy;
+use remuda_scheduler::{Policy, Sizing};
 use remuda_simulator::{Chooser, CostTable, Setup, Workload, azure_2019, azure_2021, compare, read_results};
 
 /// The sample of the trace of 2021 that comes with Remuda (AzurePublicDataset, Microsoft).
@@ -67,15 +67,15 @@ pub(crate) struct Simulate {
     workers: Option<usize>,
 
     /// Compiled code that may be kept in memory
-    #[arg(long, value_name = "BYTES", default_value = "256MiB")]
+    #[arg(long, value_name = "BYTES", default_value_t = ByteSize::b(Sizing::of(1).memory_bytes_max))]
     memory: ByteSize,
 
     /// Compiled code that may be kept on disk
-    #[arg(long, value_name = "BYTES", default_value = "1GiB")]
+    #[arg(long, value_name = "BYTES", default_value_t = ByteSize::b(Sizing::of(1).disk_bytes_max))]
     disk: ByteSize,
 
     /// How much CPU time races may waste, as a share of what answers requests
-    #[arg(long, value_name = "SHARE", default_value_t = 0.25)]
+    #[arg(long, value_name = "SHARE", default_value_t = Sizing::of(1).waste_share_max)]
     hedge_share: f64,
 
     /// What everything random is drawn from
@@ -120,13 +120,7 @@ impl Simulate {
         let choosers = self.choosers(&table)?;
         let mut compared = Vec::new();
         for cores in &self.cores {
-            let setup = Setup {
-                workers: self.workers.unwrap_or(*cores),
-                memory_bytes_max: self.memory.as_u64(),
-                disk_bytes_max: self.disk.as_u64(),
-                waste_share_max: self.hedge_share,
-                ..Setup::new(*cores)
-            };
+            let setup = self.setup(*cores);
             let comparison = compare(&table, &workload, &setup, &choosers).map_err(|(chooser, violation)| {
                 anyhow::anyhow!("{chooser} on {cores} cores broke a promise, which is a bug: {violation}")
             })?;
@@ -141,6 +135,19 @@ impl Simulate {
             println!("Costs: {}.", table.source);
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The host, as a server is by default but for what was asked for.
+    fn setup(&self, cores: usize) -> Setup {
+        let host = Sizing::of(cores);
+        let size = Sizing {
+            workers: self.workers.unwrap_or(host.workers),
+            memory_bytes_max: self.memory.as_u64(),
+            disk_bytes_max: self.disk.as_u64(),
+            waste_share_max: self.hedge_share,
+            ..host
+        };
+        Setup { cores, size }
     }
 
     fn table(&self) -> anyhow::Result<CostTable> {
@@ -206,4 +213,41 @@ impl Simulate {
 fn open(path: &Path, option: &str) -> anyhow::Result<BufReader<File>> {
     let file = File::open(path).with_context(|| format!("cannot read {option} {}", path.display()))?;
     Ok(BufReader::new(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use remuda_host::{Deployment, HostConfig};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        simulate: Simulate,
+    }
+
+    #[test]
+    fn the_simulated_host_is_the_one_that_serve_starts_by_default() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f.wasm"), b"\0asm\x01\0\0\0").unwrap();
+        let manifest = "[[function]]\nname = \"f\"\nmodule = \"f.wasm\"\n";
+        let server = Deployment::parse(manifest, &dir.path().join("remuda.toml")).unwrap().server;
+        let config = HostConfig::default();
+        let Command { simulate } = Command::parse_from(["simulate"]);
+        for cores in [1, 2, 8, 64] {
+            let Setup { size, .. } = simulate.setup(cores);
+            assert_eq!(simulate.setup(cores), Setup::new(cores));
+            assert_eq!((server.workers, size.workers), (None, cores));
+            assert_eq!(server.queue_max, size.waiting_max);
+            for (memory, disk, share) in [
+                (server.artifact_memory_bytes, server.artifact_disk_bytes, server.hedge_share),
+                (config.memory_budget_bytes, config.disk_budget_bytes, config.waste_share),
+            ] {
+                let simulated = (size.memory_bytes_max, size.disk_bytes_max, size.waste_share_max);
+                assert_eq!((memory, disk, share), simulated);
+            }
+        }
+    }
 }

@@ -61,7 +61,6 @@ pub(crate) struct Workers {
 struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    waiting_max: usize,
 }
 
 struct State {
@@ -83,11 +82,10 @@ enum Next {
 
 impl Workers {
     pub(crate) fn start(shared: &Arc<Shared>, threads: usize, waiting_max: usize) -> std::io::Result<Self> {
+        let jobs = FairQueue::new(waiting_max);
         let queue = Arc::new(Queue {
-            // How many may wait is decided here, where it is known whose turn to wait it is.
-            state: Mutex::new(State { jobs: FairQueue::new(usize::MAX), rehearsal: None, rehearsed: 0, closed: false }),
+            state: Mutex::new(State { jobs, rehearsal: None, rehearsed: 0, closed: false }),
             changed: Condvar::new(),
-            waiting_max,
         });
         let threads = (0..threads)
             .map(|i| {
@@ -113,7 +111,7 @@ impl Workers {
         if state.closed {
             return Err(Rejected::Draining);
         }
-        if !self.queue.has_place(&state, function) {
+        if !state.jobs.has_place(&function.id) {
             return Err(Rejected::QueueFull);
         }
         let interrupt = Interrupt::new();
@@ -126,9 +124,8 @@ impl Workers {
             done,
             _deadline: deadline,
         };
-        // It has no bound of its own.
         let pushed = state.jobs.push(function.id, function.usual_ns(), job);
-        debug_assert!(pushed.is_ok(), "the queue itself is never full");
+        debug_assert!(pushed.is_ok(), "there was a place for it under the same lock");
         shared.cores.set_waiting(state.jobs.len());
         drop(state);
         self.queue.changed.notify_one();
@@ -167,11 +164,6 @@ impl Drop for Workers {
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether another request of the function may wait. A queue of no length at all has no place for anybody.
-    fn has_place(&self, state: &State, function: &Function) -> bool {
-        state.jobs.len() < self.waiting_max || (self.waiting_max > 0 && !state.jobs.has(&function.id))
     }
 
     fn work(&self, shared: &Arc<Shared>) {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use remuda_model::{EngineId, ModuleDigest};
+use remuda_scheduler::{CompileQueue, Sizing};
 use rustix::thread::{CpuSet, Pid, gettid, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadId, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
@@ -52,19 +53,16 @@ struct State {
     /// Lane by lane.
     races: Vec<VecDeque<Work>>,
     next_lane: usize,
-    compiles: Vec<Compile>,
+    compiles: CompileQueue<ModuleDigest, Compile>,
     /// The threads that there are, lane by lane, and those that compile.
     racers: Vec<Crew>,
     compilers: Crew,
     keys: HashSet<CompileKey>,
-    /// Modules that have had their turn in this round.
-    served: HashSet<ModuleDigest>,
     closed: bool,
 }
 
 struct Compile {
     key: CompileKey,
-    worth_ns: f64,
     work: Work,
 }
 
@@ -132,13 +130,14 @@ impl Background {
             lanes: (0..lanes).map(|_| Condvar::new()).collect(),
         });
         let racers_per_lane = if may_race { THREADS_PER_LANE * cores / lanes } else { 0 };
-        let threads_max = racers_per_lane * lanes + cores + RACE_COMPILES_PER_CORE_MAX * cores;
+        let compilers_max = Sizing::of(cores).compilers;
+        let threads_max = racers_per_lane * lanes + compilers_max + RACE_COMPILES_PER_CORE_MAX * cores;
         let background = Self {
             queue,
             threads: Mutex::default(),
             threads_max,
             racers_per_lane,
-            compilers_max: cores,
+            compilers_max,
             home: Home::of_this_thread(),
             is_pinned,
         };
@@ -148,7 +147,7 @@ impl Background {
                     background.spawn(Kind::Race { lane })?;
                 }
             }
-            for _ in 0..cores {
+            for _ in 0..background.compilers_max {
                 background.spawn(Kind::Compile)?;
             }
         }
@@ -245,7 +244,7 @@ impl Background {
         if state.closed || !state.keys.insert(key) {
             return;
         }
-        state.compiles.push(Compile { key, worth_ns, work: Box::new(work) });
+        state.compiles.push(key.0, worth_ns, Compile { key, work: Box::new(work) });
         let wants_another = state.compilers.wants_another(state.compiles.len(), self.compilers_max);
         drop(state);
         if wants_another {
@@ -312,7 +311,7 @@ impl Queue {
             let (key, work) = loop {
                 let next = match kind {
                     Kind::Race { lane } => state.races[lane].pop_front().map(|work| (None, work)),
-                    Kind::Compile => state.next_compile().map(|compile| (Some(compile.key), compile.work)),
+                    Kind::Compile => state.compiles.pop().map(|compile| (Some(compile.key), compile.work)),
                 };
                 match next {
                     Some(next) => {
@@ -436,19 +435,6 @@ impl State {
             Kind::Race { lane } => &mut self.racers[lane],
             Kind::Compile => &mut self.compilers,
         }
-    }
-
-    /// The most worthwhile compile, but for modules that have had one in this round. So worth decides who is first, and a
-    /// module whose compiles are worth less waits for one of each of the others.
-    fn next_compile(&mut self) -> Option<Compile> {
-        if self.compiles.iter().all(|compile| self.served.contains(&compile.key.0)) {
-            self.served.clear();
-        }
-        let waiting = self.compiles.iter().enumerate().filter(|(_, compile)| !self.served.contains(&compile.key.0));
-        let (at, _) = waiting.max_by(|(_, a), (_, b)| a.worth_ns.total_cmp(&b.worth_ns))?;
-        let compile = self.compiles.swap_remove(at);
-        self.served.insert(compile.key.0);
-        Some(compile)
     }
 }
 

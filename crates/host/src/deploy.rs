@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytesize::ByteSize;
 use remuda_model::{GuestLimits, Preopen};
+use remuda_scheduler::Sizing;
 use serde::Deserialize;
 
 use crate::{
@@ -182,7 +183,7 @@ impl Default for RawServer {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             workers: None,
-            queue: 128,
+            queue: Sizing::of(1).waiting_max,
             client_timeout: Duration::from_secs(30),
             artifact_memory: ByteSize::b(ARTIFACT_MEMORY_BYTES_DEFAULT),
             artifact_disk: ByteSize::b(ARTIFACT_DISK_BYTES_DEFAULT),

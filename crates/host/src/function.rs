@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use remuda_engine::{Known, Module};
 use remuda_model::{ArtifactState, EngineId, GuestContext, Preopen};
-use remuda_scheduler::tuning::USUAL_NS;
-use remuda_scheduler::{Candidate, Request, Scheduler};
+use remuda_scheduler::{Candidate, Request, Scheduler, Usual};
 
 use crate::FunctionSpec;
 use crate::brain::Brain;
@@ -54,7 +53,7 @@ impl Function {
             brain: Brain::new(scheduler),
             id,
             expectation: Expectation::default(),
-            usual_ns: AtomicU64::new(USUAL_NS),
+            usual_ns: AtomicU64::new(Usual::default().ns),
         }
     }
 
@@ -95,8 +94,8 @@ impl Function {
 
     /// Notes how long a request has kept its thread. One that is lost among many threads is no loss.
     pub(crate) fn took(&self, took: Duration) {
-        let usual_ns = self.usual_ns();
-        self.usual_ns.store(usual_ns - usual_ns / 4 + nanoseconds(took) / 4, Ordering::Relaxed);
+        let usual = Usual { ns: self.usual_ns() };
+        self.usual_ns.store(usual.after(nanoseconds(took)).ns, Ordering::Relaxed);
     }
 
     /// The engines that have not failed on this module.

@@ -10,7 +10,7 @@ use remuda_engine::{
     Artifact, EngineError, EntryError, Instances, Known, Module, ModuleError, Registry, StoredArtifact, UnknownEngine,
 };
 use remuda_model::{EngineId, Entry, Interrupt, ModuleLimits, Observation, RequestId};
-use remuda_scheduler::{Calibration, Favourite, Features, Policy, Scheduler, TierUp, World};
+use remuda_scheduler::{Calibration, Favourite, Features, Policy, Scheduler, Sizing, TierUp, World};
 
 use crate::admit::{Rejected, Ticket, Workers};
 use crate::background::{Background, Threads};
@@ -100,17 +100,17 @@ impl Default for HostConfig {
     }
 }
 
-/// [`HostConfig::memory_budget_bytes`] for who has no better idea: 512 MiB.
-pub const ARTIFACT_MEMORY_BYTES_DEFAULT: u64 = 512 << 20;
-/// [`HostConfig::disk_budget_bytes`] for who has no better idea: 4 GiB.
-pub const ARTIFACT_DISK_BYTES_DEFAULT: u64 = 4 << 30;
+/// [`HostConfig::memory_budget_bytes`] for who has no better idea.
+pub const ARTIFACT_MEMORY_BYTES_DEFAULT: u64 = Sizing::of(1).memory_bytes_max;
+/// [`HostConfig::disk_budget_bytes`] for who has no better idea.
+pub const ARTIFACT_DISK_BYTES_DEFAULT: u64 = Sizing::of(1).disk_bytes_max;
 /// [`HostConfig::compile_time_max`] for who has no better idea: a minute.
 pub const COMPILE_TIME_DEFAULT: Duration = Duration::from_mins(1);
 /// [`HostConfig::compile_memory_bytes_max`] for who has no better idea: 1 GiB.
 pub const COMPILE_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
 
 /// [`HostConfig::waste_share`] for who has no better idea.
-pub const WASTE_SHARE_DEFAULT: f64 = 0.5;
+pub const WASTE_SHARE_DEFAULT: f64 = Sizing::of(1).waste_share_max;
 
 /// Functions, engines, artifacts and profiles of one process.
 pub struct Host {

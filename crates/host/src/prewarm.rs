@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use remuda_engine::{Artifact, EngineError, InstantiateError, Module, Registry};
 use remuda_model::{ArtifactState, EngineId, Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Sink};
 use remuda_scheduler::PrewarmHow;
-use remuda_scheduler::tuning::{PREWARM_LOOK_AFTER_NS, PREWARM_LOOK_AGAIN_NS};
+use remuda_scheduler::tuning::PREWARM_LOOK_AFTER_NS;
 
 use crate::execute::Answer;
 use crate::function::{EngineSlot, Function};
@@ -232,36 +232,27 @@ impl Shared {
             function.engine(prewarmed.engine).slot.release_unused();
         }
         let candidates = function.candidates(&self.cores);
-        let (prewarm, last_ns) = self.with_world_at(now_ns, |world| {
-            function.brain.with(|scheduler| (scheduler.prewarm(&candidates, world), scheduler.arrivals().last_ns()))
-        });
-        let soon_ns = now_ns.saturating_add(PREWARM_LOOK_AGAIN_NS);
-        let Some(prewarm) = prewarm else {
-            // It has no pattern, or not yet; or it had, and the request did not come.
-            return last_ns.filter(|last_ns| now_ns.saturating_sub(*last_ns) < PREWARM_LOOK_AGAIN_NS).map(|_| soon_ns);
-        };
-        if now_ns < prewarm.at_ns {
-            return Some(prewarm.at_ns);
-        }
-        let prewarmed = Prewarmed { engine: prewarm.engine, until_ns: prewarm.until_ns };
-        match prewarm.how {
-            PrewarmHow::Keep => {}
-            PrewarmHow::Load => {
-                let EngineSlot { known, slot } = function.engine(prewarm.engine);
-                let store = self.store.as_deref();
-                if slot.load_expected(&self.registry, known, &function.module, store) {
-                    tracing::debug!(function = function.name(), engine = %known.id, "loaded for the next request");
+        let look =
+            self.with_world_at(now_ns, |world| function.brain.with(|scheduler| scheduler.prewarm(&candidates, world)));
+        if let Some(prewarm) = look.todo {
+            let prewarmed = Prewarmed { engine: prewarm.engine, until_ns: prewarm.until_ns };
+            match prewarm.how {
+                PrewarmHow::Keep => {}
+                PrewarmHow::Load => {
+                    let EngineSlot { known, slot } = function.engine(prewarm.engine);
+                    let store = self.store.as_deref();
+                    if slot.load_expected(&self.registry, known, &function.module, store) {
+                        tracing::debug!(function = function.name(), engine = %known.id, "loaded for the next request");
+                        function.expectation.put(prewarmed);
+                    }
+                }
+                PrewarmHow::Compile(tier_up) => {
+                    self.tier_up(function, &tier_up);
                     function.expectation.put(prewarmed);
                 }
             }
-            PrewarmHow::Compile(tier_up) => {
-                self.tier_up(function, &tier_up);
-                function.expectation.put(prewarmed);
-                // There may be something to load beside it.
-                return Some(soon_ns);
-            }
         }
-        Some(prewarm.until_ns.max(soon_ns))
+        look.again_at_ns
     }
 
     fn count_prewarm(&self, function: &Function, prewarmed: Prewarmed, is_useful: bool) {

@@ -46,7 +46,7 @@ struct Lane<T> {
 }
 
 impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
-    /// An empty queue for at most `len_max` items of all keys together.
+    /// An empty queue for `len_max` items of all keys together, and one more of each key of which none waits.
     #[must_use]
     pub fn new(len_max: usize) -> Self {
         Self {
@@ -67,9 +67,9 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
     ///
     /// # Errors
     ///
-    /// The queue is full; the item comes back.
+    /// There is [no place](Self::has_place) for it; the item comes back.
     pub fn push(&mut self, key: K, cost_ns: u64, item: T) -> Result<(), T> {
-        if self.len >= self.len_max {
+        if !self.has_place(&key) {
             return Err(item);
         }
         let cost_ns = cost_ns.clamp(*COST_NS.start(), *COST_NS.end());
@@ -143,10 +143,11 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.len
     }
 
-    /// Whether an item of that key waits.
+    /// Whether another item of that key may wait. Where others have filled the queue, one of a key of which none waits may,
+    /// so that nobody is kept out by who is busy. A queue of no length at all has no place for anybody.
     #[must_use]
-    pub fn has(&self, key: &K) -> bool {
-        self.lanes.contains_key(key)
+    pub fn has_place(&self, key: &K) -> bool {
+        self.len < self.len_max || (self.len_max > 0 && !self.lanes.contains_key(key))
     }
 
     /// Whether nothing waits.
@@ -219,15 +220,16 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_gives_the_item_back() {
+    fn a_full_queue_gives_the_item_back_unless_none_of_its_key_waits() {
         let mut queue = FairQueue::new(2);
-        assert_eq!(
-            (queue.push(1, MS, 'a'), queue.push(2, MS, 'b'), queue.push(3, MS, 'c')),
-            (Ok(()), Ok(()), Err('c'))
-        );
-        assert_eq!(queue.pop(), Some((1, 'a')));
-        assert_eq!(queue.push(3, MS, 'c'), Ok(()));
-        assert!(!queue.has(&1) && queue.has(&2) && queue.has(&3));
+        assert_eq!((queue.push(1, MS, 'a'), queue.push(1, MS, 'b')), (Ok(()), Ok(())));
+        assert_eq!((queue.push(1, MS, 'c'), queue.push(2, MS, 'd')), (Err('c'), Ok(())));
+        assert_eq!((queue.push(2, MS, 'e'), queue.push(3, MS, 'f')), (Err('e'), Ok(())));
+        assert!(!queue.has_place(&1) && !queue.has_place(&3) && queue.has_place(&4));
+        assert_eq!(std::iter::from_fn(|| queue.pop()).count(), 4);
+        assert!(queue.has_place(&1));
+        let mut none = FairQueue::new(0);
+        assert_eq!(none.push(1, MS, 'a'), Err('a'));
     }
 
     #[test]

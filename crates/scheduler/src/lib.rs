@@ -11,6 +11,7 @@
 mod arrivals;
 mod calibration;
 mod candidate;
+mod compile_queue;
 mod estimate;
 mod fair_queue;
 mod features;
@@ -23,24 +24,28 @@ mod profile;
 mod race;
 mod scheduler;
 mod sizes;
+mod sizing;
 #[cfg(test)]
 mod testing;
 mod tier_up;
 pub mod tuning;
+mod usual;
 mod waste;
 
 pub use arrivals::Arrivals;
 pub use calibration::{Calibration, EngineCalibration};
 pub use candidate::{Candidate, Load, Request, World};
+pub use compile_queue::CompileQueue;
 pub use estimate::Estimate;
 pub use fair_queue::FairQueue;
 pub use features::Features;
 pub use greedy_dual::{GreedyDual, WorthLess};
 pub use policy::Policy;
-pub use prewarm::{Favourite, Prewarm, PrewarmHow};
+pub use prewarm::{Favourite, Prewarm, PrewarmHow, PrewarmLook};
 pub use profile::{Basis, EngineProfile, FunctionProfile, Known, Prediction};
-pub use race::{RaceStep, RaceView, Racer};
 pub use scheduler::{Decision, NoCandidate, Reason, Scheduler};
 pub use sizes::{SizeModel, Sized};
+pub use sizing::Sizing;
 pub use tier_up::{TierUp, TierUpReason};
+pub use usual::Usual;
 pub use waste::WasteBudget;

@@ -11,7 +11,7 @@ use remuda_model::{ArtifactState, EngineId};
 
 use crate::nanoseconds::as_ns;
 use crate::scheduler::is_ready;
-use crate::tuning::PREWARM_MARGIN;
+use crate::tuning::{PREWARM_LOOK_AGAIN_NS, PREWARM_MARGIN};
 use crate::{Candidate, Request, Scheduler, TierUp, World};
 
 /// What to have ready for the next request.
@@ -36,6 +36,15 @@ pub enum PrewarmHow {
     Load,
     /// By compiling, which pays.
     Compile(TierUp),
+}
+
+/// What to do for the next request now, and when to look again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PrewarmLook {
+    /// What to load or compile at once.
+    pub todo: Option<Prewarm>,
+    /// When to look again, on the clock of [`World::now_ns`]; `None` if there is nothing to expect until the next request.
+    pub again_at_ns: Option<u64>,
 }
 
 /// The engine that a request would run on if all artifacts that are on disk were in memory.
@@ -105,6 +114,29 @@ pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &Wo
     [better, ready].iter().flatten().filter(is_work).min_by_key(|prewarm| prewarm.at_ns).copied().or(ready)
 }
 
+pub(crate) fn look(scheduler: &Scheduler, candidates: &[Candidate], world: &World<'_>) -> PrewarmLook {
+    let now_ns = world.now_ns;
+    let soon_ns = now_ns.saturating_add(PREWARM_LOOK_AGAIN_NS);
+    let Some(prewarm) = decide(scheduler, candidates, world) else {
+        // It has no pattern, or not yet; or it had, and the request did not come.
+        let is_recent = |last_ns: &u64| now_ns.saturating_sub(*last_ns) < PREWARM_LOOK_AGAIN_NS;
+        return PrewarmLook {
+            todo: None,
+            again_at_ns: scheduler.arrivals.last_ns().filter(is_recent).map(|_| soon_ns),
+        };
+    };
+    if now_ns < prewarm.at_ns {
+        return PrewarmLook { todo: None, again_at_ns: Some(prewarm.at_ns) };
+    }
+    let (todo, again_at_ns) = match prewarm.how {
+        PrewarmHow::Keep => (None, prewarm.until_ns.max(soon_ns)),
+        PrewarmHow::Load => (Some(prewarm), prewarm.until_ns.max(soon_ns)),
+        // There may be something to load beside it.
+        PrewarmHow::Compile(_) => (Some(prewarm), soon_ns),
+    };
+    PrewarmLook { todo, again_at_ns: Some(again_at_ns) }
+}
+
 #[cfg(test)]
 mod tests {
     use remuda_model::{ModuleDigest, Observation, Outcome, Phases, Tier};
@@ -163,7 +195,7 @@ mod tests {
 
     fn decide(scheduler: &Scheduler, candidates: &[Candidate], now_ns: u64) -> Option<Prewarm> {
         let calibration = Calibration::default();
-        scheduler.prewarm(candidates, &World { calibration: &calibration, load: Load::idle(2), now_ns })
+        super::decide(scheduler, candidates, &World { calibration: &calibration, load: Load::idle(2), now_ns })
     }
 
     use ArtifactState::{Absent, InMemory, OnDisk};

@@ -22,27 +22,27 @@ use crate::{Candidate, Prediction, Request, Scheduler, World};
 
 /// A request that has not been answered yet.
 #[derive(Clone, Copy, Debug)]
-pub struct RaceView<'a> {
+pub(crate) struct RaceView<'a> {
     /// The request, with its candidates as they are now.
-    pub request: Request<'a>,
+    pub(crate) request: Request<'a>,
     /// Who is in the race.
-    pub racers: &'a [Racer],
+    pub(crate) racers: &'a [Racer],
     /// Since the decision, in nanoseconds.
-    pub elapsed_ns: u64,
+    pub(crate) elapsed_ns: u64,
 }
 
 /// An engine in the race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Racer {
+pub(crate) struct Racer {
     /// Which one.
-    pub engine: EngineId,
+    pub(crate) engine: EngineId,
     /// Since when its guest has been running, on the clock of [`RaceView::elapsed_ns`]; `None` while it gets ready.
-    pub running_since_ns: Option<u64>,
+    pub(crate) running_since_ns: Option<u64>,
 }
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RaceStep {
+pub(crate) enum RaceStep {
     /// This engine joins: it is made ready, if it is not, and then runs.
     Start(EngineId),
     /// This engine cannot win any more, and its core is wanted.

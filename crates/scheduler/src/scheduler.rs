@@ -3,9 +3,8 @@ use std::fmt;
 use remuda_model::{ArtifactState, EngineId, Observation};
 
 use crate::policy::Policy;
-use crate::prewarm::{Favourite, Prewarm};
+use crate::prewarm::{Favourite, PrewarmLook};
 use crate::profile::Known;
-use crate::race::{RaceStep, RaceView};
 use crate::tier_up::{Losses, TierUp};
 use crate::{Arrivals, Candidate, Features, FunctionProfile, Prediction, Request, World};
 
@@ -142,18 +141,6 @@ impl Scheduler {
         Ok(decision)
     }
 
-    /// What to do next within a request that is not answered yet.
-    #[must_use]
-    pub fn race_step(&self, race: &RaceView<'_>, world: &World<'_>) -> RaceStep {
-        crate::race::step(self, race, world)
-    }
-
-    /// Whether an engine that joined a race and has got ready meanwhile should run. The others in the race have got on.
-    #[must_use]
-    pub fn may_run(&self, engine: EngineId, race: &RaceView<'_>, world: &World<'_>) -> bool {
-        crate::race::may_run(self, engine, race, world)
-    }
-
     /// What a request would cost on each candidate, in their order.
     pub fn predict<'a>(
         &'a self,
@@ -206,10 +193,10 @@ impl Scheduler {
         crate::tier_up::after_one_call(self, input_bytes, candidates, world)
     }
 
-    /// What to have in memory for the next request, from when until when; `None` if none is expected.
+    /// What to make ready for the next request now, and when to look again.
     #[must_use]
-    pub fn prewarm(&self, candidates: &[Candidate], world: &World<'_>) -> Option<Prewarm> {
-        crate::prewarm::decide(self, candidates, world)
+    pub fn prewarm(&self, candidates: &[Candidate], world: &World<'_>) -> PrewarmLook {
+        crate::prewarm::look(self, candidates, world)
     }
 
     /// The engine that a request would run on if all artifacts that are on disk were in memory.

@@ -1,24 +1,25 @@
 //! Cores that are shared by those who run on them.
 //!
-//! Everyone who runs gets at most one core. Where there are more runners than cores, all get the same share, except
-//! that those in the background weigh less, as on an operating system with priorities (processor sharing). All runners
+//! Everyone who runs gets at most one core. Where there are more runners than cores, each gets a share by the weight of its
+//! class, as on an operating system with priorities (processor sharing). All runners
 //! of a class advance at the same rate, so each class has a clock of its own that goes at that rate, and who ends next
 //! is at the top of a heap.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// What a background runner weighs beside one in the foreground: niceness 10, by the weights of Linux' scheduler (110
-/// to 1024).
-const BACKGROUND_WEIGHT: f64 = 0.107;
+/// What runners weigh, class by class, by the weights of Linux' scheduler: niceness 0 and 5, and `SCHED_IDLE`.
+const WEIGHTS: [f64; 3] = [1.0, 335.0 / 1024.0, 3.0 / 1024.0];
 
 /// Who somebody runs for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// Requests, and those who race for them.
     Foreground = 0,
-    /// Compiles between requests.
-    Background = 1,
+    /// Loads for requests that are expected.
+    Ahead = 1,
+    /// Compiles that no request waits for.
+    Background = 2,
 }
 
 /// A runner. It names the same one for ever: numbers are not used again.
@@ -30,7 +31,7 @@ pub(crate) struct RunnerId(u64);
 pub(crate) struct Cores<T> {
     cores: f64,
     now_ns: f64,
-    classes: [Clock; 2],
+    classes: [Clock; 3],
     runners: std::collections::HashMap<RunnerId, Runner<T>, Hasher>,
     next: u64,
     used_ns: f64,
@@ -132,14 +133,24 @@ impl<T> Cores<T> {
 
     /// Moves somebody into the foreground, because somebody waits for it now.
     pub(crate) fn promote(&mut self, id: RunnerId) {
-        let Some(runner) = self.runners.get_mut(&id).filter(|runner| runner.class == Class::Background) else { return };
-        let [foreground, background] = &mut self.classes;
-        runner.class = Class::Foreground;
-        runner.ends_ns = foreground.now_ns + (runner.ends_ns - background.now_ns).max(0.0);
-        runner.began_ns = foreground.now_ns - (background.now_ns - runner.began_ns);
-        foreground.ends.push(Reverse((Nanoseconds(runner.ends_ns), id)));
-        foreground.running += 1;
-        background.running -= 1;
+        self.move_to(Class::Foreground, id);
+    }
+
+    /// Moves somebody into the background, because nobody waits for it any more.
+    pub(crate) fn demote(&mut self, id: RunnerId) {
+        self.move_to(Class::Background, id);
+    }
+
+    /// What it has had on a core, and what it has still to do, stays.
+    fn move_to(&mut self, class: Class, id: RunnerId) {
+        let Some(runner) = self.runners.get_mut(&id).filter(|runner| runner.class != class) else { return };
+        let (from_ns, to_ns) = (self.classes[runner.class as usize].now_ns, self.classes[class as usize].now_ns);
+        self.classes[runner.class as usize].running -= 1;
+        self.classes[class as usize].running += 1;
+        runner.class = class;
+        runner.ends_ns = to_ns + (runner.ends_ns - from_ns).max(0.0);
+        runner.began_ns = to_ns - (from_ns - runner.began_ns);
+        self.classes[class as usize].ends.push(Reverse((Nanoseconds(runner.ends_ns), id)));
     }
 
     /// What somebody still has to do, in nanoseconds.
@@ -176,7 +187,7 @@ impl<T> Cores<T> {
     pub(crate) fn pop_ended(&mut self) -> Option<(T, RunnerId)> {
         /// Rounding to whole nanoseconds, and of sums of many.
         const TOLERANCE_NS: f64 = 0.5;
-        for class in 0..2 {
+        for class in 0..WEIGHTS.len() {
             let Some((ends_ns, id)) = self.head(class) else { continue };
             if ends_ns <= self.classes[class].now_ns + TOLERANCE_NS {
                 self.classes[class].ends.pop();
@@ -185,11 +196,6 @@ impl<T> Cores<T> {
             }
         }
         None
-    }
-
-    /// The share of a core that those in the foreground have now.
-    pub(crate) fn rate(&self) -> f64 {
-        self.rates()[0]
     }
 
     /// How many run.
@@ -206,9 +212,11 @@ impl<T> Cores<T> {
     fn head(&mut self, class: usize) -> Option<(f64, RunnerId)> {
         loop {
             let Reverse((ends_ns, id)) = *self.classes[class].ends.peek()?;
-            // Stopped ones and promoted ones are left in the heap until they come up.
+            // Those that were stopped or moved are left in the heap until they come up; and one may have come back.
             match self.runners.get(&id) {
-                Some(runner) if runner.class as usize == class => return Some((ends_ns.0, id)),
+                Some(runner) if runner.class as usize == class && Nanoseconds(runner.ends_ns) == ends_ns => {
+                    return Some((ends_ns.0, id));
+                }
                 _ => {
                     self.classes[class].ends.pop();
                 }
@@ -217,15 +225,23 @@ impl<T> Cores<T> {
     }
 
     /// The share of a core that each runner of a class has.
-    fn rates(&self) -> [f64; 2] {
-        let [foreground, background] = [self.classes[0].running as f64, self.classes[1].running as f64];
-        let share = self.cores / (foreground + BACKGROUND_WEIGHT * background).max(f64::MIN_POSITIVE);
-        if share >= 1.0 {
-            let left = (self.cores - foreground) / background.max(1.0);
-            [1.0, left.min(1.0)]
-        } else {
-            [share, share * BACKGROUND_WEIGHT]
+    fn rates(&self) -> [f64; 3] {
+        let (mut cores, mut rates) = (self.cores, [0.0; 3]);
+        for class in 0..WEIGHTS.len() {
+            // Heavier ones have theirs; those that are left share what is left.
+            let weight: f64 = (class..WEIGHTS.len()).map(|at| self.classes[at].running as f64 * WEIGHTS[at]).sum();
+            let share = cores / weight.max(f64::MIN_POSITIVE);
+            if share * WEIGHTS[class] < 1.0 {
+                // Nobody who weighs less gets a whole one either.
+                for at in class..WEIGHTS.len() {
+                    rates[at] = share * WEIGHTS[at];
+                }
+                return rates;
+            }
+            rates[class] = 1.0;
+            cores -= self.classes[class].running as f64;
         }
+        rates
     }
 }
 
@@ -268,7 +284,17 @@ mod tests {
         let mut cores = Cores::new(1);
         cores.start(Class::Foreground, 1_000, "a");
         cores.start(Class::Background, 1_000, "b");
-        assert_eq!(run(&mut cores), [("a", 1_107), ("b", 2_000)]);
+        assert_eq!(run(&mut cores), [("a", 1_003), ("b", 2_001)]);
+        let mut cores = Cores::new(1);
+        cores.start(Class::Foreground, 1_000, "a");
+        cores.start(Class::Ahead, 1_000, "b");
+        assert_eq!(run(&mut cores), [("a", 1_328), ("b", 2_001)]);
+        // Whoever weighs little has a core of its own, if there is one.
+        let mut cores = Cores::new(3);
+        for (class, name) in [(Class::Foreground, "a"), (Class::Ahead, "b"), (Class::Background, "c")] {
+            cores.start(class, 1_000, name);
+        }
+        assert_eq!(run(&mut cores).iter().map(|(_, ns)| *ns).max(), Some(1_000));
     }
 
     #[test]
@@ -287,11 +313,38 @@ mod tests {
         let mut cores = Cores::new(1);
         cores.start(Class::Foreground, 1_000, "a");
         let b = cores.start(Class::Background, 1_000, "b");
-        cores.advance(1_107 / 2);
+        cores.advance(500);
         cores.promote(b);
-        assert!((cores.left_ns(b).unwrap() - 946.5).abs() < 1.0);
+        assert!((cores.left_ns(b).unwrap() - 998.5).abs() < 1.0);
         let ended = run(&mut cores);
         assert_eq!((ended[0].0, ended[1].0), ("a", "b"));
         assert!(ended[1].1.abs_diff(2_000) <= 1, "{ended:?}");
+    }
+
+    #[test]
+    fn who_is_not_waited_for_any_more_stands_back_and_may_come_to_the_front_again() {
+        let mut cores = Cores::new(1);
+        cores.start(Class::Foreground, 1_000, "a");
+        let b = cores.start(Class::Foreground, 1_000, "b");
+        cores.advance(1_000);
+        cores.demote(b);
+        assert_eq!(cores.left_ns(b), Some(500.0));
+        let mut again = cores.start(Class::Foreground, 10, "c");
+        assert_eq!(cores.stop(again), Some(0.0));
+        let ended = run(&mut cores);
+        assert_eq!((ended[0].0, ended[1].0), ("a", "b"));
+        assert!(ended[0].1.abs_diff(1_501) <= 1 && ended[1].1.abs_diff(2_000) <= 1, "{ended:?}");
+        // Back and forth, nobody ends sooner than their work is done.
+        let mut cores = Cores::new(1);
+        cores.start(Class::Foreground, 1_000, "a");
+        again = cores.start(Class::Background, 1_000, "b");
+        for now_ns in [100, 200, 300, 400] {
+            cores.advance(now_ns);
+            cores.promote(again);
+            cores.advance(now_ns + 50);
+            cores.demote(again);
+        }
+        let ended = run(&mut cores);
+        assert!(ended[1].0 == "b" && ended[1].1.abs_diff(2_000) <= 1, "{ended:?}");
     }
 }

@@ -57,7 +57,8 @@ impl Oracle {
         Self { functions, is_closed: workload.is_closed }
     }
 
-    /// The engine to be made ready in the background, beside `chosen` for the request `nth` of `function`.
+    /// The engine to be made ready in the background, beside `chosen` for the request `nth` of `function`, and what that
+    /// saves in nanoseconds.
     pub(crate) fn tier_up(
         &self,
         function: u32,
@@ -66,7 +67,7 @@ impl Oracle {
         options: &[Option_],
         now_ns: u64,
         is_idle: bool,
-    ) -> Option<usize> {
+    ) -> Option<(usize, f64)> {
         let future = &self.functions[function as usize];
         let rest = |engine: usize, from: usize| future.rest_ns[engine].get(from).copied().unwrap_or(0.0);
         let gains = options.iter().enumerate().filter_map(|(engine, option)| {
@@ -84,7 +85,7 @@ impl Oracle {
             let gain_ns = without_ns - rest(engine, from);
             (gain_ns > if is_idle { 0.0 } else { price_ns }).then_some((engine, gain_ns))
         });
-        gains.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(engine, _)| engine)
+        gains.max_by(|(_, a), (_, b)| a.total_cmp(b))
     }
 }
 
@@ -121,7 +122,8 @@ mod tests {
         }
         let oracle = Oracle::new(&table, &workload);
         let tier_up = |nth, now_ns, is_idle| {
-            oracle.tier_up(0, nth, 0, &[option(0.0, true), option(100.0, false)], now_ns, is_idle)
+            let options = [option(0.0, true), option(100.0, false)];
+            oracle.tier_up(0, nth, 0, &options, now_ns, is_idle).map(|(engine, _)| engine)
         };
         assert_eq!(tier_up(0, 0, false), Some(1), "three requests save 120");
         assert_eq!(tier_up(1, 200, false), None, "two save 80");

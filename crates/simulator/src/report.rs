@@ -67,6 +67,10 @@ pub struct Report {
     pub hedges: u64,
     /// Of these, winners.
     pub hedges_won: u64,
+    /// What was made ready for an expected request that then came and ran on it.
+    pub prewarms_useful: u64,
+    /// And that did not.
+    pub prewarms_wasted: u64,
     /// Requests that had to wait for a worker.
     pub queued: u64,
     /// Requests that were sent away.
@@ -153,6 +157,8 @@ impl Report {
             loads: totals.loads,
             hedges: totals.hedges,
             hedges_won: totals.hedges_won,
+            prewarms_useful: totals.prewarms_useful,
+            prewarms_wasted: totals.prewarms_wasted,
             queued: totals.queued,
             rejected: totals.latencies_ns.iter().filter(|latency| latency.is_none()).count() as u64,
         }

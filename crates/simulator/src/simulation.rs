@@ -1,17 +1,23 @@
 //! One policy, one workload, one host: events in the order of time.
 //!
-//! The model, where the real host may differ: a compile and a load take one core; compiles between requests weigh less
-//! on the cores than requests, and a compile for which a request begins to wait weighs as much; an engine that has lost
-//! a race finishes its compile, as compilers cannot be interrupted; an artifact that no budget has room for is used
-//! once and dropped. Deciding takes no time.
+//! Each request is a [`Flight`], as in the host; `race` drives it.
+//!
+//! The model, where the real host may differ: a compile and a load take one core; compilers cannot be interrupted, so that
+//! one that was begun for a race goes on when that is over, with what cores have left; expected requests' artifacts are
+//! loaded several at a time; an artifact that no budget has room for is used once and dropped. Deciding takes no time, and
+//! neither does stopping a guest. For the oracle, a compile that a request begins to wait for weighs as much as a request.
+
+mod prewarm;
+mod race;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use remuda_model::{ArtifactState, ModuleDigest, Observation, Outcome, Phases};
+use remuda_scheduler::flight::{self, Flight};
 use remuda_scheduler::{
-    Calibration, Candidate, FairQueue, FunctionProfile, Load, RaceStep, RaceView, Racer, Request, Scheduler,
-    TierUpReason, WasteBudget, World, tuning,
+    Calibration, Candidate, CompileQueue, FairQueue, FunctionProfile, Load, Request, Scheduler, Usual, WasteBudget,
+    World, tuning,
 };
 
 use crate::checkers::{Bounds, Checkers, Event, Violation};
@@ -19,11 +25,6 @@ use crate::cores::{Class, Cores, RunnerId};
 use crate::oracle::{Option_, Oracle, run_ns};
 use crate::store::{Evicted, Store};
 use crate::{Arrival, Chooser, CostTable, ModuleCost, Setup, Workload};
-
-/// Compiles that may wait for a compiler.
-const COMPILES_WAITING_MAX: usize = 1 << 16;
-/// Steps of a race between which no time goes by.
-const STEPS_MAX: usize = 16;
 
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,7 +35,7 @@ pub struct Totals {
     pub elapsed_ns: u64,
     /// Time on cores, all together, in nanoseconds.
     pub cpu_ns: f64,
-    /// Of that, racers that did not win.
+    /// Time that racers which did not win have used, as the host counts it: from when they joined.
     pub wasted_ns: u64,
     /// Of that, compiles.
     pub compile_ns: u64,
@@ -50,6 +51,10 @@ pub struct Totals {
     pub hedges: u64,
     /// Of these, winners.
     pub hedges_won: u64,
+    /// Artifacts that were loaded or compiled for a request that was expected, and the next request ran on them.
+    pub prewarms_useful: u64,
+    /// And it did not, or did not come in time.
+    pub prewarms_wasted: u64,
     /// Requests that had to wait for a worker.
     pub queued: u64,
 }
@@ -81,7 +86,11 @@ struct Simulation<'a> {
     next_arrival: usize,
     waiting: FairQueue<u32, Waiting>,
     workers_idle: usize,
-    compiles: FairQueue<u32, (u32, usize)>,
+    /// Engines that are at requests.
+    racing: usize,
+    /// When functions are looked at for what their next request will want.
+    appointments: BinaryHeap<Reverse<(u64, u32)>>,
+    compiles: CompileQueue<u32, (u32, usize)>,
     compilers_idle: usize,
     store: Store,
     waste: WasteBudget,
@@ -111,6 +120,9 @@ struct FunctionState {
     pending: VecDeque<u32>,
     /// Requests that have come.
     came: usize,
+    usual: Usual,
+    has_appointment: bool,
+    prewarmed: Option<prewarm::Prewarmed>,
 }
 
 #[derive(Default)]
@@ -132,6 +144,8 @@ struct Making {
     runner: RunnerId,
     /// The request that does it; `None` for a compiler's thread.
     owner: Option<u32>,
+    /// For whom it is loaded, if it is for a request that is only expected.
+    expected: Option<prewarm::Prewarmed>,
     waiters: Vec<u32>,
 }
 
@@ -140,22 +154,19 @@ struct InFlight {
     arrived_ns: u64,
     began_ns: u64,
     first: usize,
+    flight: Flight,
+    /// Who is at it.
     racers: Vec<Racing>,
-    /// Engines that were stopped.
-    left: Vec<usize>,
-    /// The look that is due, or `None` if the race is not looked at.
-    look: Option<u32>,
-    looked: bool,
-    /// Waste that was noted while the race ran, and until when.
-    noted_ns: u64,
-    noted_at_ns: u64,
+    /// The one that has brought the answer, until it is delivered.
+    answer: Option<Racing>,
+    /// Which of the looks that were asked for is due.
+    look: u32,
 }
 
 struct Racing {
     engine: usize,
     was: ArtifactState,
-    /// What it spent on loading or compiling, in nanoseconds.
-    make_ns: u64,
+    /// What it spent on loading, in nanoseconds.
     load_ns: u64,
     running: Option<(RunnerId, u64)>,
 }
@@ -169,9 +180,9 @@ impl<'a> Simulation<'a> {
         let bounds = Bounds {
             requests: workload.arrivals.len(),
             cores: setup.cores,
-            memory_bytes_max: setup.memory_bytes_max,
-            disk_bytes_max: setup.disk_bytes_max,
-            waste_share_max: setup.waste_share_max,
+            memory_bytes_max: setup.size.memory_bytes_max,
+            disk_bytes_max: setup.size.disk_bytes_max,
+            waste_share_max: setup.size.waste_share_max,
             waste_ns_free: as_ns(tuning::SAVED_NS_MAX),
         };
         let functions = workload.functions.iter().map(|function| {
@@ -181,6 +192,9 @@ impl<'a> Simulation<'a> {
                 slots: table.engines.iter().map(|_| Slot::default()).collect(),
                 pending: VecDeque::new(),
                 came: 0,
+                usual: Usual::default(),
+                has_appointment: false,
+                prewarmed: None,
             }
         });
         Self {
@@ -195,12 +209,14 @@ impl<'a> Simulation<'a> {
             requests: workload.arrivals.iter().map(|_| None).collect(),
             looks: BinaryHeap::new(),
             next_arrival: 0,
-            waiting: FairQueue::new(setup.waiting_max),
-            workers_idle: setup.workers,
-            compiles: FairQueue::new(COMPILES_WAITING_MAX),
-            compilers_idle: setup.compilers,
-            store: Store::new(setup.memory_bytes_max, setup.disk_bytes_max),
-            waste: WasteBudget::new(setup.waste_share_max),
+            waiting: FairQueue::new(setup.size.waiting_max),
+            workers_idle: setup.size.workers,
+            racing: 0,
+            appointments: BinaryHeap::new(),
+            compiles: CompileQueue::default(),
+            compilers_idle: setup.size.compilers,
+            store: Store::new(setup.size.memory_bytes_max, setup.size.disk_bytes_max),
+            waste: WasteBudget::new(setup.size.waste_share_max),
             checkers: Checkers::new(bounds),
             totals: Totals { latencies_ns: vec![None; workload.arrivals.len()], ..Totals::default() },
             candidates: Vec::new(),
@@ -212,24 +228,27 @@ impl<'a> Simulation<'a> {
             let end = self.cores.next_end_ns();
             let look = self.looks.peek().map(|Reverse((at_ns, ..))| *at_ns);
             let arrival = self.workload.arrivals.get(self.next_arrival).map(|arrival| arrival.at_ns);
-            let Some(next_ns) = [end, look, arrival].into_iter().flatten().min() else { return };
+            // Nobody prewarms for what does not come.
+            let appointment = self.appointments.peek().map(|Reverse((at_ns, _))| *at_ns).filter(|_| arrival.is_some());
+            let Some(next_ns) = [end, look, arrival, appointment].into_iter().flatten().min() else { return };
             self.now_ns = self.now_ns.max(next_ns);
             self.cores.advance(self.now_ns);
             if end == Some(next_ns) {
                 while let Some((work, _)) = self.cores.pop_ended() {
                     match work {
-                        Work::Guest { request, engine } => self.answered(request, engine),
+                        Work::Guest { request, engine } => self.ended(request, engine),
                         Work::Make { function, engine } => self.made(function, engine),
                     }
                 }
             } else if look == Some(next_ns) {
                 let Some(Reverse((_, request, number))) = self.looks.pop() else { continue };
-                let is_due = self.requests[request as usize].as_ref().is_some_and(|flight| flight.look == Some(number));
-                if is_due {
-                    self.look(request);
+                if self.requests[request as usize].as_ref().is_some_and(|flight| flight.look == number) {
+                    self.happens(request, race::LOOK);
                 }
-            } else {
+            } else if arrival == Some(next_ns) {
                 self.comes();
+            } else if let Some(Reverse((_, function))) = self.appointments.pop() {
+                self.keep_appointment(function);
             }
         }
     }
@@ -241,6 +260,7 @@ impl<'a> Simulation<'a> {
             self.totals.compiles_unused += u64::from((slot.in_memory || slot.on_disk) && !slot.is_used);
         }
         self.checkers.finish(self.now_ns, self.totals.cpu_ns)?;
+        debug_assert_eq!(self.racing, 0, "an engine is counted that is at nothing any more");
         Ok(self.totals)
     }
 
@@ -317,41 +337,41 @@ impl<'a> Simulation<'a> {
             arrived_ns,
             began_ns: self.now_ns,
             first: engine,
+            flight: Flight::new(self.table.engines[engine].id, look_ns, false),
             racers: Vec::new(),
-            left: Vec::new(),
-            look: look_ns.map(|_| 0),
-            looked: false,
-            noted_ns: 0,
-            noted_at_ns: self.now_ns,
+            answer: None,
+            look: 0,
         };
         self.requests[request as usize] = Some(Box::new(flight));
-        self.enter(request, engine);
-        match look_ns {
-            Some(0) => self.look(request),
-            Some(ns) => self.looks.push(Reverse((self.now_ns.saturating_add(ns), request, 0))),
-            None => {}
+        match self.enter(request, engine) {
+            Some(event) => self.happens(request, event),
+            None => self.look_later(request),
         }
     }
 
-    /// An engine begins to answer a request: runs, or gets ready to.
-    fn enter(&mut self, request: u32, engine: usize) {
+    /// An engine begins to answer a request: it is ready, or gets ready.
+    fn enter(&mut self, request: u32, engine: usize) -> Option<flight::Event> {
         let function = self.arrival(request).function;
         let slot = &self.functions[function as usize].slots[engine];
         let (was, is_made) = (slot.artifact(), slot.making.is_some());
         if let Some(flight) = &mut self.requests[request as usize] {
-            flight.racers.push(Racing { engine, was, make_ns: 0, load_ns: 0, running: None });
+            flight.racers.push(Racing { engine, was, load_ns: 0, running: None });
+            self.racing += 1;
         }
         if was == ArtifactState::InMemory {
-            self.start_guest(request, engine);
-        } else {
-            if !is_made {
-                self.make(function, engine, Some(request));
-            }
-            if let Some(making) = &mut self.functions[function as usize].slots[engine].making {
-                making.waiters.push(request);
+            self.store.touch((function, engine));
+            return Some(flight::Event::Ready { engine: self.table.engines[engine].id, made: false });
+        }
+        if !is_made {
+            self.make(function, engine, Class::Foreground, Some(request), None);
+        }
+        if let Some(making) = &mut self.functions[function as usize].slots[engine].making {
+            making.waiters.push(request);
+            if self.oracle.is_some() {
                 self.cores.promote(making.runner);
             }
         }
+        None
     }
 
     fn start_guest(&mut self, request: u32, engine: usize) {
@@ -366,40 +386,28 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// A guest has run to its end: its request is answered.
-    fn answered(&mut self, request: u32, engine: usize) {
-        let Some(flight) = self.requests[request as usize].take() else { return };
+    /// A request is answered.
+    fn answered(&mut self, request: u32, flight: &InFlight, engine: usize, racer: &Racing) {
         let arrival = *self.arrival(request);
         self.totals.latencies_ns[request as usize] = Some(self.now_ns - flight.arrived_ns);
         self.see(Event::Answered { request, engine: self.table.engines[engine].id });
-        self.store.unpin((arrival.function, engine));
-        let mut wasted_ns = 0;
-        for racer in &flight.racers {
-            if racer.engine == engine {
-                let useful_ns =
-                    racer.make_ns + as_ns(run_ns(self.table, self.workload, &arrival, engine).unwrap_or(0.0));
-                self.waste.earn(useful_ns);
-                self.see(Event::Earned { ns: useful_ns });
-            } else {
-                wasted_ns += self.leave(arrival.function, racer);
-            }
-        }
-        // What was noted while it ran is no more than that, but for rounding.
-        self.waste(wasted_ns.saturating_sub(flight.noted_ns));
         self.totals.hedges_won += u64::from(engine != flight.first);
         if self.oracle.is_none() {
-            self.observe(&flight, &arrival, engine);
+            self.observe(flight, &arrival, engine, racer);
         }
+    }
+
+    /// A worker has done with a request.
+    fn leave(&mut self, request: u32) {
+        let function = self.arrival(request).function;
         self.workers_idle += 1;
-        self.next_pending(arrival.function);
+        self.next_pending(function);
         self.next_waiting();
     }
 
-    /// Stops a racer; returns the time that it has used for nothing.
-    fn leave(&mut self, function: u32, racer: &Racing) -> u64 {
-        let Some((runner, _)) = racer.running else { return racer.make_ns };
-        self.store.unpin((function, racer.engine));
-        racer.make_ns + as_ns(self.cores.stop(runner).unwrap_or(0.0))
+    fn earn(&mut self, ns: u64) {
+        self.waste.earn(ns);
+        self.see(Event::Earned { ns });
     }
 
     fn waste(&mut self, ns: u64) {
@@ -410,8 +418,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn observe(&mut self, flight: &InFlight, arrival: &Arrival, engine: usize) {
-        let Some(racer) = flight.racers.iter().find(|racer| racer.engine == engine) else { return };
+    fn observe(&mut self, flight: &InFlight, arrival: &Arrival, engine: usize, racer: &Racing) {
         let ran_ns = racer.running.map_or(0, |(_, since_ns)| self.now_ns - since_ns);
         let cost = self.cost(arrival.function, engine);
         let work_ns = run_ns(self.table, self.workload, arrival, engine).unwrap_or(1.0).max(1.0);
@@ -443,9 +450,9 @@ impl<'a> Simulation<'a> {
         }
         scheduler.observe(&observation, &self.candidates, &world);
         if let Some(tier_up) = scheduler.tier_up(&self.candidates, &world) {
-            let (TierUpReason::Lost { price_ns, .. } | TierUpReason::Expected { price_ns, .. }) = tier_up.reason;
-            self.want(arrival.function, engine_number(self.table, tier_up.engine), price_ns);
+            self.want(arrival.function, engine_number(self.table, tier_up.engine), tier_up.worth_ns);
         }
+        self.expect_next(arrival.function, engine, racer.was);
     }
 
     fn next_waiting(&mut self) {
@@ -463,151 +470,56 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    // Races.
-
-    fn look(&mut self, request: u32) {
-        self.note_waste(request);
-        for _ in 0..STEPS_MAX {
-            match self.step(request) {
-                Some(RaceStep::Start(engine)) => {
-                    self.totals.hedges += 1;
-                    self.see(Event::Joined { request });
-                    self.enter(request, engine_number(self.table, engine));
-                }
-                Some(RaceStep::Stop(engine)) => self.stop(request, engine_number(self.table, engine)),
-                Some(RaceStep::Wait { ns }) => return self.look_again(request, ns.max(1)),
-                Some(RaceStep::Settled) | None => return self.look_again(request, u64::MAX),
-            }
-        }
-        self.look_again(request, 1_000_000);
-    }
-
-    fn look_again(&mut self, request: u32, after_ns: u64) {
-        let Some(flight) = &mut self.requests[request as usize] else { return };
-        flight.looked = true;
-        let number = flight.look.unwrap_or(0).wrapping_add(1);
-        flight.look = Some(number);
-        if after_ns < u64::MAX {
-            self.looks.push(Reverse((self.now_ns.saturating_add(after_ns), request, number)));
-        }
-    }
-
-    fn step(&mut self, request: u32) -> Option<RaceStep> {
-        self.view(request, Scheduler::race_step)
-    }
-
-    fn may_run(&mut self, request: u32, engine: usize) -> bool {
-        let id = self.table.engines[engine].id;
-        self.view(request, |scheduler, race, world| scheduler.may_run(id, race, world)).unwrap_or(false)
-    }
-
-    /// Asks the scheduler about a race.
-    fn view<R>(&mut self, request: u32, ask: impl FnOnce(&Scheduler, &RaceView<'_>, &World<'_>) -> R) -> Option<R> {
-        let function = self.arrival(request).function;
-        self.find_candidates(function);
-        let flight = self.requests[request as usize].as_ref()?;
-        let has_left =
-            |candidate: &Candidate| flight.left.iter().any(|engine| self.table.engines[*engine].id == candidate.engine);
-        let candidates: Vec<Candidate> =
-            self.candidates.iter().copied().filter(|candidate| !has_left(candidate)).collect();
-        let racers: Vec<Racer> = flight
-            .racers
-            .iter()
-            .map(|racer| Racer {
-                engine: self.table.engines[racer.engine].id,
-                running_since_ns: racer.running.map(|(_, since_ns)| since_ns - flight.began_ns),
-            })
-            .collect();
-        let view = RaceView {
-            request: self.request(request, &candidates),
-            racers: &racers,
-            elapsed_ns: self.now_ns - flight.began_ns,
-        };
-        Some(ask(&self.functions[function as usize].scheduler, &view, &self.world(0)))
-    }
-
-    fn stop(&mut self, request: u32, engine: usize) {
-        let Some(flight) = &mut self.requests[request as usize] else { return };
-        if let Some(at) = flight.racers.iter().position(|racer| racer.engine == engine)
-            && flight.racers.len() > 1
-        {
-            flight.left.push(engine);
-            let wasted_ns = self.drop_racer(request, at);
-            self.waste(wasted_ns);
-        }
-    }
-
-    /// Takes a racer out; returns the time that it has used for nothing and that was not noted yet.
-    fn drop_racer(&mut self, request: u32, at: usize) -> u64 {
-        let function = self.arrival(request).function;
-        let Some(flight) = &mut self.requests[request as usize] else { return 0 };
-        let racer = flight.racers.swap_remove(at);
-        let noted_ns = flight.noted_ns;
-        let used_ns = self.leave(function, &racer);
-        if let Some(flight) = &mut self.requests[request as usize] {
-            flight.noted_ns = noted_ns.saturating_sub(used_ns);
-        }
-        used_ns.saturating_sub(noted_ns)
-    }
-
-    /// Of several guests that run, all but one run for nothing, whoever wins: notes that as it happens.
-    fn note_waste(&mut self, request: u32) {
-        let now_ns = self.now_ns;
-        let Some(flight) = &mut self.requests[request as usize] else { return };
-        let since_ns = flight.noted_at_ns;
-        flight.noted_at_ns = now_ns;
-        let mut ran: Vec<RunnerId> = Vec::new();
-        ran.extend(
-            flight.racers.iter().filter_map(|racer| Some(racer.running.filter(|(_, began)| *began <= since_ns)?.0)),
-        );
-        let passed_ns = (now_ns - since_ns) as f64 * self.cores.rate();
-        let wasted_ns = as_ns(passed_ns * ran.len().saturating_sub(1) as f64);
-        flight.noted_ns += wasted_ns;
-        self.waste(wasted_ns);
-    }
-
     // Artifacts.
 
-    /// Wants an engine made ready between requests.
-    fn want(&mut self, function: u32, engine: usize, price_ns: u64) {
+    /// Wants an engine made ready between requests, which is worth so much.
+    fn want(&mut self, function: u32, engine: usize, worth_ns: f64) {
         let slot = &mut self.functions[function as usize].slots[engine];
         if slot.in_memory || slot.is_queued || slot.making.is_some() {
             return;
         }
-        slot.is_queued = self.compiles.push(function, price_ns, (function, engine)).is_ok();
+        slot.is_queued = true;
+        self.compiles.push(function, worth_ns, (function, engine));
         self.next_compile();
     }
 
     fn next_compile(&mut self) {
         while self.compilers_idle > 0
-            && let Some((_, (function, engine))) = self.compiles.pop()
+            && let Some((function, engine)) = self.compiles.pop()
         {
             let slot = &mut self.functions[function as usize].slots[engine];
             slot.is_queued = false;
             // A request may have been there before.
             if !slot.in_memory && slot.making.is_none() {
                 self.compilers_idle -= 1;
-                self.make(function, engine, None);
+                self.make(function, engine, Class::Background, None, None);
             }
         }
     }
 
     /// Begins to load or compile.
-    fn make(&mut self, function: u32, engine: usize, owner: Option<u32>) {
+    fn make(
+        &mut self,
+        function: u32,
+        engine: usize,
+        class: Class,
+        owner: Option<u32>,
+        expected: Option<prewarm::Prewarmed>,
+    ) {
         let cost = self.cost(function, engine);
         let slot = &mut self.functions[function as usize].slots[engine];
         let load_ns = cost.load_ns.filter(|_| slot.on_disk);
-        let class = if owner.is_some() { Class::Foreground } else { Class::Background };
         let work_ns = load_ns.unwrap_or(cost.compile_ns).max(1);
         let runner = self.cores.start(class, work_ns, Work::Make { function, engine });
         let is_load = load_ns.is_some();
-        slot.making = Some(Making { since_ns: self.now_ns, work_ns, is_load, runner, owner, waiters: Vec::new() });
+        let (since_ns, waiters) = (self.now_ns, Vec::new());
+        slot.making = Some(Making { since_ns, work_ns, is_load, runner, owner, expected, waiters });
     }
 
     /// An artifact is ready.
     fn made(&mut self, function: u32, engine: usize) {
         let Some(making) = self.functions[function as usize].slots[engine].making.take() else { return };
-        self.keep(function, engine, making.is_load);
+        let is_kept = self.keep(function, engine, making.is_load, making.expected.is_some());
         let took_ns = self.now_ns - making.since_ns;
         if making.is_load {
             self.totals.loads += 1;
@@ -618,45 +530,29 @@ impl<'a> Simulation<'a> {
             self.functions[function as usize].scheduler.observe_compile(id, took_ns);
         }
         match making.owner {
+            None if making.expected.is_some() => {
+                self.functions[function as usize].prewarmed = making.expected.filter(|_| is_kept);
+            }
             None => {
                 self.totals.compiles_background += u64::from(!making.is_load);
                 self.compilers_idle += 1;
             }
-            Some(owner) => match self.racer(owner, engine) {
-                Some(racer) => {
-                    racer.make_ns = making.work_ns;
+            Some(owner) => {
+                if let Some(racer) = self.racer(owner, engine) {
                     racer.load_ns = if making.is_load { took_ns } else { 0 };
                 }
-                // Too late: somebody else has answered.
-                None => self.waste(making.work_ns),
-            },
+            }
         }
         for request in making.waiters {
-            self.ready(request, engine, !making.is_load);
+            let event = flight::Event::Ready { engine: self.table.engines[engine].id, made: !making.is_load };
+            self.happens(request, event);
         }
         self.next_compile();
     }
 
-    /// A racer has got ready. What took long is weighed anew, unless it is the only one.
-    fn ready(&mut self, request: u32, engine: usize, took_long: bool) {
-        let Some(flight) = &mut self.requests[request as usize] else { return };
-        let Some(at) = flight.racers.iter().position(|racer| racer.engine == engine && racer.running.is_none()) else {
-            return;
-        };
-        let looked = flight.looked;
-        if took_long && flight.racers.len() > 1 && !self.may_run(request, engine) {
-            let wasted_ns = self.drop_racer(request, at);
-            self.waste(wasted_ns);
-            return;
-        }
-        self.start_guest(request, engine);
-        if looked {
-            self.look(request);
-        }
-    }
-
-    /// Keeps what was made, within the budgets.
-    fn keep(&mut self, function: u32, engine: usize, is_load: bool) {
+    /// Keeps what was made, within the budgets. What is only expected to be used displaces nothing that is worth more. Says
+    /// whether it is in memory.
+    fn keep(&mut self, function: u32, engine: usize, is_load: bool, is_expected: bool) -> bool {
         let cost = self.cost(function, engine);
         let slot = &mut self.functions[function as usize].slots[engine];
         slot.in_memory = true;
@@ -672,10 +568,15 @@ impl<'a> Simulation<'a> {
             }
         }
         let again_ns = cost.load_ns.unwrap_or(cost.compile_ns);
-        let evicted = self.store.keep_in_memory(key, cost.artifact_bytes, again_ns);
+        let evicted = if is_expected {
+            self.store.keep_expected(key, cost.artifact_bytes, again_ns)
+        } else {
+            self.store.keep_in_memory(key, cost.artifact_bytes, again_ns)
+        };
         self.evict(&evicted);
         let (memory_bytes, disk_bytes) = (self.store.memory_bytes(), self.store.disk_bytes());
         self.see(Event::Kept { memory_bytes, disk_bytes });
+        self.functions[function as usize].slots[engine].in_memory
     }
 
     fn evict(&mut self, evicted: &Evicted) {
@@ -721,16 +622,23 @@ impl<'a> Simulation<'a> {
 
     /// Puts what can run a function into `self.candidates`.
     fn find_candidates(&mut self, function: u32) {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        candidates.extend(self.candidates_of(function));
+        self.candidates = candidates;
+    }
+
+    /// What can run a function.
+    fn candidates_of(&self, function: u32) -> impl Iterator<Item = Candidate> {
         let module = &self.table.modules[self.workload.functions[function as usize].module as usize];
         let slots = &self.functions[function as usize].slots;
         let able = self.table.engines.iter().zip(&module.engines).zip(slots).filter(|((_, cost), _)| cost.is_some());
-        self.candidates.clear();
-        self.candidates.extend(able.map(|((engine, _), slot)| Candidate {
+        able.map(|((engine, _), slot)| Candidate {
             engine: engine.id,
             tier: engine.tier,
             artifact: slot.artifact(),
             making_since_ns: slot.making.as_ref().map(|making| making.since_ns),
-        }));
+        })
     }
 
     fn world(&self, about_to_run: usize) -> World<'_> {
@@ -740,13 +648,14 @@ impl<'a> Simulation<'a> {
     fn load(&self, about_to_run: usize) -> Load {
         Load {
             cores: self.setup.cores,
-            busy: self.cores.busy() + about_to_run,
+            busy: self.racing + (self.setup.size.compilers - self.compilers_idle) + about_to_run,
             waiting: self.waiting.len(),
             may_waste: self.waste.may_waste(),
         }
     }
 
-    /// The work that a request is expected to be: what its best engine takes.
+    /// The work that a request is expected to be: what the function's requests usually take; for the oracle, what its best
+    /// engine takes.
     fn expected_ns(&mut self, request: u32) -> u64 {
         let arrival = *self.arrival(request);
         if self.oracle.is_some() {
@@ -754,10 +663,7 @@ impl<'a> Simulation<'a> {
             let runs = engines.filter_map(|engine| run_ns(self.table, self.workload, &arrival, engine));
             return as_ns(runs.fold(f64::INFINITY, f64::min));
         }
-        self.find_candidates(arrival.function);
-        let (asked, world) = (self.request(request, &self.candidates), self.world(1));
-        let scheduler = &self.functions[arrival.function as usize].scheduler;
-        scheduler.predict(&asked, &world).map(|(_, prediction)| prediction.total_ns()).min().unwrap_or(0)
+        self.functions[arrival.function as usize].usual.ns
     }
 
     /// What the oracle would do: the engine for this request. What it wants for later ones is on its way.
@@ -790,9 +696,8 @@ impl<'a> Simulation<'a> {
             .oracle
             .as_ref()
             .and_then(|oracle| oracle.tier_up(arrival.function, nth, chosen, &options, self.now_ns, is_idle));
-        if let Some(engine) = wanted {
-            let price_ns = self.cost(arrival.function, engine).compile_ns;
-            self.want(arrival.function, engine, price_ns);
+        if let Some((engine, worth_ns)) = wanted {
+            self.want(arrival.function, engine, worth_ns);
         }
         chosen
     }
@@ -823,7 +728,7 @@ fn as_ns(ns: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use remuda_scheduler::Policy;
+    use remuda_scheduler::{Policy, Sizing};
 
     use super::*;
     use crate::cost_table::engine_id;
@@ -878,12 +783,12 @@ mod tests {
         let mut workload = Workload::default();
         workload.add_function(0, true);
         workload.arrivals = vec![Arrival { at_ns: 0, function: 0, case: 0, work: 1.0 }; 4];
-        let setup = Setup { workers: 2, ..Setup::new(1) };
+        let setup = Setup { size: Sizing { workers: 2, ..Sizing::of(1) }, cores: 1 };
         let totals = run(&table(), &workload, &setup, single("base"));
         // One compiles, and the other waits for it; then both run at half the speed.
         assert_eq!(ms(&totals), [610.0, 610.0, 1210.0, 1210.0]);
         assert_eq!((totals.queued, totals.compiles), (2, 1));
-        let full = Setup { waiting_max: 1, ..setup };
+        let full = Setup { size: Sizing { waiting_max: 1, ..setup.size }, ..setup };
         let totals = run(&table(), &workload, &full, single("base"));
         assert_eq!(totals.latencies_ns.iter().filter(|latency| latency.is_none()).count(), 1);
     }
@@ -897,7 +802,7 @@ mod tests {
         workload.is_closed = false;
         let cases = [(1500, 1 << 20, [310.0, 310.0, 300.5, 300.5], 2), (1500, 1500, [310.0, 310.0, 310.0, 310.0], 4)];
         for (memory_bytes_max, disk_bytes_max, expected, compiles) in cases {
-            let setup = Setup { memory_bytes_max, disk_bytes_max, ..Setup::new(1) };
+            let setup = Setup { size: Sizing { memory_bytes_max, disk_bytes_max, ..Sizing::of(1) }, cores: 1 };
             let totals = run(&table(), &workload, &setup, single("base"));
             assert_eq!((ms(&totals), totals.compiles), (expected.to_vec(), compiles), "{disk_bytes_max}");
         }
@@ -909,9 +814,40 @@ mod tests {
         assert!(hedged.hedges >= 1 && hedged.hedges_won == 1, "{hedged:?}");
         assert!(hedged.wasted_ns > 0);
         assert!(hedged.latencies_ns[0].unwrap() < 320_000_000, "{hedged:?}");
-        let lonely = Setup { waste_share_max: 0.0, ..Setup::new(4) };
+        let lonely = Setup { size: Sizing { waste_share_max: 0.0, ..Sizing::of(4) }, cores: 4 };
         let alone = run(&table(), &Workload::calls(&table(), 1), &lonely, Chooser::Policy(Policy::Hedged));
         assert_eq!((alone.hedges, alone.wasted_ns), (0, 0));
+    }
+
+    #[test]
+    fn who_waits_for_a_compiler_in_the_background_gets_what_cores_have_left() {
+        // Two functions on one core: while one runs, the other's compile hardly gets on.
+        let mut workload = Workload::default();
+        workload.add_function(0, true);
+        workload.add_function(0, true);
+        let call = |at_ms: u64, function| Arrival { at_ns: at_ms * 1_000_000, function, case: 0, work: 1.0 };
+        workload.arrivals = vec![call(0, 0), call(0, 1), call(1_000, 0), call(2_000, 1)];
+        let totals = run(&table(), &workload, &Setup::new(1), Chooser::Policy(Policy::Adaptive));
+        assert!(totals.latencies_ns.iter().all(Option::is_some), "{totals:?}");
+        assert!(totals.compiles_background > 0, "{totals:?}");
+    }
+
+    #[test]
+    fn what_was_displaced_is_loaded_before_the_expected_request() {
+        let mut workload = Workload::calls(&table(), 1);
+        workload.add_function(0, true);
+        workload.is_closed = false;
+        let call = |at_s: u64, function| Arrival { at_ns: at_s * 1_000_000_000, function, case: 0, work: 1.0 };
+        workload.arrivals = (0..20).map(|minute| call(60 * minute, 0)).collect();
+        // It takes the only place.
+        workload.arrivals.insert(16, call(60 * 15 + 30, 1));
+        let setup = Setup { size: Sizing { memory_bytes_max: 1_500, ..Sizing::of(1) }, cores: 1 };
+        let totals = run(&table(), &workload, &setup, single("base"));
+        assert_eq!((totals.prewarms_useful, totals.prewarms_wasted), (1, 0), "{totals:?}");
+        assert_eq!(ms(&totals)[15..19], [300.0, 310.0, 300.0, 300.0]);
+        let none = Setup { size: Sizing { disk_bytes_max: 0, ..setup.size }, ..setup };
+        let totals = run(&table(), &workload, &none, single("base"));
+        assert_eq!((totals.prewarms_useful, ms(&totals)[17]), (0, 310.0), "there is nothing to load");
     }
 
     #[test]
@@ -924,7 +860,8 @@ mod tests {
             Workload::azure_like(&table, 200, 3_000, 0.01, 3),
             azure_2021(&include_bytes!("../data/azure2021.csv")[..], &table, 0.1, 4).unwrap(),
         ];
-        let small = Setup { memory_bytes_max: 300_000, disk_bytes_max: 1_000_000, waiting_max: 100, ..Setup::new(1) };
+        let size = Sizing { memory_bytes_max: 300_000, disk_bytes_max: 1_000_000, waiting_max: 100, ..Sizing::of(1) };
+        let small = Setup { size, cores: 1 };
         let choosers = [Policy::Profile, Policy::Adaptive, Policy::Hedged, Policy::Single(table.engines[0].id)];
         for workload in &workloads {
             for setup in [small, Setup::new(2), Setup::new(8)] {

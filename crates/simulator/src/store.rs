@@ -1,6 +1,6 @@
 //! Where artifacts are kept: in memory and on disk, each under a budget.
 
-use remuda_scheduler::GreedyDual;
+use remuda_scheduler::{GreedyDual, WorthLess};
 
 /// An artifact: the function's number, and the engine's in the table.
 pub(crate) type Key = (u32, usize);
@@ -29,14 +29,31 @@ impl Store {
         Evicted { memory: self.memory.insert(key, bytes, cost_ns), ..Evicted::default() }
     }
 
+    /// As [`keep_in_memory`](Self::keep_in_memory), for what is only expected to be used: it displaces nothing that is worth
+    /// more.
+    pub(crate) fn keep_expected(&mut self, key: Key, bytes: u64, cost_ns: u64) -> Evicted {
+        let memory = self.memory.insert_expected(key, bytes, cost_ns, |_| 0).unwrap_or_else(|WorthLess| vec![key]);
+        Evicted { memory, ..Evicted::default() }
+    }
+
+    /// Lets go of what was kept for a request that did not come. Says whether it is gone.
+    pub(crate) fn release_unused(&mut self, key: Key) -> bool {
+        // It counts as used once when it comes in.
+        self.memory.uses(&key) == Some(1) && self.memory.remove(&key)
+    }
+
     /// Keeps it on disk, where it costs a compile to have it again.
     pub(crate) fn keep_on_disk(&mut self, key: Key, bytes: u64, compile_ns: u64) -> Evicted {
         Evicted { disk: self.disk.insert(key, bytes, compile_ns), ..Evicted::default() }
     }
 
+    /// Counts a use of what was in memory. What has just come in counts as used once.
+    pub(crate) fn touch(&mut self, key: Key) {
+        self.memory.touch(&key);
+    }
+
     /// Somebody runs on it.
     pub(crate) fn pin(&mut self, key: Key) {
-        self.memory.touch(&key);
         self.memory.pin(&key);
     }
 
