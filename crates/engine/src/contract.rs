@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use remuda_model::{EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Outcome, Value};
 
-use crate::{Capabilities, Module};
+use crate::{Capabilities, Extent, Module, Moves, Part, Point};
 
 /// A runtime with a compiler. Its methods may be called from any thread, at the same time.
 pub trait Engine: Send + Sync {
@@ -37,6 +37,17 @@ pub trait Engine: Send + Sync {
     /// [`EngineError::Load`] if the engine does not accept it: another version, other CPU features. The way out is to
     /// compile again.
     fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError>;
+
+    /// Compiles the part of a module in which a guest that runs on another engine can go on, at some of these points
+    /// ([`Moves::find`]). A whole module may also be entered at every function that may run for long.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Compile`] if there is no such part, or if this engine makes none.
+    fn compile_part(&self, module: &Module, points: &[Point], extent: Extent) -> Result<Part, EngineError> {
+        let _ = (module, points, extent);
+        Err(EngineError::Compile { engine: self.id(), reason: "guests do not move to this engine".into() })
+    }
 }
 
 /// What an engine made of a module: ready to be instantiated, any number of times, from any thread.
@@ -74,6 +85,11 @@ pub trait Instance: Send {
     ///
     /// [`EngineError::Internal`] if the engine failed; whatever the guest did is an outcome, not an error.
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError>;
+
+    /// What the guest's moves to other engines go through, or `None` if it cannot move.
+    fn moves(&self) -> Option<Arc<Moves>> {
+        None
+    }
 
     /// Ends the instance and hands over what it wrote.
     fn into_output(self: Box<Self>) -> GuestOutput;

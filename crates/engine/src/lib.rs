@@ -12,6 +12,7 @@ mod capability;
 mod contract;
 mod instrument;
 mod module;
+mod osr;
 mod registry;
 mod select;
 #[cfg(any(feature = "wasmi.lazy", feature = "wasmer.singlepass"))]
@@ -23,4 +24,6 @@ pub use capability::{Capabilities, Interruption, Proposal, Proposals};
 pub use contract::{Artifact, Called, Engine, EngineError, Instance, InstantiateError, StoredArtifact};
 pub use instrument::{FLAG_FIELD, FLAG_MODULE, InstrumentError, Instrumented, instrument};
 pub use module::{EntryError, Findings, FunctionType, Module, ModuleError, ModuleStats};
+pub use osr::moves::{Extent, Moves, Part, Stay};
+pub use osr::places::Point;
 pub use registry::{Availability, Instances, Known, Registry, UnknownEngine};

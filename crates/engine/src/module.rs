@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use wasmparser::{
     AbstractHeapType, BlockType, CompositeInnerType, ExternalKind, FuncToValidate, FuncValidatorAllocations,
     FunctionBody, HeapType, Operator, Parser, Payload, TypeRef, ValType, ValidPayload, Validator, ValidatorResources,
+    WasmModuleResources as _,
 };
 
+use crate::osr::places::{self as points, Places};
 use crate::select::Selects;
 use crate::{Proposal, Proposals};
 
@@ -32,11 +34,17 @@ pub struct Findings {
     exports_memory: bool,
     has_start: bool,
     selects: Vec<usize>,
+    places: Places,
 }
 
 impl Findings {
+    /// Where guests may leave the engine that they run on.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
     /// Counts the changes to what is found and how it is written down: what another version found is no use.
-    pub const VERSION: u32 = 3;
+    pub const VERSION: u32 = 4;
 }
 
 /// What a module is made of, as far as it tells how long compiling and running it may take.
@@ -237,6 +245,7 @@ impl Module {
             exports_memory: scan.exports_memory,
             has_start: scan.has_start,
             selects: scan.selects.places,
+            places: scan.points.finish(scan.imported_functions, needs),
         });
         Ok(Self { digest, findings, limits: *limits, bytes })
     }
@@ -258,6 +267,12 @@ impl Module {
         let every: Proposals = Proposal::ALL.iter().copied().collect();
         let mut validator = Validator::new_with_features(every.without(proposals).features());
         validator.validate_all(&self.bytes).map(drop).map_err(|error| invalid(&error))
+    }
+
+    /// The module as one whose guests stay where they are.
+    pub(crate) fn without_points(&self) -> Self {
+        let findings = Findings { places: Places::default(), ..(*self.findings).clone() };
+        Self { findings: Arc::new(findings), ..self.clone() }
     }
 
     /// What was found out about it.
@@ -474,6 +489,8 @@ struct Scan {
     /// Proposals that function bodies need: of their instructions, and of the types that only they mention.
     bodies: Proposals,
     selects: Selects,
+    points: points::Search,
+    imported_functions: u32,
     allocations: FuncValidatorAllocations,
 }
 
@@ -500,6 +517,11 @@ impl Scan {
         match payload {
             Payload::TypeSection(types) => within("its number of types", types.count().into(), limits.types_max.into()),
             Payload::ImportSection(imports) => {
+                let functions = imports
+                    .clone()
+                    .into_imports()
+                    .filter(|import| import.as_ref().is_ok_and(|import| matches!(import.ty, TypeRef::Func(_))));
+                self.imported_functions = u32::try_from(functions.count()).unwrap_or(u32::MAX);
                 within("its number of imports", imports.count().into(), limits.imports_and_exports_max.into())
             }
             Payload::FunctionSection(functions) => {
@@ -519,6 +541,9 @@ impl Scan {
                 within("its number of memories", memories.count().into(), limits.memories_and_tables_max.into())
             }
             Payload::GlobalSection(globals) => {
+                for global in globals.clone() {
+                    self.points.global(global.map_err(|error| invalid(&error))?.ty.content_type);
+                }
                 within("its number of globals", globals.count().into(), limits.globals_max.into())
             }
             Payload::ExportSection(exports) => {
@@ -560,6 +585,15 @@ impl Scan {
         let mut operators = body.get_operators_reader().map_err(|error| invalid(&error))?;
         let mut nesting = 0;
         let (loops_before, locals) = (self.stats.loops, validator.len_locals());
+        let index = validator.index();
+        let resources = validator.resources();
+        let ty = resources.type_index_of_function(index).and_then(|ty| resources.sub_type_at(ty));
+        let results = match ty.map(|ty| &ty.composite_type.inner) {
+            Some(CompositeInnerType::Func(function)) => function.results(),
+            _ => &[],
+        };
+        let local_type = |local| validator.get_local_type(local).unwrap_or(ValType::EXTERNREF);
+        self.points.begin((0..locals).map(local_type), results);
         let mut memory_grows = 0;
         self.selects.begin();
         while !operators.eof() {
@@ -568,6 +602,7 @@ impl Scan {
             validator.op(offset, &operator).map_err(|error| invalid(&error))?;
             self.bodies = self.bodies.union(proposals_of(&operator));
             self.selects.next(offset, &operator);
+            self.points.next(index, &operator, operators.original_position(), validator.control_stack_height());
             match operator {
                 Operator::Loop { .. } => self.stats.loops += 1,
                 Operator::MemoryGrow { .. } => memory_grows += 1,
@@ -581,6 +616,7 @@ impl Scan {
             }
         }
         operators.finish().map_err(|error| invalid(&error))?;
+        self.points.end();
         let locals_in_loops = u64::from(locals) * u64::from(self.stats.loops - loops_before);
         self.stats.locals_in_loops_per_function = self.stats.locals_in_loops_per_function.max(locals_in_loops);
         self.stats.memory_grows_per_function = self.stats.memory_grows_per_function.max(memory_grows);

@@ -6,7 +6,7 @@
 //! zero exactly for zero, leaves nothing to fuse.
 
 #[cfg(feature = "wasmi.lazy")]
-pub(crate) use guard::guard_selects;
+pub(crate) use guard::{GUARD, guard_selects};
 use wasmparser::Operator;
 
 /// Finds, operator by operator, the places before which there is to be a guard. They are found when the module is read
@@ -60,7 +60,8 @@ mod guard {
 
     use crate::Module;
 
-    const I32_POPCNT: u8 = 0x69;
+    /// What goes before such a `select`: an `i32.popcnt`.
+    pub(crate) const GUARD: &[u8] = &[0x69];
 
     /// `module` with an `i32.popcnt` before each `select` that Wasmi could translate wrongly.
     ///
@@ -86,7 +87,7 @@ mod guard {
                     let mut copied = range.start;
                     while let Some(place) = places.next_if(|place| *place < range.end) {
                         body.extend_from_slice(&source[copied..place]);
-                        body.push(I32_POPCNT);
+                        body.extend_from_slice(GUARD);
                         copied = place;
                     }
                     body.extend_from_slice(&source[copied..range.end]);

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use remuda_model::{ModuleDigest, ModuleLimits};
 
-use crate::{Module, ModuleError};
+use crate::{Module, ModuleError, Moves, Part, Point};
 
 /// All that [`Module::parse`] checks but the imports.
 ///
@@ -14,6 +14,21 @@ use crate::{Module, ModuleError};
 pub fn parse(bytes: Vec<u8>) -> Result<Module, ModuleError> {
     let digest = ModuleDigest::of(&bytes);
     Module::parse_with_any_imports(Bytes::from(bytes), digest, &ModuleLimits::default())
+}
+
+/// Has a guest ask `hook` at every point that it comes to; the part that it returns, if any, is offered from then on.
+pub fn at_every_point(moves: &Moves, hook: impl FnMut(Point) -> Option<Part> + Send + 'static) {
+    moves.at_every_point(hook);
+}
+
+/// All points of a module.
+pub fn points(module: &Module) -> Vec<Point> {
+    module.findings().places().iter().map(|(point, _)| point).collect()
+}
+
+/// The module as one whose guests stay where they are.
+pub fn without_points(module: &Module) -> Module {
+    module.without_points()
 }
 
 /// See the functions of the same names in the adapter for Wasmtime.

@@ -38,6 +38,11 @@ impl Guest {
         self.wasi.call(import, memory, args)
     }
 
+    /// The order to stop it.
+    pub(crate) fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
+    }
+
     /// Why the guest has to stop, if it has to.
     pub(crate) fn stop_cause(&self) -> Option<Cause> {
         self.interrupt.cause()
@@ -83,6 +88,7 @@ impl Guest {
 }
 
 /// How an engine says that a guest ended.
+#[derive(Clone, Debug)]
 pub(crate) enum End {
     Returned,
     Stopped(Stop),

@@ -3,9 +3,11 @@
 //! All have the same shape: what it is ([`Known`]), how it starts, compile, load, instantiate, call, traps.
 
 #[cfg(feature = "wasi")]
-mod guest;
+pub(crate) mod guest;
 #[cfg(feature = "mock")]
 mod mock;
+#[cfg(feature = "wasi")]
+pub(crate) mod region;
 #[cfg(feature = "wasmer.singlepass")]
 pub(crate) mod wasmer;
 #[cfg(feature = "wasmi.lazy")]

@@ -2,6 +2,8 @@
 //!
 //! Guests are stopped between slices of fuel: Wasmi hands control back, and goes on where it was.
 
+mod away;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -12,14 +14,17 @@ use remuda_model::{
 use remuda_wasi::{IMPORTS, Import, Stop, Type};
 use wasmi::errors::{ErrorKind, InstantiationError, MemoryError, TableError};
 use wasmi::{
-    Caller, CompilationMode, Config, CustomFuelCosts, Error, Extern, FuncType, Linker, Memory, Nullable, OperatorCost,
-    ResumableCall, Store, TrapCode, Val, ValType,
+    AsContextMut, Caller, CompilationMode, Config, CustomFuelCosts, Error, Extern, Func, FuncType, Linker, Memory,
+    Nullable, OperatorCost, ResumableCall, Store, TrapCode, Val, ValType,
 };
 
+use self::away::Away;
 use super::guest::{End, Guest};
+use crate::osr::depart::{self, Departing};
+use crate::osr::moves::Failure;
 use crate::{
-    Artifact, Called, Capabilities, Engine, EngineError, Instance, Instances, InstantiateError, Module, Proposal,
-    StoredArtifact, select, start,
+    Artifact, Called, Capabilities, Engine, EngineError, Instance, Instances, InstantiateError, Module, Moves,
+    Proposal, StoredArtifact, select, start,
 };
 
 const ID: EngineId = super::WASMI_LAZY.id;
@@ -136,20 +141,23 @@ fn call_wasi(caller: &mut Caller<'_, State>, import: &Import, args: &[u64]) -> R
     let result = match caller.data().memory {
         Some(memory) => {
             let (bytes, state) = memory.data_and_store_mut(caller);
-            state.guest.call(import, bytes, args)
+            state.guest_mut().call(import, bytes, args)
         }
-        None => caller.data_mut().guest.call(import, &mut [], args),
+        None => caller.data_mut().guest_mut().call(import, &mut [], args),
     };
-    result.map_err(|stop| Error::host(HostStop(stop)))
+    result.map_err(|stop| Error::host(HostStop(Failure::Ended(End::Stopped(stop)))))
 }
 
-/// A [`Stop`] on its way through Wasmi.
+/// Why a guest does not go on, on its way through Wasmi: a host function said so, or what happened where it had moved to.
 #[derive(Debug)]
-struct HostStop(Stop);
+struct HostStop(Failure);
 
 impl fmt::Display for HostStop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match &self.0 {
+            Failure::Ended(end) => write!(f, "the guest ended: {end:?}"),
+            Failure::Engine(error) => error.fmt(f),
+        }
     }
 }
 
@@ -165,13 +173,24 @@ impl WasmiEngine {
     fn compile_with(linked: &Linked, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
         let failed = |reason: String| EngineError::Compile { engine: ID, reason };
         check_growth(module).map_err(failed)?;
+        let compile =
+            |bytes: &[u8]| wasmi::Module::new(&linked.engine, bytes).map_err(|error| failed(error.to_string()));
+        // Made so that guests can leave, a module may be too large, or use names that are the host's: then they stay.
+        if let Some(departing) = departing(module)
+            && let Ok(compiled) = compile(&departing.bytes)
+        {
+            let memory_bytes = departing.bytes.len() as u64;
+            let departing = Some(Arc::new(departing));
+            let (linked, has_start) = (linked.clone(), module.has_start());
+            return Ok(Arc::new(WasmiArtifact { linked, module: compiled, has_start, memory_bytes, departing }));
+        }
         let bytes = rewritten(module).map_err(failed)?;
-        let compiled = wasmi::Module::new(&linked.engine, &bytes[..]).map_err(|error| failed(error.to_string()))?;
         Ok(Arc::new(WasmiArtifact {
             linked: linked.clone(),
-            module: compiled,
+            module: compile(&bytes)?,
             has_start: module.has_start(),
             memory_bytes: bytes.len() as u64,
+            departing: None,
         }))
     }
 }
@@ -197,6 +216,18 @@ impl Engine for WasmiEngine {
     fn load(&self, _: &Module, _: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
         Err(EngineError::Load { engine: ID, reason: "it keeps no artifacts".into() })
     }
+}
+
+/// What is given to Wasmi for a module whose guests can move; `None` for others.
+fn departing(module: &Module) -> Option<Departing> {
+    if module.findings().places().is_empty() {
+        return None;
+    }
+    let guards: Vec<(usize, &[u8])> = module.selects_on_zero().iter().map(|at| (*at, select::GUARD)).collect();
+    let mut departing = depart::depart(module.bytes(), module.findings().places(), &guards).ok()?;
+    departing.bytes.shrink_to_fit();
+    module.check_rewritten(&departing.bytes).ok()?;
+    Some(departing)
 }
 
 /// What is given to Wasmi for a module.
@@ -228,6 +259,8 @@ struct WasmiArtifact {
     module: wasmi::Module,
     has_start: bool,
     memory_bytes: u64,
+    /// If its guests can move.
+    departing: Option<Arc<Departing>>,
 }
 
 impl Artifact for WasmiArtifact {
@@ -246,11 +279,16 @@ impl Artifact for WasmiArtifact {
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Instance>, InstantiateError> {
         let guest = Guest::new(context, limits, interrupt)?;
-        let mut store = Store::new(&self.linked.engine, State { guest, memory: None, granted: 0 });
+        let mut store =
+            Store::new(&self.linked.engine, State { guest: Some(guest), memory: None, granted: 0, away: None });
         store.limiter(|state| state);
         // Nothing of the guest's own runs while it is instantiated: this fuel only pays for its segments.
         store.set_fuel(u64::MAX).map_err(|error| internal(&error))?;
-        let mut instance = match self.linked.linker.instantiate_and_start(&mut store, &self.module) {
+        let instantiated = match &self.departing {
+            Some(departing) => away::instantiate(&self, departing, &mut store, limits.memory_bytes_max),
+            None => self.linked.linker.instantiate_and_start(&mut store, &self.module),
+        };
+        let mut instance = match instantiated {
             Ok(instance) => WasmiInstance { instance, store, _artifact: Arc::clone(&self) },
             Err(error) => return Err(fail_to_start(store, &error)),
         };
@@ -264,8 +302,9 @@ impl Artifact for WasmiArtifact {
 }
 
 fn fail_to_start(store: Store<State>, error: &Error) -> InstantiateError {
-    match end_of(error).or(store.data().guest.budget.refused.map(End::NotGranted)) {
-        Some(end) => store.into_data().guest.fail_to_start(end),
+    let guest = store.into_data().into_guest();
+    match end_of(error).or(guest.budget.refused.map(End::NotGranted)) {
+        Some(end) => guest.fail_to_start(end),
         None => internal(error).into(),
     }
 }
@@ -276,11 +315,28 @@ fn internal(error: &Error) -> EngineError {
 
 /// What a store keeps for its guest.
 struct State {
-    guest: Guest,
+    /// `None` only while it is somewhere else, or on its way.
+    guest: Option<Guest>,
     /// The exported memory, found at the first WASI call.
     memory: Option<Memory>,
     /// What the last request for growth was granted, in case that it fails.
     granted: usize,
+    /// What its moves need, if it can move.
+    away: Option<Box<Away>>,
+}
+
+impl State {
+    fn guest(&self) -> &Guest {
+        self.guest.as_ref().expect("a guest is where its code is running")
+    }
+
+    fn guest_mut(&mut self) -> &mut Guest {
+        self.guest.as_mut().expect("a guest is where its code is running")
+    }
+
+    fn into_guest(self) -> Guest {
+        self.guest.expect("a guest that has gone somewhere else is back when the call there has ended")
+    }
 }
 
 impl wasmi::ResourceLimiter for State {
@@ -290,14 +346,25 @@ impl wasmi::ResourceLimiter for State {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool, wasmi_core::LimiterError> {
-        let granted = self.guest.budget.grant_memory(current, desired, maximum);
+        let Some(guest) = &mut self.guest else {
+            // It was granted where the guest is.
+            return Ok(true);
+        };
+        let mut granted = guest.budget.grant_memory(current, desired, maximum);
+        if granted && !self.away.as_ref().is_none_or(|away| away.make_accessible(desired)) {
+            guest.budget.return_memory(desired - current);
+            granted = false;
+        }
         self.granted = if granted { desired - current } else { 0 };
         Ok(granted)
     }
 
     /// A growth for which the slice's fuel does not suffice fails here, and asks again when it is resumed.
     fn memory_grow_failed(&mut self, _: &MemoryError) -> Result<(), wasmi_core::LimiterError> {
-        self.guest.budget.return_memory(std::mem::take(&mut self.granted));
+        let granted = std::mem::take(&mut self.granted);
+        if let Some(guest) = &mut self.guest {
+            guest.budget.return_memory(granted);
+        }
         Ok(())
     }
 
@@ -307,14 +374,15 @@ impl wasmi::ResourceLimiter for State {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool, wasmi_core::LimiterError> {
-        let granted = self.guest.budget.grant_table(current, desired, maximum);
+        let granted = self.guest_mut().budget.grant_table(current, desired, maximum);
         self.granted = if granted { desired - current } else { 0 };
         Ok(granted)
     }
 
     /// As for memories.
     fn table_grow_failed(&mut self, _: &TableError) -> Result<(), wasmi_core::LimiterError> {
-        self.guest.budget.return_table(std::mem::take(&mut self.granted));
+        let granted = std::mem::take(&mut self.granted);
+        self.guest_mut().budget.return_table(granted);
         Ok(())
     }
 
@@ -349,11 +417,15 @@ impl Instance for WasmiInstance {
             Ok(()) => End::Returned,
             Err(error) => end_of(&error).ok_or_else(|| internal(&error))?,
         };
-        Ok(self.store.data().guest.conclude_call(end, values))
+        Ok(self.store.data().guest().conclude_call(end, values))
+    }
+
+    fn moves(&self) -> Option<Arc<Moves>> {
+        self.store.data().away.as_ref().map(|away| away.moves())
     }
 
     fn into_output(self: Box<Self>) -> GuestOutput {
-        self.store.into_data().guest.into_output()
+        self.store.into_data().into_guest().into_output()
     }
 }
 
@@ -372,28 +444,40 @@ impl WasmiInstance {
             .ok_or_else(|| Error::new(format!("no exported function {name:?}")))?;
         let params: Vec<Val> = args.iter().copied().map(to_val).collect();
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
-        let mut used = 0;
-        let mut slice = *FUEL_SLICE.start();
-        self.store.set_fuel(slice)?;
-        let mut call = function.call_resumable(&mut self.store, &params, &mut results)?;
-        loop {
-            call = match call {
-                ResumableCall::Finished => break,
-                ResumableCall::HostTrap(trapped) => return Err(trapped.into_host_error()),
-                ResumableCall::OutOfFuel(paused) => {
-                    if let Some(cause) = self.store.data().guest.stop_cause() {
-                        return Err(Error::host(HostStop(Stop::Interrupted(cause))));
-                    }
-                    used += slice;
-                    slice = (used / FUEL_SLICE_SHARE).clamp(*FUEL_SLICE.start(), *FUEL_SLICE.end());
-                    // One instruction (a large memory.fill) may need more than a slice.
-                    self.store.set_fuel(slice.max(paused.required_fuel()))?;
-                    paused.resume(&mut self.store, &mut results)?
-                }
-            };
-        }
+        call_in_slices(&mut self.store, function, &params, &mut results)?;
         values.extend(results.iter().map(from_val));
         Ok(())
+    }
+}
+
+/// Calls a function, and looks at the interrupt and at what there is to move for between slices of fuel.
+fn call_in_slices(
+    mut store: impl AsContextMut<Data = State>,
+    function: Func,
+    params: &[Val],
+    results: &mut [Val],
+) -> Result<(), Error> {
+    let mut used = 0;
+    let mut slice = *FUEL_SLICE.start();
+    away::look_for_moves(&mut store)?;
+    store.as_context_mut().set_fuel(slice)?;
+    let mut call = function.call_resumable(&mut store, params, results)?;
+    loop {
+        call = match call {
+            ResumableCall::Finished => return Ok(()),
+            ResumableCall::HostTrap(trapped) => return Err(trapped.into_host_error()),
+            ResumableCall::OutOfFuel(paused) => {
+                if let Some(cause) = store.as_context().data().guest().stop_cause() {
+                    return Err(Error::host(HostStop(Failure::Ended(End::Stopped(Stop::Interrupted(cause))))));
+                }
+                away::look_for_moves(&mut store)?;
+                used += slice;
+                slice = (used / FUEL_SLICE_SHARE).clamp(*FUEL_SLICE.start(), *FUEL_SLICE.end());
+                // One instruction (a large memory.fill) may need more than a slice.
+                store.as_context_mut().set_fuel(slice.max(paused.required_fuel()))?;
+                paused.resume(&mut store, results)?
+            }
+        };
     }
 }
 
@@ -424,8 +508,11 @@ fn from_val(value: &Val) -> Value {
 
 /// What an error says of the guest, or `None` if it is the engine's own.
 fn end_of(error: &Error) -> Option<End> {
-    if let Some(HostStop(stop)) = error.downcast_ref::<HostStop>() {
-        return Some(End::Stopped(stop.clone()));
+    if let Some(HostStop(failure)) = error.downcast_ref::<HostStop>() {
+        return match failure {
+            Failure::Ended(end) => Some(end.clone()),
+            Failure::Engine(_) => None,
+        };
     }
     let trapped = |kind| Some(End::Trapped { kind, detail: String::new() });
     match error.kind() {

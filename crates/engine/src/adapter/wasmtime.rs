@@ -3,6 +3,8 @@
 //! Guests are stopped by a flag in a shared memory that their rewritten code reads ([`crate::instrument`]): Wasmtime's
 //! own epochs cost several times as much. A flag belongs to one instance at a time and is used again after it.
 
+mod part;
+
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -18,11 +20,13 @@ use wasmtime::{
     Strategy, ThrownException, Trap, Val, ValRaw, ValType, WasmBacktrace,
 };
 
+use self::part::{Arrival, Regions};
 use super::guest::{End, Guest, TABLE_ELEMENTS_MAX};
 use crate::instrument::{FLAG_FIELD, FLAG_MODULE, instrument_within};
+use crate::osr::moves::Failure;
 use crate::{
-    Artifact, Called, Capabilities, Engine, EngineError, Instance, Instances, InstantiateError, Known, Module,
-    Proposal, StoredArtifact,
+    Artifact, Called, Capabilities, Engine, EngineError, Extent, Instance, Instances, InstantiateError, Known, Module,
+    Part, Point, Proposal, StoredArtifact,
 };
 
 /// Instances that may exist at the same time in the pool; what is beyond them is allocated on demand.
@@ -52,21 +56,41 @@ struct WasmtimeEngine {
     on_demand: Arc<OnDemand>,
 }
 
-/// An engine that makes each instance for itself, started when it is first needed.
+/// Engines that make each instance for itself, started when they are first needed.
 struct OnDemand {
     known: &'static Known,
     strategy: Strategy,
     host: OnceLock<Host>,
+    /// For parts, whose memories other engines have made.
+    parts: OnceLock<Host>,
 }
 
 impl OnDemand {
+    fn new(known: &'static Known, strategy: Strategy) -> Self {
+        Self { known, strategy, host: OnceLock::new(), parts: OnceLock::new() }
+    }
+
     fn host(&self) -> Result<&Host, EngineError> {
-        if let Some(host) = self.host.get() {
+        self.start(&self.host, |config| config)
+    }
+
+    fn for_parts(&self) -> Result<&Host, EngineError> {
+        self.start(&self.parts, |config| config.with_host_memory(Arc::new(Regions)))
+    }
+
+    fn start<'a>(
+        &self,
+        host: &'a OnceLock<Host>,
+        configure: impl FnOnce(&mut Config) -> &mut Config,
+    ) -> Result<&'a Host, EngineError> {
+        if let Some(host) = host.get() {
             return Ok(host);
         }
-        let host = Host::new(self.known, self.strategy, InstanceAllocationStrategy::OnDemand)
+        let mut config = config(self.known, self.strategy, InstanceAllocationStrategy::OnDemand);
+        configure(&mut config);
+        let started = Host::new(&config)
             .map_err(|error| EngineError::Unavailable { engine: self.known.id, reason: format!("{error:#}") })?;
-        Ok(self.host.get_or_init(|| host))
+        Ok(host.get_or_init(|| started))
     }
 }
 
@@ -79,9 +103,9 @@ struct Host {
 
 impl WasmtimeEngine {
     fn open(known: &'static Known, strategy: Strategy, instances: Instances) -> Result<Self, EngineError> {
-        let on_demand = Arc::new(OnDemand { known, strategy, host: OnceLock::new() });
+        let on_demand = Arc::new(OnDemand::new(known, strategy));
         let pooled = match instances {
-            Instances::Pooled => Host::new(known, strategy, InstanceAllocationStrategy::Pooling(pool())).ok(),
+            Instances::Pooled => Host::new(&config(known, strategy, InstanceAllocationStrategy::Pooling(pool()))).ok(),
             Instances::OnDemand => None,
         };
         if pooled.is_none() {
@@ -169,8 +193,8 @@ pub(crate) fn configured(id: EngineId, pooled: bool) -> wasmtime::Result<wasmtim
 }
 
 impl Host {
-    fn new(known: &Known, strategy: Strategy, allocation: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
-        let engine = wasmtime::Engine::new(&config(known, strategy, allocation))?;
+    fn new(config: &Config) -> wasmtime::Result<Self> {
+        let engine = wasmtime::Engine::new(config)?;
         let mut linker = Linker::new(&engine);
         for import in IMPORTS {
             link(&mut linker, import)?;
@@ -217,9 +241,9 @@ fn call_wasi(caller: &mut Caller<'_, State>, import: &Import, args: &[u64]) -> w
     let result = match caller.data().memory {
         Some(memory) => {
             let (bytes, state) = memory.data_and_store_mut(caller);
-            state.guest.call(import, bytes, args)
+            state.guest_mut().call(import, bytes, args)
         }
-        None => caller.data_mut().guest.call(import, &mut [], args),
+        None => caller.data_mut().guest_mut().call(import, &mut [], args),
     };
     result.map_err(wasmtime::Error::new)
 }
@@ -252,6 +276,10 @@ impl Engine for WasmtimeEngine {
             .map_err(|error| failed(format!("{error:#}")))?;
         Ok(self.artifact(host, loaded))
     }
+
+    fn compile_part(&self, module: &Module, points: &[Point], extent: Extent) -> Result<Part, EngineError> {
+        part::compile(self, module, points, extent)
+    }
 }
 
 /// What is compiled for a module.
@@ -281,8 +309,7 @@ impl Slot {
     fn new(host: &Host, module: &wasmtime::Module) -> wasmtime::Result<Self> {
         let flag = SharedMemory::new(&host.engine, MemoryType::shared(1, 1))?;
         // Defining an import asks for a store, and keeps nothing of it if the import is a shared memory.
-        let nobody = Guest::new(&GuestContext::default(), &GuestLimits::default(), &Interrupt::new())?;
-        let store = Store::new(&host.engine, State { guest: nobody, memory: None });
+        let store = Store::new(&host.engine, State::default());
         let mut linker = Linker::clone(&host.linker);
         linker.define(&store, FLAG_MODULE, FLAG_FIELD, flag.clone())?;
         let pre = linker.instantiate_pre(module)?;
@@ -309,7 +336,7 @@ impl Artifact for WasmtimeArtifact {
     ) -> Result<Box<dyn Instance>, InstantiateError> {
         let guest = Guest::new(context, limits, interrupt)?;
         let mut lease = self.lease(interrupt)?;
-        let mut store = Store::new(&self.host.engine, State { guest, memory: None });
+        let mut store = Store::new(&self.host.engine, State { guest: Some(guest), ..State::default() });
         store.limiter(|state| state);
         match lease.slot().pre.instantiate(&mut store) {
             Ok(instance) => Ok(Box::new(WasmtimeInstance { instance, store, id: self.id, _lease: lease })),
@@ -318,10 +345,13 @@ impl Artifact for WasmtimeArtifact {
                 drop((store, lease));
                 self.unpooled()?.instantiate(context, limits, interrupt)
             }
-            Err(error) => match end_of(&error).or(store.data().guest.budget.refused.map(End::NotGranted)) {
-                Some(end) => Err(store.into_data().guest.fail_to_start(end)),
-                None => Err(self.internal(&error).into()),
-            },
+            Err(error) => {
+                let guest = store.into_data().into_guest();
+                match end_of(&error).or(guest.budget.refused.map(End::NotGranted)) {
+                    Some(end) => Err(guest.fail_to_start(end)),
+                    None => Err(self.internal(&error).into()),
+                }
+            }
         }
     }
 }
@@ -399,19 +429,49 @@ fn set(flag: &SharedMemory, value: u8) {
 }
 
 /// What a store keeps for its guest.
+#[derive(Default)]
 struct State {
-    guest: Guest,
+    /// `None` where no guest is running, or as long as it is somewhere else.
+    guest: Option<Guest>,
     /// The exported memory, found at the first WASI call.
     memory: Option<Memory>,
+    /// For a part: what the guest came with.
+    arrival: Option<Arrival>,
+}
+
+impl State {
+    fn guest(&self) -> &Guest {
+        self.guest.as_ref().expect("a guest is where its code is running")
+    }
+
+    fn guest_mut(&mut self) -> &mut Guest {
+        self.guest.as_mut().expect("a guest is where its code is running")
+    }
+
+    fn into_guest(self) -> Guest {
+        self.guest.expect("a guest stays in the store that was made for it")
+    }
 }
 
 impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.guest.budget.grant_memory(current, desired, maximum))
+        let Some(guest) = &mut self.guest else {
+            // Of a part whose guest is not there yet, or is somewhere else: it was granted there.
+            return Ok(true);
+        };
+        if !guest.budget.grant_memory(current, desired, maximum) {
+            return Ok(false);
+        }
+        if self.arrival.as_mut().is_none_or(|arrival| arrival.grow_origin(desired)) {
+            return Ok(true);
+        }
+        guest.budget.return_memory(desired - current);
+        Ok(false)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.guest.budget.grant_table(current, desired, maximum))
+        // The tables of a part are its module's own, in another instance.
+        Ok(self.guest.as_mut().is_none_or(|guest| guest.budget.grant_table(current, desired, maximum)))
     }
 
     fn instances(&self) -> usize {
@@ -448,11 +508,11 @@ impl Instance for WasmtimeInstance {
                 end_of(&error).ok_or_else(|| EngineError::Internal { engine: self.id, reason: format!("{error:#}") })?
             }
         };
-        Ok(self.store.data().guest.conclude_call(end, values))
+        Ok(self.store.data().guest().conclude_call(end, values))
     }
 
     fn into_output(self: Box<Self>) -> GuestOutput {
-        self.store.into_data().guest.into_output()
+        self.store.into_data().into_guest().into_output()
     }
 }
 
@@ -509,6 +569,9 @@ fn from_val(value: &Val) -> Value {
 fn end_of(error: &wasmtime::Error) -> Option<End> {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return Some(End::Stopped(stop.clone()));
+    }
+    if let Some(part::Stopped(Failure::Ended(end))) = error.downcast_ref::<part::Stopped>() {
+        return Some(end.clone());
     }
     if error.is::<ThrownException>() {
         return Some(End::Trapped { kind: TrapKind::UncaughtException, detail: place_of(error) });

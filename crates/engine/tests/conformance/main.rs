@@ -8,6 +8,7 @@ mod capabilities;
 mod entries;
 mod interruption;
 mod limits;
+mod moves;
 mod outcomes;
 mod output;
 mod sharing;

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use remuda_engine::{Engine, InstantiateError, Known, Module, Proposals, Registry};
+use remuda_engine::{Engine, Extent, Instance, InstantiateError, Known, Module, Proposals, Registry, testing};
 use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, Outcome, Sink, Stdin, TrapKind, Value};
 
 use super::generate::Subject;
@@ -50,6 +51,38 @@ impl Group {
             );
         }
         self.agreement(&runs)
+    }
+
+    /// Runs a subject on the first engine, without and with moves to each of the others from the `moment`-th point on that it
+    /// comes to. Returns how far they could be compared, and how many activations moved.
+    ///
+    /// # Errors
+    ///
+    /// A run that moves differs from the one that does not.
+    pub(crate) fn compare_moved(
+        &self,
+        subject: &Subject,
+        moment: u64,
+        extent: Extent,
+    ) -> Result<(Agreement, u64), String> {
+        let [origin, targets @ ..] = &self.engines[..] else { return Err("there is no engine".into()) };
+        let mut runs = vec![run(&**origin, &subject.module, &subject.calls)?];
+        let moved = Arc::new(AtomicU64::new(0));
+        for target in targets {
+            let (target, module, moved) = (Arc::clone(target), subject.module.clone(), Arc::clone(&moved));
+            let prepare = move |instance: &dyn Instance| {
+                let Some(moves) = instance.moves() else { return };
+                let mut asked = 0;
+                testing::at_every_point(&moves, move |point| {
+                    asked += 1;
+                    // A guest that has moved does not ask any more for as long as it is away.
+                    moved.fetch_add(u64::from(asked > moment), Ordering::Relaxed);
+                    (asked >= moment).then(|| target.compile_part(&module, &[point], extent).ok()).flatten()
+                });
+            };
+            runs.push(run_prepared(&**origin, &subject.module, &subject.calls, prepare)?);
+        }
+        Ok((self.agreement(&runs)?, moved.load(Ordering::Relaxed)))
     }
 
     fn agreement(&self, runs: &[Run]) -> Result<Agreement, String> {
@@ -105,6 +138,15 @@ pub(crate) struct Run {
 ///
 /// The engine failed; what the guest did is no error.
 pub(crate) fn run(engine: &dyn Engine, module: &Module, calls: &[Entry]) -> Result<Run, String> {
+    run_prepared(engine, module, calls, |_| ())
+}
+
+fn run_prepared(
+    engine: &dyn Engine,
+    module: &Module,
+    calls: &[Entry],
+    prepare: impl FnOnce(&dyn Instance),
+) -> Result<Run, String> {
     let artifact = engine.compile(module).map_err(|error| error.to_string())?;
     let mut run = Run { lines: Vec::new(), out_of_stack: false, calls: 0, returned: 0 };
     let mut instance = match artifact.instantiate(&context(), &limits(), &Interrupt::new()) {
@@ -119,6 +161,7 @@ pub(crate) fn run(engine: &dyn Engine, module: &Module, calls: &[Entry]) -> Resu
         }
         Err(InstantiateError::Engine(error)) => return Err(error.to_string()),
     };
+    prepare(&*instance);
     for entry in calls {
         let called = instance.call(entry).map_err(|error| format!("{}: {error}", line_start(entry)))?;
         if is_out_of_stack(&called.outcome) {

@@ -20,11 +20,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use compare::{Agreement, Group};
-use remuda_engine::Proposal;
-use remuda_model::EngineId;
+use remuda_engine::{Extent, Known, Proposal, Proposals, testing};
+use remuda_model::{EngineId, Tier};
 
 /// The modules of the test that all engines share.
 const MODULES: u64 = 2_000;
+/// The modules of the test with moves. Each takes several compiles.
+const MOVING_MODULES: usize = 300;
 /// Failures after which a run is given up.
 const FAILURES_MAX: usize = 5;
 
@@ -43,6 +45,47 @@ fn engines_with_more_proposals_agree() {
             check(&group, MODULES / 2);
         }
     }
+}
+
+/// Guests that move while they run do the same as those that stay.
+#[test]
+fn guests_that_move_agree() {
+    let origin = |known: &Known| known.capabilities.tier == Tier::Interpreter;
+    let mut group = Group::of(|known| origin(known) || known.id.to_string().starts_with("wasmtime"));
+    if group.engines.len() < 2 {
+        return;
+    }
+    group.engines.sort_by_key(|engine| engine.capabilities().tier);
+    // Modules with more than one memory, and the like, do not move.
+    let never = [Proposal::MultiMemory, Proposal::Memory64, Proposal::CustomPageSizes, Proposal::Externref];
+    group.proposals = group.proposals.without(Proposals::of(&never));
+    let wanted =
+        number("REMUDA_DIFFERENTIAL_MODULES").map_or(MOVING_MODULES, |modules| usize::try_from(modules).unwrap());
+    let (modules, moved) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let tally = Tally::default();
+    for seed in 0.. {
+        if modules.load(Ordering::Relaxed) >= wanted {
+            break;
+        }
+        let Some(subject) = generate::subject(&generate::bytes_of(seed), group.proposals) else { continue };
+        if testing::points(&subject.module).is_empty() {
+            continue;
+        }
+        modules.fetch_add(1, Ordering::Relaxed);
+        let extent = [Extent::Hot, Extent::Whole][usize::try_from(seed % 2).unwrap()];
+        match group.compare_moved(&subject, seed % 7, extent) {
+            Ok((agreement, went)) => {
+                tally.count(agreement);
+                moved.fetch_add(went, Ordering::Relaxed);
+            }
+            Err(problem) => {
+                panic!("seed {seed}, {extent:?}: {problem}\nthe module: {}", keep(seed, subject.module.bytes()))
+            }
+        }
+    }
+    println!("{} moves", moved.load(Ordering::Relaxed));
+    conclude(&group, tally);
+    assert!(moved.load(Ordering::Relaxed) > 1000, "hardly anybody moved");
 }
 
 fn ids(group: &Group) -> Vec<EngineId> {
@@ -70,7 +113,6 @@ impl Tally {
 
 fn check(group: &Group, modules: u64) {
     assert!(group.engines.len() > 1, "this build has too few engines to compare: {}", group.names());
-    let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text:?}")));
     if let Some(seed) = number("REMUDA_DIFFERENTIAL_SEED") {
         return check_one(group, seed);
     }
@@ -89,6 +131,10 @@ fn check(group: &Group, modules: u64) {
         }
     });
     conclude(group, tally);
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text:?}")))
 }
 
 fn try_seed(group: &Group, seed: u64, tally: &Tally) {

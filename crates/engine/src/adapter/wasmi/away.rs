@@ -1,0 +1,264 @@
+//! Guests of Wasmi that go on elsewhere for a while: what [`crate::osr`] asks of the engine that a guest begins on.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use remuda_model::Value;
+use wasmi::{AsContextMut, Caller, Error, Func, Global, Linker, Memory, Nullable, Ref, Store, Table, Val};
+
+use super::{HostStop, State, WasmiArtifact, call_in_slices, from_val, internal, to_val};
+use crate::adapter::guest::Guest;
+use crate::adapter::region::{PAGE_BYTES, Region};
+use crate::osr::depart::{self, Departing};
+use crate::osr::frame::SLOT_BYTES;
+use crate::osr::moves::{Failure, Moves, Origin, Part, PartInstance, Told};
+use crate::osr::places::Point;
+use crate::osr::{HOST, MEMORY, global_export};
+
+/// Activations of one guest that are under way elsewhere at the same time, at most: one that has moved calls a cold function
+/// back here, which moves in turn. Each takes up to half a megabyte of the thread's stack there and nearly as much here.
+const NESTED_MAX: usize = 3;
+
+/// Points at which a guest asks in vain between two pauses, at most. Asking takes some 50 ns, and a pause comes after a
+/// millisecond at most: so it costs a guest less than a tenth of its time. Fewer, and a guest passes by the entry of a
+/// function that it could go on in while it does not ask.
+const VAIN_ASKS_MAX: u32 = 1_000;
+
+/// What the moves of one guest need.
+pub(super) struct Away {
+    departing: Arc<Departing>,
+    moves: Arc<Moves>,
+    /// The guest's memory, if it has one that others can have, too.
+    region: Option<Arc<Region>>,
+    memory: Option<Memory>,
+    flag: Global,
+    frame: Memory,
+    functions: Table,
+    globals: Vec<Global>,
+    /// What a point was told, until the guest has left from there.
+    leaving: Option<Leaving>,
+    /// Instances of parts in which nothing is under way, and which part it is that they are of.
+    idle: Vec<(usize, Box<dyn PartInstance>)>,
+    /// Activations under way elsewhere.
+    nested: usize,
+    /// Asked in vain since the last pause.
+    vain_asks: u32,
+}
+
+/// A guest on its way.
+pub(super) struct Leaving {
+    point: Point,
+    number: usize,
+    part: Part,
+    entry: usize,
+}
+
+impl Away {
+    pub(super) fn moves(&self) -> Arc<Moves> {
+        Arc::clone(&self.moves)
+    }
+
+    /// Makes sure that a memory of so many bytes can be accessed, which is confined once compiled code has it, too.
+    pub(super) fn make_accessible(&self, bytes: usize) -> bool {
+        self.region.as_ref().is_none_or(|region| region.make_accessible(bytes).is_ok())
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        self.moves.end();
+    }
+}
+
+/// Instantiates a module that was rewritten so that its guests can leave.
+pub(super) fn instantiate(
+    artifact: &WasmiArtifact,
+    departing: &Arc<Departing>,
+    store: &mut Store<State>,
+    memory_bytes_max: u64,
+) -> Result<wasmi::Instance, Error> {
+    let mut linker = Linker::clone(&artifact.linked.linker);
+    let (mut memory, mut region) = (None, None);
+    let imported = artifact.module.imports().find(|import| import.module() == HOST && import.name() == MEMORY);
+    if let Some(ty) = imported.as_ref().and_then(|import| import.ty().memory()) {
+        // Without addresses for it the guest cannot move, and runs all the same.
+        region = Region::new(memory_bytes_max).ok().map(Arc::new);
+        let made = match &region {
+            Some(region) => {
+                // SAFETY: the region is the memory's alone until a part is begun, which the region outlives: this store keeps
+                // it. From then on machine code accesses it as well, which is on this thread, while Wasmi is in a call of the
+                // host and holds no reference to its bytes.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(region.base().as_ptr(), region.capacity()) };
+                Memory::new_static(&mut *store, *ty, bytes)?
+            }
+            None => Memory::new(&mut *store, *ty)?,
+        };
+        linker.define(HOST, MEMORY, made)?;
+        memory = Some(made);
+    }
+    let instance = linker.instantiate_and_start(&mut *store, &artifact.module)?;
+    let missing = || Error::new("a module lacks what was added to it");
+    let table = instance.get_table(&*store, depart::TABLE).ok_or_else(missing)?;
+    let asked = Func::wrap(&mut *store, ask);
+    let ran = Func::wrap(&mut *store, run);
+    for (index, function) in [(depart::ASK, asked), (depart::RUN, ran)] {
+        let function = Ref::from(Nullable::Val(function));
+        table.set(&mut *store, index.into(), function).map_err(|error| Error::new(error.to_string()))?;
+    }
+    let global = |name: &str| instance.get_global(&*store, name).ok_or_else(missing);
+    let away = Away {
+        departing: Arc::clone(departing),
+        moves: Arc::default(),
+        memory,
+        region,
+        flag: global(depart::FLAG)?,
+        frame: instance.get_memory(&*store, depart::FRAME).ok_or_else(missing)?,
+        functions: instance.get_table(&*store, depart::FUNCTIONS).ok_or_else(missing)?,
+        globals: departing.globals.iter().map(|index| global(&global_export(*index))).collect::<Result<_, _>>()?,
+        leaving: None,
+        idle: Vec::new(),
+        nested: 0,
+        vain_asks: 0,
+    };
+    store.data_mut().away = Some(Box::new(away));
+    Ok(instance)
+}
+
+/// Has the guest ask at its points if there is a reason to. It is called while the guest pauses.
+pub(super) fn look_for_moves(mut store: impl AsContextMut<Data = State>) -> Result<(), Error> {
+    let mut store = store.as_context_mut();
+    let Some(away) = store.data_mut().away.as_mut().filter(|away| away.moves.is_wanted()) else { return Ok(()) };
+    away.vain_asks = 0;
+    let flag = away.flag;
+    set(store, flag, Val::I32(1))
+}
+
+fn set(mut store: impl AsContextMut, global: Global, value: Val) -> Result<(), Error> {
+    global.set(&mut store, value).map_err(|error| Error::new(error.to_string()))
+}
+
+fn away<'a>(caller: &'a mut Caller<'_, State>) -> &'a mut Away {
+    caller.data_mut().away.as_mut().expect("only a guest that can move has points")
+}
+
+/// The guest has come to a point, and asks whether to leave: 1 if so.
+fn ask(mut caller: Caller<'_, State>, point: i32) -> Result<i32, Error> {
+    let point = Point(point.cast_unsigned());
+    let away = away(&mut caller);
+    let told = away.moves.ask(point);
+    match told {
+        Told::Leave { number, part, entry } if away.nested < NESTED_MAX && can_move(away) => {
+            away.leaving = Some(Leaving { point, number, part, entry });
+            return Ok(1);
+        }
+        Told::AskOn => {}
+        Told::Leave { .. } | Told::Stay => {
+            away.vain_asks += 1;
+            if away.vain_asks >= VAIN_ASKS_MAX || !away.moves.is_wanted() {
+                let flag = away.flag;
+                set(&mut caller, flag, Val::I32(0))?;
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn can_move(away: &Away) -> bool {
+    away.memory.is_none() || away.region.is_some()
+}
+
+/// Runs the rest of an activation elsewhere: its locals are in the frame, and there its results are put.
+fn run(mut caller: Caller<'_, State>) -> Result<(), Error> {
+    let leaving = away(&mut caller).leaving.take().ok_or_else(|| Error::new("nobody was told to leave"))?;
+    let departing = Arc::clone(&away(&mut caller).departing);
+    let handed_over = &departing.frames[leaving.point.0 as usize];
+    let values = handed_over.locals.len().max(handed_over.results.len());
+    let memory = away(&mut caller).frame;
+    let mut frame = memory.data(&caller)[..values * SLOT_BYTES as usize].to_vec();
+
+    let began = Instant::now();
+    let fuel = caller.get_fuel()?;
+    let mut instance = begin(&mut caller, &leaving).map_err(failed)?;
+    away(&mut caller).nested += 1;
+    let ran = instance.run(leaving.entry, &mut frame, &mut WasmiOrigin { caller: &mut caller });
+    caller.set_fuel(fuel)?;
+    let away = away(&mut caller);
+    away.nested -= 1;
+    away.idle.push((leaving.number, instance));
+    away.moves.note(leaving.number, began.elapsed());
+    ran.map_err(failed)?;
+    memory.data_mut(&mut caller)[..frame.len()].copy_from_slice(&frame);
+    Ok(())
+}
+
+fn failed(failure: Failure) -> Error {
+    Error::host(HostStop(failure))
+}
+
+/// An instance of the part in which nothing is under way.
+fn begin(caller: &mut Caller<'_, State>, leaving: &Leaving) -> Result<Box<dyn PartInstance>, Failure> {
+    let away = away(caller);
+    if let Some(at) = away.idle.iter().position(|(number, _)| *number == leaving.number) {
+        return Ok(away.idle.swap_remove(at).1);
+    }
+    let (region, memory) = (away.region.clone(), away.memory);
+    let bytes = memory.map_or(0, |memory| memory.data_size(&*caller));
+    let interrupt = caller.data().guest().interrupt().clone();
+    let memory = region.map(|region| (region, bytes));
+    Arc::clone(&leaving.part.0).begin(memory, &interrupt).map_err(Failure::Engine)
+}
+
+/// Wasmi, as a part sees it that is called from here.
+struct WasmiOrigin<'a, 'b> {
+    caller: &'a mut Caller<'b, State>,
+}
+
+impl Origin for WasmiOrigin<'_, '_> {
+    fn take_guest(&mut self) -> Guest {
+        self.caller.data_mut().guest.take().expect("a guest is where its code is running")
+    }
+
+    fn put_guest(&mut self, guest: Guest) {
+        self.caller.data_mut().guest = Some(guest);
+    }
+
+    fn globals(&mut self) -> Vec<Value> {
+        let globals = away(self.caller).globals.clone();
+        globals.iter().map(|global| from_val(&global.get(&*self.caller))).collect()
+    }
+
+    fn set_globals(&mut self, values: &[Value]) {
+        let globals = away(self.caller).globals.clone();
+        for (global, value) in globals.iter().zip(values) {
+            global.set(&mut *self.caller, to_val(*value)).expect("a global that can change keeps its type");
+        }
+    }
+
+    fn memory_bytes(&mut self) -> usize {
+        let memory = away(self.caller).memory;
+        memory.map_or(0, |memory| memory.data_size(&*self.caller))
+    }
+
+    fn grow_memory(&mut self, bytes: usize) -> bool {
+        let away = away(self.caller);
+        let Some(memory) = away.memory else { return false };
+        if !away.make_accessible(bytes) {
+            return false;
+        }
+        let more = bytes.saturating_sub(memory.data_size(&*self.caller));
+        memory.grow(&mut *self.caller, (more / PAGE_BYTES) as u64).is_ok()
+    }
+
+    fn call(&mut self, function: u32, args: &[Value], results: &mut Vec<Value>) -> Result<(), Failure> {
+        let functions = away(self.caller).functions;
+        let Some(Ref::Func(Nullable::Val(function))) = functions.get(&*self.caller, function.into()) else {
+            return Err(Failure::Engine(internal(&Error::new("a function is missing in the table of all"))));
+        };
+        let params: Vec<Val> = args.iter().copied().map(to_val).collect();
+        let mut returned = vec![Val::I32(0); function.ty(&*self.caller).results().len()];
+        call_in_slices(&mut *self.caller, function, &params, &mut returned)
+            .map_err(|error| super::end_of(&error).map_or_else(|| Failure::Engine(internal(&error)), Failure::Ended))?;
+        results.extend(returned.iter().map(from_val));
+        Ok(())
+    }
+}

@@ -1,0 +1,336 @@
+//! Parts: guests that come from another engine and go on here, as [`crate::osr`] describes it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use remuda_model::{EngineId, Interrupt, Tier, Value};
+use wasmtime::{Caller, Global, LinearMemory, Linker, Memory, MemoryCreator, MemoryType, Store, TypedFunc, Val};
+
+use super::{Host, Lease, State, WasmtimeArtifact, WasmtimeEngine, end_of, from_val, to_val};
+use crate::adapter::region::{GUARD_BYTES, PAGE_BYTES, Region};
+use crate::instrument::instrument_within;
+use crate::osr::global_export;
+use crate::osr::moves::{Failure, Origin, Part, PartCode, PartInstance};
+use crate::osr::part::{self, COLD, ENTER, FRAME_EXPORT, MEMORY_EXPORT, Plan, cold_import};
+use crate::{EngineError, Extent, Module, Point};
+
+/// Compiles the part of `module` that goes on at `points`.
+pub(super) fn compile(
+    engine: &WasmtimeEngine,
+    module: &Module,
+    points: &[Point],
+    extent: Extent,
+) -> Result<Part, EngineError> {
+    let id = engine.known.id;
+    let failed = |reason: String| EngineError::Compile { engine: id, reason };
+    let Host { engine: compiler, linker } = engine.on_demand.for_parts()?;
+    let plan = part::build(module.bytes(), module.findings().places(), points, extent)
+        .map_err(|error| failed(error.to_string()))?;
+    let bytes = instrument_within(&plan.bytes, module.bytes_max()).map_err(|error| failed(error.to_string()))?.bytes;
+    module.check_rewritten(&bytes).map_err(|error| failed(error.to_string()))?;
+    let compiled = wasmtime::Module::from_binary(compiler, &bytes).map_err(|error| failed(format!("{error:#}")))?;
+    let linker = with_cold(linker, &compiled, &plan).map_err(|error| failed(format!("{error:#}")))?;
+    let host = Host { engine: compiler.clone(), linker: Arc::new(linker) };
+    let code = Arc::new(WasmtimeArtifact {
+        id,
+        host,
+        module: compiled,
+        slots: Mutex::default(),
+        on_demand: Arc::clone(&engine.on_demand),
+        unpooled: OnceLock::new(),
+    });
+    Ok(Part(Arc::new(WasmtimePart { code, plan, tier: engine.known.capabilities.tier })))
+}
+
+/// The imports of a part: those of all guests, and the functions that are called where its guest came from.
+fn with_cold(linker: &Linker<State>, module: &wasmtime::Module, plan: &Plan) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::clone(linker);
+    let cold = module.imports().filter(|import| import.module() == COLD);
+    let types: Vec<_> = cold.filter_map(|import| import.ty().func().cloned()).collect();
+    for (function, ty) in plan.cold.iter().copied().zip(types) {
+        let call = move |caller: Caller<'_, State>, args: &[Val], results: &mut [Val]| {
+            call_cold(caller, function, args, results)
+        };
+        linker.func_new(COLD, &cold_import(function), ty, call)?;
+    }
+    Ok(linker)
+}
+
+struct WasmtimePart {
+    code: Arc<WasmtimeArtifact>,
+    tier: Tier,
+    plan: Plan,
+}
+
+impl PartCode for WasmtimePart {
+    fn engine(&self) -> EngineId {
+        self.code.id
+    }
+
+    fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    fn points(&self) -> &[Point] {
+        &self.plan.points
+    }
+
+    fn begin(
+        self: Arc<Self>,
+        memory: Option<(Arc<Region>, usize)>,
+        interrupt: &Interrupt,
+    ) -> Result<Box<dyn PartInstance>, EngineError> {
+        let internal = |error: wasmtime::Error| self.code.internal(&error);
+        if let Some((region, bytes)) = &memory {
+            region.confine(*bytes).map_err(|error| internal(error.into()))?;
+        }
+        let mut lease = self.code.lease(interrupt)?;
+        let mut store = Store::new(&self.code.host.engine, State::default());
+        store.limiter(|state| state);
+        let instance = {
+            let frame = Region::new(PAGE_BYTES as u64).map_err(|error| internal(error.into()))?;
+            let _offered = Offered::new(memory.into_iter().chain([(Arc::new(frame), PAGE_BYTES)]));
+            lease.slot().pre.instantiate(&mut store).map_err(internal)?
+        };
+        let missing = || internal(wasmtime::Error::msg("a part lacks what was added to it"));
+        let enter = instance.get_typed_func::<i32, ()>(&mut store, ENTER).map_err(internal)?;
+        let frame = instance.get_memory(&mut store, FRAME_EXPORT).ok_or_else(missing)?;
+        let globals = self.plan.globals.iter().map(|index| instance.get_global(&mut store, &global_export(*index)));
+        let globals = globals.collect::<Option<Vec<Global>>>().ok_or_else(missing)?;
+        let memory = instance.get_memory(&mut store, MEMORY_EXPORT);
+        if memory.is_some() != self.plan.has_memory {
+            return Err(missing());
+        }
+        store.data_mut().arrival = Some(Arrival { origin: None, globals, memory });
+        Ok(Box::new(WasmtimePartInstance { id: self.code.id, store, enter, frame, _lease: lease }))
+    }
+}
+
+/// What a guest that came from another engine needs here.
+pub(super) struct Arrival {
+    /// `None` where no guest is, or where it is somewhere else.
+    origin: Option<OriginPointer>,
+    /// In the order of the guest's module.
+    globals: Vec<Global>,
+    memory: Option<Memory>,
+}
+
+impl Arrival {
+    /// The memory is about to grow: so does it where the guest came from, before anybody writes to what is new.
+    pub(super) fn grow_origin(&mut self, bytes: usize) -> bool {
+        self.origin.as_mut().is_none_or(|origin| origin.get().grow_memory(bytes))
+    }
+}
+
+/// The engine that a guest came from, for as long as the call lasts with which it came.
+struct OriginPointer(NonNull<dyn Origin>);
+
+// SAFETY: it is set by `run` below and taken away before that returns; in between the store, and so this, is used by
+// code on that very thread only.
+unsafe impl Send for OriginPointer {}
+
+impl OriginPointer {
+    fn new(origin: &mut (dyn Origin + '_)) -> Self {
+        let origin: NonNull<dyn Origin + '_> = NonNull::from(origin);
+        // SAFETY: only the lifetime changes. `run` holds the reference that this was made of, does not use it as long as
+        // the pointer is in the store, and takes the pointer away before it returns.
+        Self(unsafe { std::mem::transmute::<NonNull<dyn Origin + '_>, NonNull<dyn Origin + 'static>>(origin) })
+    }
+
+    fn get(&mut self) -> &mut dyn Origin {
+        // SAFETY: as above; and the store has one such pointer, of which one reference at a time is made through `&mut`.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+struct WasmtimePartInstance {
+    id: EngineId,
+    store: Store<State>,
+    enter: TypedFunc<i32, ()>,
+    /// Where locals and results are handed over.
+    frame: Memory,
+    _lease: Lease,
+}
+
+impl PartInstance for WasmtimePartInstance {
+    fn run(&mut self, entry: usize, frame: &mut [u8], origin: &mut dyn Origin) -> Result<(), Failure> {
+        let internal = |error: wasmtime::Error| {
+            Failure::Engine(EngineError::Internal { engine: self.id, reason: format!("{error:#}") })
+        };
+        if let Err(error) = arrive(&mut self.store, OriginPointer::new(origin)) {
+            depart(&mut self.store);
+            return Err(internal(error));
+        }
+        self.frame.data_mut(&mut self.store)[..frame.len()].copy_from_slice(frame);
+        let entry = i32::try_from(entry).expect("a part has few entries");
+        let called = self.enter.call(&mut self.store, entry);
+        depart(&mut self.store);
+        match called {
+            Ok(()) => {
+                frame.copy_from_slice(&self.frame.data(&self.store)[..frame.len()]);
+                Ok(())
+            }
+            Err(error) => match (end_of(&error), error.downcast::<Stopped>()) {
+                (Some(end), _) => Err(Failure::Ended(end)),
+                (None, Ok(Stopped(failure))) => Err(failure),
+                (None, Err(error)) => Err(internal(error)),
+            },
+        }
+    }
+}
+
+/// The guest comes, with its globals and whatever its memory has grown to. It has come even if there is an error.
+fn arrive(mut store: impl wasmtime::AsContextMut<Data = State>, mut origin: OriginPointer) -> wasmtime::Result<()> {
+    let mut store = store.as_context_mut();
+    let kept_in_step = keep_in_step(&mut store, &mut origin);
+    let state = store.data_mut();
+    state.guest = Some(origin.get().take_guest());
+    arrival(state).origin = Some(origin);
+    kept_in_step
+}
+
+/// Brings globals and the memory's size to what they are where the guest comes from.
+fn keep_in_step(
+    mut store: impl wasmtime::AsContextMut<Data = State>,
+    origin: &mut OriginPointer,
+) -> wasmtime::Result<()> {
+    let mut store = store.as_context_mut();
+    let arrival = arrival(store.data_mut());
+    let (globals, memory) = (arrival.globals.clone(), arrival.memory);
+    let values = origin.get().globals();
+    for (global, value) in globals.iter().zip(&values) {
+        global.set(&mut store, to_val(*value))?;
+    }
+    if let Some(memory) = memory {
+        let more = origin.get().memory_bytes().saturating_sub(memory.data_size(&store)) as u64;
+        if more > 0 {
+            let pages = more / memory.page_size(&store);
+            memory.grow(&mut store, pages)?;
+        }
+    }
+    Ok(())
+}
+
+/// The guest goes back to where it came from.
+fn depart(mut store: impl wasmtime::AsContextMut<Data = State>) -> OriginPointer {
+    let mut store = store.as_context_mut();
+    let globals = arrival(store.data_mut()).globals.clone();
+    let values: Vec<Value> = globals.iter().map(|global| from_val(&global.get(&mut store))).collect();
+    let state = store.data_mut();
+    let guest = state.guest.take().expect("a guest is where its code is running");
+    let mut origin = arrival(state).origin.take().expect("a guest has come from somewhere");
+    origin.get().set_globals(&values);
+    origin.get().put_guest(guest);
+    origin
+}
+
+fn arrival(state: &mut State) -> &mut Arrival {
+    state.arrival.as_mut().expect("only parts are given guests of other engines")
+}
+
+/// Calls a function where the guest came from.
+fn call_cold(mut caller: Caller<'_, State>, function: u32, args: &[Val], results: &mut [Val]) -> wasmtime::Result<()> {
+    let args: Vec<Value> = args.iter().map(from_val).collect();
+    let mut returned = Vec::with_capacity(results.len());
+    let mut origin = depart(&mut caller);
+    let called = origin.get().call(function, &args, &mut returned);
+    arrive(&mut caller, origin)?;
+    called.map_err(|failure| wasmtime::Error::new(Stopped(failure)))?;
+    for (result, value) in results.iter_mut().zip(returned) {
+        *result = to_val(value);
+    }
+    Ok(())
+}
+
+/// Why a guest does not go on, on its way through Wasmtime.
+#[derive(Debug)]
+pub(super) struct Stopped(pub(super) Failure);
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Failure::Ended(end) => write!(f, "the guest ended: {end:?}"),
+            Failure::Engine(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+thread_local! {
+    /// The memories for the instance that this thread is about to make, in its order, and their sizes in bytes.
+    static OFFERED: RefCell<VecDeque<(Arc<Region>, usize)>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Memories are offered to the next instance as long as this lives.
+struct Offered;
+
+impl Offered {
+    fn new(memories: impl IntoIterator<Item = (Arc<Region>, usize)>) -> Self {
+        OFFERED.set(memories.into_iter().collect());
+        Self
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        OFFERED.set(VecDeque::new());
+    }
+}
+
+/// Makes no memory, but takes the one that is offered.
+pub(super) struct Regions;
+
+// SAFETY: a region never moves. As many addresses as Wasmtime asks to be reserved are checked below to be there, with
+// their guard; what is beyond the memory's size cannot be accessed (`Region::confine` before, `make_accessible` as it
+// grows). It is not zero at first, which is the purpose: the instance has no data, and its guest knows what is there.
+unsafe impl MemoryCreator for Regions {
+    fn new_memory(
+        &self,
+        _: MemoryType,
+        minimum: usize,
+        _: Option<usize>,
+        reserved_bytes: Option<usize>,
+        guard_bytes: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        let offered = OFFERED.with_borrow_mut(VecDeque::pop_front);
+        let (region, bytes) = offered.ok_or("no guest's memory is there to be taken")?;
+        if reserved_bytes.is_some_and(|reserved| reserved > Region::ADDRESSES) || guard_bytes > GUARD_BYTES {
+            return Err("a guest's memory has fewer addresses than compiled code counts on".into());
+        }
+        if bytes < minimum {
+            return Err("a guest's memory is smaller than its module says".into());
+        }
+        Ok(Box::new(Taken { region, bytes }))
+    }
+}
+
+/// A guest's memory, as one part has it.
+struct Taken {
+    region: Arc<Region>,
+    bytes: usize,
+}
+
+// SAFETY: see `Regions`.
+unsafe impl LinearMemory for Taken {
+    fn byte_size(&self) -> usize {
+        self.bytes
+    }
+
+    fn byte_capacity(&self) -> usize {
+        Region::ADDRESSES
+    }
+
+    fn grow_to(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.region.make_accessible(bytes)?;
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.region.base().as_ptr()
+    }
+}

@@ -1,0 +1,56 @@
+//! On-stack replacement across engines: a guest that is running goes on in better code, in the middle of its loops.
+//!
+//! The engine that a guest begins on keeps its stack. At a *point* (the head of a loop, the entry of a recursive
+//! function) the guest asks whether there is better code for the rest of this activation. If there is, its locals are
+//! handed to a function that another engine has compiled and that begins right there (a *part*), the two engines
+//! work on the same memory, and when that function returns, its results are those of the activation. So only the
+//! innermost function moves; those that have called it wait where they are, and move themselves when they come to a
+//! point of their own. Nothing is unwound, nothing is done twice, and a call that does not move costs nothing.
+//!
+//! - [`places`] finds the points, in the pass that validates a module anyway.
+//! - [`depart`] rewrites a module so that its guests can leave: the polls, and the code that hands locals over.
+//! - [`part`] makes the module in which they go on: one function for each point, and what these call in their loops.
+//!   All else stays with the engine that the guest came from, and is called there (*cold* calls).
+//! - [`moves`] is what the thread that runs a guest shares with whoever compiles for it.
+//!
+//! # What a part is
+//!
+//! A part is an ordinary module. It is instrumented, compiled, instantiated and stopped like any other; only its memory
+//! is that of the guest, its data segments are empty, and its imports lead back. For a point in nested blocks, its
+//! function is written by syntax alone: what is left of the innermost block, then what follows each block around it.
+//! A loop around the point becomes `block { what is left of this turn } ; the loop in full`. No control-flow graph is
+//! needed.
+//!
+//! # Which modules can
+//!
+//! Those whose state is one memory of 32 bits, numeric globals and locals, and tables that never change; see
+//! [`places::Places`]. Others have no points, and are raced as before. A loop that is entered with values on the operand
+//! stack cannot be left either (toolchains hardly write any).
+
+#[cfg(feature = "wasmi.lazy")]
+pub(crate) mod depart;
+#[cfg(feature = "wasi")]
+pub(crate) mod frame;
+pub(crate) mod moves;
+#[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift"))]
+pub(crate) mod part;
+pub(crate) mod places;
+#[cfg(feature = "wasi")]
+mod sections;
+
+/// The module name of what a rewritten module imports of the host.
+pub(crate) const HOST: &str = "remuda";
+/// The guest's memory, which the host makes so that two engines can have it.
+pub(crate) const MEMORY: &str = "memory";
+/// The prefix of names that only the host uses. WebAssembly allows any name; this one no toolchain makes.
+macro_rules! hidden {
+    ($name:literal) => {
+        concat!("\u{0}remuda ", $name)
+    };
+}
+pub(crate) use hidden;
+
+/// A mutable global that whoever runs the guest's code has to keep in step.
+pub(crate) fn global_export(index: u32) -> String {
+    format!("{}{index}", hidden!("global "))
+}

@@ -1,0 +1,294 @@
+//! What the thread that runs a guest shares with whoever compiles for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use remuda_model::{EngineId, Tier};
+#[cfg(feature = "wasi")]
+use remuda_model::{Interrupt, Value};
+
+use super::places::Point;
+#[cfg(feature = "wasi")]
+use crate::EngineError;
+#[cfg(feature = "wasi")]
+use crate::adapter::guest::{End, Guest};
+#[cfg(feature = "wasi")]
+use crate::adapter::region::Region;
+
+/// How long a guest is watched from the first point that it comes to. A tenth of a millisecond passes an interpreter's
+/// inner loops many times, and an outer one at least once if that is where the time goes; longer makes moves later.
+const LOOK_TIME: Duration = Duration::from_micros(100);
+/// Points that it is asked at, at most: each asks the host, which takes a tenth of a microsecond or two.
+const LOOK_ASKS_MAX: u32 = 256;
+
+/// The moves of one guest, from both sides: its own thread asks at its points, and others find out where it is, and offer
+/// parts to go on in.
+#[derive(Default)]
+pub struct Moves {
+    /// Whether the guest has any reason to ask.
+    is_wanted: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    look: Option<Look>,
+    parts: Vec<Part>,
+    /// The best way in for each point that has one: a part's number, and that of its entry.
+    ways: HashMap<Point, (usize, usize)>,
+    /// For each part, how often the guest went on in it, and for how long.
+    stays: Vec<Stay>,
+    is_over: bool,
+    /// Called at every point, for tests that move a guest at a moment of their choice.
+    hook: Option<Hook>,
+}
+
+/// Is told a point, and may offer a part.
+type Hook = Box<dyn FnMut(Point) -> Option<Part> + Send>;
+
+impl State {
+    fn add(&mut self, part: Part) {
+        let number = self.parts.len();
+        for (entry, point) in part.points().iter().enumerate() {
+            let is_better = |way: &(usize, usize)| part.tier() >= self.parts[way.0].tier();
+            if self.ways.get(point).is_none_or(is_better) {
+                self.ways.insert(*point, (number, entry));
+            }
+        }
+        self.stays.push(Stay { engine: part.engine(), activations: 0, ns: 0 });
+        self.parts.push(part);
+    }
+}
+
+struct Look {
+    /// When the guest came to the first point.
+    since: Option<Instant>,
+    asks: u32,
+    seen: BTreeMap<Point, u32>,
+}
+
+/// What a guest did in one engine's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// The engine that compiled it.
+    pub engine: EngineId,
+    /// How many of its activations went on there.
+    pub activations: u64,
+    /// For how long altogether, in nanoseconds, calls back to where it came from included.
+    pub ns: u64,
+}
+
+impl Moves {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds out at which points the guest is spending its time, the most frequent first. Blocks for as long as that takes:
+    /// until the guest comes to a point, and a little longer. Empty if it has ended before, or comes to none within
+    /// `patience`.
+    #[must_use]
+    pub fn find(&self, patience: Duration) -> Vec<Point> {
+        let mut until = Instant::now() + patience;
+        let mut state = self.lock();
+        state.look = Some(Look { since: None, asks: 0, seen: BTreeMap::new() });
+        self.is_wanted.store(true, Ordering::Release);
+        loop {
+            let Some(look) = &state.look else { return Vec::new() };
+            if let Some(since) = look.since {
+                until = until.min(since + LOOK_TIME);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if state.is_over || look.asks >= LOOK_ASKS_MAX || left.is_zero() {
+                break;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let seen = state.look.take().map(|look| look.seen).unwrap_or_default();
+        self.is_wanted.store(!state.parts.is_empty(), Ordering::Release);
+        let mut points: Vec<(Point, u32)> = seen.into_iter().collect();
+        points.sort_by_key(|(point, asks)| (std::cmp::Reverse(*asks), *point));
+        points.into_iter().map(|(point, _)| point).collect()
+    }
+
+    /// From now on the guest goes on in `part` when it comes to one of its points. Of several parts with the same point, one
+    /// of the best tier counts, and of these the latest.
+    pub fn offer(&self, part: Part) {
+        self.lock().add(part);
+        self.is_wanted.store(true, Ordering::Release);
+    }
+
+    /// Has the guest ask `hook` at every point from now on.
+    pub(crate) fn at_every_point(&self, hook: impl FnMut(Point) -> Option<Part> + Send + 'static) {
+        self.lock().hook = Some(Box::new(hook));
+        self.is_wanted.store(true, Ordering::Release);
+    }
+
+    /// The guest has ended: nobody has to wait for it.
+    pub(crate) fn end(&self) {
+        self.lock().is_over = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether the guest has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.lock().is_over
+    }
+
+    /// What came of it: the parts in which the guest went on, in the order in which they were offered.
+    #[must_use]
+    pub fn stays(&self) -> Vec<Stay> {
+        self.lock().stays.iter().copied().filter(|stay| stay.activations > 0).collect()
+    }
+}
+
+impl fmt::Debug for Moves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Moves").field("stays", &self.lock().stays).finish_non_exhaustive()
+    }
+}
+
+/// What a guest is told at a point.
+#[cfg(feature = "wasi")]
+pub(crate) enum Told {
+    /// Go on where you are, and ask at the next point in any case.
+    AskOn,
+    /// Go on where you are.
+    Stay,
+    /// Go on in this part: its number among those offered, and the way in.
+    Leave { number: usize, part: Part, entry: usize },
+}
+
+#[cfg(feature = "wasi")]
+impl Moves {
+    /// Whether the guest has any reason to ask. Cheap enough to be asked often.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Acquire)
+    }
+
+    /// The guest has come to a point.
+    pub(crate) fn ask(&self, point: Point) -> Told {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let Some(part) = state.hook.as_mut().and_then(|hook| hook(point)) {
+            state.add(part);
+        }
+        if let Some(look) = &mut state.look {
+            let now = Instant::now();
+            let is_first = look.since.is_none();
+            look.since.get_or_insert(now);
+            look.asks += 1;
+            *look.seen.entry(point).or_default() += 1;
+            if is_first || look.asks >= LOOK_ASKS_MAX {
+                self.changed.notify_all();
+            }
+        }
+        match state.ways.get(&point) {
+            Some((number, entry)) => Told::Leave { number: *number, part: state.parts[*number].clone(), entry: *entry },
+            None if state.look.as_ref().is_some_and(|look| look.asks < LOOK_ASKS_MAX) => Told::AskOn,
+            None if state.hook.is_some() => Told::AskOn,
+            None => Told::Stay,
+        }
+    }
+
+    /// An activation has gone on in a part, for so long.
+    pub(crate) fn note(&self, number: usize, took: Duration) {
+        let mut state = self.lock();
+        if let Some(stay) = state.stays.get_mut(number) {
+            stay.activations += 1;
+            stay.ns = stay.ns.saturating_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+/// How much of a module a part takes along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Extent {
+    /// What the loops around its points call.
+    Hot,
+    /// Every function.
+    Whole,
+}
+
+/// A part of a module, compiled by one engine for guests that run on another.
+#[derive(Clone)]
+pub struct Part(pub(crate) Arc<dyn PartCode>);
+
+impl Part {
+    /// The engine that compiled it.
+    #[must_use]
+    pub fn engine(&self) -> EngineId {
+        self.0.engine()
+    }
+
+    /// What kind of compiler that is.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        self.0.tier()
+    }
+
+    /// The points at which it can be entered.
+    #[must_use]
+    pub fn points(&self) -> &[Point] {
+        self.0.points()
+    }
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Part").field("engine", &self.engine()).field("points", &self.points()).finish()
+    }
+}
+
+/// What an engine makes of a part.
+pub(crate) trait PartCode: Send + Sync {
+    fn engine(&self) -> EngineId;
+    fn tier(&self) -> Tier;
+    fn points(&self) -> &[Point];
+
+    /// An instance for a guest whose memory is `memory`, if it has one, with so many bytes by now.
+    #[cfg(feature = "wasi")]
+    fn begin(
+        self: Arc<Self>,
+        memory: Option<(Arc<Region>, usize)>,
+        interrupt: &Interrupt,
+    ) -> Result<Box<dyn PartInstance>, EngineError>;
+}
+
+/// A part that a guest goes on in.
+#[cfg(feature = "wasi")]
+pub(crate) trait PartInstance: Send {
+    /// Runs the rest of an activation whose locals are in `frame`, from the way in with the number `entry`, and leaves its
+    /// results there. The guest is taken from `origin`, and is back there when this returns, whatever it returns.
+    fn run(&mut self, entry: usize, frame: &mut [u8], origin: &mut dyn Origin) -> Result<(), Failure>;
+}
+
+/// The engine that a guest came from, as a part needs it.
+#[cfg(feature = "wasi")]
+pub(crate) trait Origin {
+    fn take_guest(&mut self) -> Guest;
+    fn put_guest(&mut self, guest: Guest);
+    /// The values of all globals that can change, in the order of their indices.
+    fn globals(&mut self) -> Vec<Value>;
+    fn set_globals(&mut self, values: &[Value]);
+    /// The size of the memory in bytes, as the origin knows it.
+    fn memory_bytes(&mut self) -> usize;
+    /// The part has been granted a memory of this size; nobody has written beyond the old one yet.
+    fn grow_memory(&mut self, bytes: usize) -> bool;
+    /// Calls a function of the guest's module by its index there. The guest has been put back.
+    fn call(&mut self, function: u32, args: &[Value], results: &mut Vec<Value>) -> Result<(), Failure>;
+}
+
+/// Why the rest of an activation did not return.
+#[cfg(feature = "wasi")]
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The guest has ended.
+    Ended(End),
+    /// The engine broke.
+    Engine(EngineError),
+}

@@ -1,0 +1,245 @@
+//! Where guests of a module may leave the engine that they run on.
+
+use serde::{Deserialize, Serialize};
+use wasmparser::{Operator, ValType};
+
+use crate::{Proposal, Proposals};
+
+/// Locals of a function that can be left, at most: they become the parameters of the function in which it goes on, of
+/// which WebAssembly engines allow a thousand. Toolchains stay far below; a function with more is run where it is.
+const LOCALS_MAX: usize = 256;
+
+/// A place in the code of a module at which a guest may move: its number among all of the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Point(pub(crate) u32);
+
+/// One point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// Among the functions that the module defines.
+    pub(crate) function: u32,
+    /// Where in the module's bytes the body of the loop begins, or 0 for the function's entry.
+    pub(crate) at: u32,
+    /// Blocks around that body, the function's own and the loop among them.
+    pub(crate) depth: u32,
+}
+
+impl Place {
+    pub(crate) fn is_entry(self) -> bool {
+        self.at == 0
+    }
+}
+
+/// The points of a module, in the order of their places in its bytes; a function's entry comes before its loops.
+///
+/// There are none if the module's state is more than can be handed over: several memories, or one of 64 bits, shared or
+/// with pages of another size; references in locals, results or globals; tables or segments that the code changes.
+/// Nor if results may legally differ from one engine to the next in the middle of a run (relaxed SIMD).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Places {
+    places: Vec<Place>,
+}
+
+impl Places {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Point, Place)> {
+        (0..).map(Point).zip(self.places.iter().copied())
+    }
+
+    pub(crate) fn get(&self, point: Point) -> Option<Place> {
+        self.places.get(point.0 as usize).copied()
+    }
+}
+
+/// What only modules have whose state cannot be handed over.
+const NEVER: Proposals = Proposals::of(&[
+    Proposal::MultiMemory,
+    Proposal::Memory64,
+    Proposal::CustomPageSizes,
+    Proposal::Threads,
+    Proposal::Atomics,
+    Proposal::Externref,
+    Proposal::FunctionReferences,
+    Proposal::Gc,
+    Proposal::Exceptions,
+    Proposal::RelaxedSimd,
+]);
+
+/// Finds them, operator by operator, while the module is validated.
+#[derive(Default)]
+pub(crate) struct Search {
+    places: Vec<Place>,
+    /// Caller and callee, both as indices that count imports.
+    calls: Vec<(u32, u32)>,
+    /// Functions that can be left at all, by their index among those that are defined.
+    can_leave: Vec<bool>,
+    /// Loops around the operator, outermost first.
+    loops: Vec<Loop>,
+    /// The first place of the function.
+    first: usize,
+    /// Something makes the whole module immovable.
+    never: bool,
+}
+
+struct Loop {
+    place: usize,
+    /// Blocks around the loop's body.
+    depth: u32,
+    /// Whether it contains a loop or a call, so that one turn may be long.
+    is_long: bool,
+}
+
+impl Search {
+    /// The module has a global of this type.
+    pub(crate) fn global(&mut self, ty: ValType) {
+        self.never |= matches!(ty, ValType::Ref(_));
+    }
+
+    /// A function begins, with all its parameters and locals, and with its results.
+    pub(crate) fn begin(&mut self, mut locals: impl ExactSizeIterator<Item = ValType>, results: &[ValType]) {
+        let can_leave = locals.len() <= LOCALS_MAX
+            && !locals.any(|ty| matches!(ty, ValType::Ref(_)))
+            && !results.iter().any(|ty| matches!(ty, ValType::Ref(_)));
+        self.can_leave.push(can_leave);
+        self.first = self.places.len();
+        self.loops.clear();
+    }
+
+    /// The function's next operator, which ends at `end`; `depth` blocks are open after it, the function's own among them.
+    pub(crate) fn next(&mut self, caller: u32, operator: &Operator<'_>, end: usize, depth: u32) {
+        while self.loops.last().is_some_and(|innermost| depth < innermost.depth) {
+            self.close();
+        }
+        match operator {
+            Operator::Loop { .. } => self.open(end, depth),
+            Operator::Call { function_index: callee } | Operator::ReturnCall { function_index: callee } => {
+                self.calls.push((caller, *callee));
+                self.lengthen();
+            }
+            Operator::CallIndirect { .. } | Operator::ReturnCallIndirect { .. } => self.lengthen(),
+            Operator::TableSet { .. }
+            | Operator::TableGrow { .. }
+            | Operator::TableFill { .. }
+            | Operator::TableCopy { .. }
+            | Operator::TableInit { .. }
+            | Operator::ElemDrop { .. }
+            | Operator::DataDrop { .. } => self.never = true,
+            _ => {}
+        }
+    }
+
+    fn lengthen(&mut self) {
+        if let Some(innermost) = self.loops.last_mut() {
+            innermost.is_long = true;
+        }
+    }
+
+    fn open(&mut self, at: usize, depth: u32) {
+        self.lengthen();
+        // A module is smaller than 4 GiB, as its own section sizes say.
+        let at = u32::try_from(at).unwrap_or_default();
+        let function = u32::try_from(self.can_leave.len() - 1).unwrap_or_default();
+        self.loops.push(Loop { place: self.places.len(), depth, is_long: false });
+        self.places.push(Place { function, at, depth });
+    }
+
+    /// Ends the innermost loop. A loop within another is no point unless it contains a loop or a call itself: the turns of
+    /// the outer one are short enough, and a poll in the innermost would cost most.
+    fn close(&mut self) {
+        let Some(ended) = self.loops.pop() else { return };
+        if !ended.is_long && !self.loops.is_empty() {
+            self.places.remove(ended.place);
+        }
+    }
+
+    /// The function has ended.
+    pub(crate) fn end(&mut self) {
+        while !self.loops.is_empty() {
+            self.close();
+        }
+        if self.can_leave.last() == Some(&false) {
+            self.places.truncate(self.first);
+        }
+    }
+
+    /// All functions have been seen.
+    pub(crate) fn finish(self, imported_functions: u32, needs: Proposals) -> Places {
+        if self.never || Proposal::ALL.iter().any(|proposal| NEVER.contains(*proposal) && needs.contains(*proposal)) {
+            return Places::default();
+        }
+        // A function that may run for long can also be left before it begins.
+        let mut is_long = recursive(&self.calls, imported_functions, self.can_leave.len());
+        for place in &self.places {
+            is_long[place.function as usize] = true;
+        }
+        let entries = (0..).zip(&is_long).zip(&self.can_leave).filter(|((_, is_long), can)| **is_long && **can);
+        let entries = entries.map(|((function, _), _)| Place { function, at: 0, depth: 1 });
+        let mut places: Vec<Place> = self.places.into_iter().chain(entries).collect();
+        places.sort_by_key(|place| (place.function, place.at));
+        Places { places }
+    }
+}
+
+/// Which defined functions can call themselves, directly or through others: those in a strongly connected component with
+/// an edge within (Tarjan 1972). Calls by table are not counted: their functions have loops, or are not worth it.
+fn recursive(calls: &[(u32, u32)], imported: u32, functions: usize) -> Vec<bool> {
+    let mut callees: Vec<Vec<usize>> = vec![Vec::new(); functions];
+    for (caller, callee) in calls {
+        if let (Some(caller), Some(callee)) = (caller.checked_sub(imported), callee.checked_sub(imported))
+            && let Some(of_caller) = callees.get_mut(caller as usize)
+        {
+            of_caller.push(callee as usize);
+        }
+    }
+    const NEW: usize = usize::MAX;
+    let mut is_recursive = vec![false; functions];
+    let (mut order, mut low, mut on_stack) = (vec![NEW; functions], vec![0; functions], vec![false; functions]);
+    let (mut stack, mut next) = (Vec::new(), 0);
+    // A stack of its own: a chain of a million functions is legal.
+    let mut open: Vec<(usize, usize)> = Vec::new();
+    for root in 0..functions {
+        if order[root] != NEW {
+            continue;
+        }
+        open.push((root, 0));
+        while let Some((function, at)) = open.last().copied() {
+            if at == 0 {
+                (order[function], low[function], on_stack[function]) = (next, next, true);
+                stack.push(function);
+                next += 1;
+            }
+            match callees[function].get(at) {
+                Some(&callee) => {
+                    open.last_mut().expect("it was just looked at").1 += 1;
+                    if callee >= functions {
+                        continue;
+                    }
+                    is_recursive[function] |= callee == function;
+                    if order[callee] == NEW {
+                        open.push((callee, 0));
+                    } else if on_stack[callee] {
+                        low[function] = low[function].min(order[callee]);
+                    }
+                }
+                None => {
+                    open.pop();
+                    if let Some((caller, _)) = open.last() {
+                        low[*caller] = low[*caller].min(low[function]);
+                    }
+                    if low[function] == order[function] {
+                        let from = stack.iter().rposition(|member| *member == function).unwrap_or(0);
+                        let component = stack.split_off(from);
+                        for member in &component {
+                            on_stack[*member] = false;
+                            is_recursive[*member] |= component.len() > 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    is_recursive
+}

@@ -1,0 +1,105 @@
+//! A module as its sections' raw bytes, for rewriting that adds to sections and leaves what is there as it is.
+
+use wasm_encoder::{Encode, Module, RawSection};
+use wasmparser::{BinaryReader, Parser, Payload, Result};
+
+/// The identifiers of sections, in the order in which a module has them.
+pub(super) mod id {
+    pub(crate) const TYPE: u8 = 1;
+    pub(crate) const IMPORT: u8 = 2;
+    pub(crate) const FUNCTION: u8 = 3;
+    pub(crate) const TABLE: u8 = 4;
+    pub(crate) const MEMORY: u8 = 5;
+    pub(crate) const GLOBAL: u8 = 6;
+    pub(crate) const EXPORT: u8 = 7;
+    pub(crate) const START: u8 = 8;
+    pub(crate) const ELEMENT: u8 = 9;
+    pub(crate) const DATA_COUNT: u8 = 12;
+    pub(crate) const CODE: u8 = 10;
+    pub(crate) const DATA: u8 = 11;
+    pub(crate) const ORDER: [u8; 12] =
+        [TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, DATA_COUNT, CODE, DATA];
+}
+
+/// The sections of a valid module, but for custom ones and that of tags.
+pub(super) struct Sections<'a> {
+    found: [Option<&'a [u8]>; 13],
+}
+
+impl<'a> Sections<'a> {
+    pub(super) fn of(module: &'a [u8]) -> Result<Self> {
+        let mut found = [None; 13];
+        for payload in Parser::new(0).parse_all(module) {
+            let payload = payload?;
+            if let Some((section, range)) = payload.as_section()
+                && !matches!(payload, Payload::CustomSection(_))
+                && let Some(slot) = found.get_mut(section as usize)
+            {
+                *slot = Some(&module[range]);
+            }
+        }
+        Ok(Self { found })
+    }
+
+    pub(super) fn get(&self, section: u8) -> Option<&'a [u8]> {
+        self.found[section as usize]
+    }
+
+    /// How many entries a section has.
+    pub(super) fn count(&self, section: u8) -> Result<u32> {
+        self.get(section).map_or(Ok(0), |bytes| BinaryReader::new(bytes, 0).read_var_u32())
+    }
+
+    /// A section's entries, in front of `more`, which are so many.
+    pub(super) fn with(&self, section: u8, more: &[u8], count: u32) -> Result<Vec<u8>> {
+        let mut whole = Vec::new();
+        let (old_count, old) = match self.get(section) {
+            None => (0, &[][..]),
+            Some(bytes) => {
+                let mut reader = BinaryReader::new(bytes, 0);
+                (reader.read_var_u32()?, &bytes[reader.original_position()..])
+            }
+        };
+        (old_count + count).encode(&mut whole);
+        whole.extend_from_slice(old);
+        whole.extend_from_slice(more);
+        Ok(whole)
+    }
+}
+
+/// Entries for one section.
+#[derive(Default)]
+pub(super) struct Entries {
+    pub(super) bytes: Vec<u8>,
+    pub(super) count: u32,
+}
+
+impl Entries {
+    /// One more, which `write` writes.
+    pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.count += 1;
+    }
+
+    pub(super) fn export(&mut self, name: &str, kind: wasm_encoder::ExportKind, index: u32) {
+        self.add(|out| {
+            name.encode(out);
+            kind.encode(out);
+            index.encode(out);
+        });
+    }
+
+    /// The section of these alone, or nothing if there are none.
+    pub(super) fn section(&self) -> Option<Vec<u8>> {
+        (self.count > 0).then(|| {
+            let mut whole = Vec::with_capacity(self.bytes.len() + 5);
+            self.count.encode(&mut whole);
+            whole.extend_from_slice(&self.bytes);
+            whole
+        })
+    }
+}
+
+pub(super) fn push_section(module: &mut Module, section: u8, bytes: &[u8]) {
+    module.section(&RawSection { id: section, data: bytes });
+}
