@@ -317,6 +317,12 @@ impl Module {
         self.findings.has_start
     }
 
+    /// Whether guests can leave an engine that they can be left from, in the middle of their run.
+    #[must_use]
+    pub fn has_points(&self) -> bool {
+        !self.findings.places.is_empty()
+    }
+
     /// Whether it exports a memory named `memory`, without which it cannot use WASI.
     #[must_use]
     pub fn exports_memory(&self) -> bool {

@@ -30,6 +30,8 @@ const LOOK_ASKS_MAX: u32 = 256;
 pub struct Moves {
     /// Whether the guest has any reason to ask.
     is_wanted: AtomicBool,
+    /// Whether it is in a part, and in nothing that it has called where it came from.
+    is_away: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -42,6 +44,10 @@ struct State {
     ways: HashMap<Point, (usize, usize)>,
     /// For each part, how often the guest went on in it, and for how long.
     stays: Vec<Stay>,
+    /// The parts in which activations are under way, each called by the one before through where the guest came from.
+    under_way: Vec<usize>,
+    /// Since when the guest has been in the last of them, if it is there now.
+    away_since: Option<Instant>,
     is_over: bool,
     /// Called at every point, for tests that move a guest at a moment of their choice.
     hook: Option<Hook>,
@@ -51,6 +57,15 @@ struct State {
 type Hook = Box<dyn FnMut(Point) -> Option<Part> + Send>;
 
 impl State {
+    /// Adds the time until now to that of the part that the guest is in.
+    fn account(&mut self) {
+        let Some(since) = self.away_since.take() else { return };
+        let took = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if let Some(number) = self.under_way.last() {
+            self.stays[*number].ns = self.stays[*number].ns.saturating_add(took);
+        }
+    }
+
     fn add(&mut self, part: Part) {
         let number = self.parts.len();
         for (entry, point) in part.points().iter().enumerate() {
@@ -76,9 +91,9 @@ struct Look {
 pub struct Stay {
     /// The engine that compiled it.
     pub engine: EngineId,
-    /// How many of its activations went on there.
+    /// How many of its activations went on there and have ended.
     pub activations: u64,
-    /// For how long altogether, in nanoseconds, calls back to where it came from included.
+    /// For how long altogether, in nanoseconds, without what it called where it came from.
     pub ns: u64,
 }
 
@@ -139,10 +154,21 @@ impl Moves {
         self.lock().is_over
     }
 
+    /// Whether the guest is in a part now, and in nothing that it has called where it came from.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Relaxed)
+    }
+
     /// What came of it: the parts in which the guest went on, in the order in which they were offered.
     #[must_use]
     pub fn stays(&self) -> Vec<Stay> {
-        self.lock().stays.iter().copied().filter(|stay| stay.activations > 0).collect()
+        let mut state = self.lock();
+        if state.away_since.is_some() {
+            state.account();
+            state.away_since = Some(Instant::now());
+        }
+        state.stays.iter().copied().filter(|stay| stay.ns > 0).collect()
     }
 }
 
@@ -170,6 +196,36 @@ impl Moves {
         self.is_wanted.load(Ordering::Acquire)
     }
 
+    /// An activation goes on in a part, by its number among those offered.
+    pub(crate) fn leave(&self, number: usize) {
+        let mut state = self.lock();
+        state.under_way.push(number);
+        state.away_since = Some(Instant::now());
+        self.is_away.store(true, Ordering::Relaxed);
+    }
+
+    /// The part has called a function where the guest came from.
+    pub(crate) fn called_back(&self) {
+        self.lock().account();
+        self.is_away.store(false, Ordering::Relaxed);
+    }
+
+    /// That function has returned.
+    pub(crate) fn go_on(&self) {
+        self.lock().away_since = Some(Instant::now());
+        self.is_away.store(true, Ordering::Relaxed);
+    }
+
+    /// The activation has ended.
+    pub(crate) fn come_back(&self) {
+        let mut state = self.lock();
+        state.account();
+        if let Some(number) = state.under_way.pop() {
+            state.stays[number].activations += 1;
+        }
+        self.is_away.store(false, Ordering::Relaxed);
+    }
+
     /// The guest has come to a point.
     pub(crate) fn ask(&self, point: Point) -> Told {
         let mut state = self.lock();
@@ -192,15 +248,6 @@ impl Moves {
             None if state.look.as_ref().is_some_and(|look| look.asks < LOOK_ASKS_MAX) => Told::AskOn,
             None if state.hook.is_some() => Told::AskOn,
             None => Told::Stay,
-        }
-    }
-
-    /// An activation has gone on in a part, for so long.
-    pub(crate) fn note(&self, number: usize, took: Duration) {
-        let mut state = self.lock();
-        if let Some(stay) = state.stays.get_mut(number) {
-            stay.activations += 1;
-            stay.ns = stay.ns.saturating_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Writing the module in which a guest goes on: a part of its own module, entered in the middle.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 
@@ -72,6 +73,8 @@ pub(crate) enum NoPart {
     Nowhere,
     #[error("it would be too much to compile while a guest waits: {what} is {found}, and {max} is the most")]
     TooLarge { what: &'static str, found: usize, max: usize },
+    #[error("it would hand a reference to a function that is left where its guest comes from")]
+    References,
     #[error("it would call {found} functions of the engine that its guest comes from, and {COLD_MAX} are the most")]
     TooManyCold { found: usize },
 }
@@ -120,6 +123,8 @@ struct Entry {
 struct Source<'a> {
     sections: Sections<'a>,
     types: Vec<FuncType>,
+    /// Module, name and type of the imported functions.
+    imports: Vec<(&'a str, &'a str, u32)>,
     imported_functions: u32,
     /// Of all functions, imported ones first, as indices of types.
     function_types: Vec<u32>,
@@ -137,6 +142,7 @@ impl<'a> Source<'a> {
         let mut source = Self {
             sections: Sections::of(module)?,
             types: Vec::new(),
+            imports: Vec::new(),
             imported_functions: 0,
             function_types: Vec::new(),
             bodies: Vec::new(),
@@ -153,7 +159,9 @@ impl<'a> Source<'a> {
                 }
                 Payload::ImportSection(imports) => {
                     for import in imports.into_imports() {
-                        if let TypeRef::Func(ty) = import?.ty {
+                        let import = import?;
+                        if let TypeRef::Func(ty) = import.ty {
+                            source.imports.push((import.module, import.name, ty));
                             source.imported_functions += 1;
                             source.function_types.push(ty);
                         }
@@ -246,14 +254,17 @@ struct Op {
 }
 
 enum Kind {
-    /// Blocks know their `end`, and where their type stands; an `if` its `else`, too.
+    /// Blocks know their `end`; an `if` its `else`, too.
     Block {
+        ty: BlockType,
         end: usize,
     },
     Loop {
+        ty: BlockType,
         end: usize,
     },
     If {
+        ty: BlockType,
         otherwise: Option<usize>,
         end: usize,
     },
@@ -265,8 +276,15 @@ enum Kind {
     Call(u32),
     ReturnCall(u32),
     RefFunc(u32),
-    /// It needs the tables.
-    CallIndirect,
+    /// It needs the tables, as what follows does.
+    CallIndirect {
+        ty: u32,
+        table: u32,
+    },
+    ReturnCallIndirect {
+        ty: u32,
+        table: u32,
+    },
     OfTable,
     /// It needs the data segments.
     OfData,
@@ -283,17 +301,17 @@ fn operators(body: &FunctionBody<'_>) -> Result<Vec<Op>, wasmparser::Error> {
         let operator = reader.read()?;
         let at = ops.len();
         let kind = match operator {
-            Operator::Block { .. } => {
+            Operator::Block { blockty: ty } => {
                 open.push(at);
-                Kind::Block { end: 0 }
+                Kind::Block { ty, end: 0 }
             }
-            Operator::Loop { .. } => {
+            Operator::Loop { blockty: ty } => {
                 open.push(at);
-                Kind::Loop { end: 0 }
+                Kind::Loop { ty, end: 0 }
             }
-            Operator::If { .. } => {
+            Operator::If { blockty: ty } => {
                 open.push(at);
-                Kind::If { otherwise: None, end: 0 }
+                Kind::If { ty, otherwise: None, end: 0 }
             }
             Operator::Else => {
                 if let Some(Op { kind: Kind::If { otherwise, .. }, .. }) = open.last().and_then(|at| ops.get_mut(*at)) {
@@ -302,7 +320,7 @@ fn operators(body: &FunctionBody<'_>) -> Result<Vec<Op>, wasmparser::Error> {
                 Kind::Else
             }
             Operator::End => {
-                if let Some(Kind::Block { end } | Kind::Loop { end } | Kind::If { end, .. }) =
+                if let Some(Kind::Block { end, .. } | Kind::Loop { end, .. } | Kind::If { end, .. }) =
                     open.pop().map(|at: usize| &mut ops[at].kind)
                 {
                     *end = at;
@@ -317,7 +335,10 @@ fn operators(body: &FunctionBody<'_>) -> Result<Vec<Op>, wasmparser::Error> {
             Operator::Call { function_index } => Kind::Call(function_index),
             Operator::ReturnCall { function_index } => Kind::ReturnCall(function_index),
             Operator::RefFunc { function_index } => Kind::RefFunc(function_index),
-            Operator::CallIndirect { .. } | Operator::ReturnCallIndirect { .. } => Kind::CallIndirect,
+            Operator::CallIndirect { type_index: ty, table_index: table } => Kind::CallIndirect { ty, table },
+            Operator::ReturnCallIndirect { type_index: ty, table_index: table } => {
+                Kind::ReturnCallIndirect { ty, table }
+            }
             Operator::TableGet { .. } | Operator::TableSize { .. } => Kind::OfTable,
             Operator::MemoryInit { .. } => Kind::OfData,
             _ => Kind::Other,
@@ -393,6 +414,8 @@ struct Selection {
     taken: BTreeSet<u32>,
     /// Functions that it calls where its guest came from.
     cold: BTreeSet<u32>,
+    /// Imports that it needs.
+    imported: BTreeSet<u32>,
     needs_tables: bool,
     needs_data: bool,
     /// The operators of all functions that are written.
@@ -404,6 +427,7 @@ impl Selection {
         let mut selection = Self {
             taken: BTreeSet::new(),
             cold: BTreeSet::new(),
+            imported: BTreeSet::new(),
             needs_tables: false,
             needs_data: false,
             ops: HashMap::new(),
@@ -432,11 +456,11 @@ impl Selection {
                 None => next.push_front(function),
                 Some(path) => {
                     let outermost = path.iter().find_map(|at| match ops[*at].kind {
-                        Kind::Loop { end } => Some(*at..end),
+                        Kind::Loop { end, .. } => Some(*at..end),
                         _ => None,
                     });
                     let hot = &ops[outermost.unwrap_or(0..0)];
-                    calls_by_table |= hot.iter().any(|op| matches!(op.kind, Kind::CallIndirect));
+                    calls_by_table |= hot.iter().any(|op| is_call_by_table(op));
                     next.extend(callees(hot));
                 }
             }
@@ -461,7 +485,7 @@ impl Selection {
                 bytes_left = left;
                 selection.taken.insert(function);
                 let ops = selection.read(source, function)?;
-                calls_by_table |= ops.iter().any(|op| matches!(op.kind, Kind::CallIndirect));
+                calls_by_table |= ops.iter().any(|op| is_call_by_table(op));
                 next.extend(callees(ops));
             }
             if !calls_by_table || std::mem::replace(&mut has_followed_tables, true) {
@@ -487,16 +511,22 @@ impl Selection {
     /// Notes what the code that is written needs beside what is taken along.
     fn find_cold(&mut self, source: &Source<'_>) {
         let ops = || self.ops.values().flatten();
-        self.needs_tables = ops().any(|op| matches!(op.kind, Kind::CallIndirect | Kind::OfTable));
+        self.needs_tables = ops().any(|op| is_call_by_table(op) || matches!(op.kind, Kind::OfTable));
         self.needs_data = ops().any(|op| matches!(op.kind, Kind::OfData));
         let mentioned = ops().filter_map(|op| match op.kind {
             Kind::Call(function) | Kind::ReturnCall(function) | Kind::RefFunc(function) => Some(function),
             _ => None,
         });
         let in_tables = self.needs_tables.then_some(&source.in_tables).into_iter().flatten().copied();
+        let mentioned: BTreeSet<u32> = mentioned.chain(in_tables).collect();
         let is_cold = |function: &u32| source.defined(*function).is_some() && !self.taken.contains(function);
-        self.cold = mentioned.chain(in_tables).filter(is_cold).collect();
+        self.cold = mentioned.iter().copied().filter(is_cold).collect();
+        self.imported = mentioned.into_iter().filter(|function| *function < source.imported_functions).collect();
     }
+}
+
+fn is_call_by_table(op: &Op) -> bool {
+    matches!(op.kind, Kind::CallIndirect { .. } | Kind::ReturnCallIndirect { .. })
 }
 
 fn callees(ops: &[Op]) -> impl Iterator<Item = u32> {
@@ -506,48 +536,89 @@ fn callees(ops: &[Op]) -> impl Iterator<Item = u32> {
     })
 }
 
-/// New indices for functions: imports as before, then cold ones, then what is taken along, then the ways in.
-struct Indices {
-    imported: u32,
-    new: HashMap<u32, u32>,
-    entries: u32,
+/// New indices: for functions, imports that are needed, then cold ones, then what is taken along, then the ways in; for
+/// types, in the order in which they are first needed. Wasmtime compiles a trampoline for every type that there is, so
+/// there are no others.
+struct Indices<'a> {
+    source: &'a Source<'a>,
+    functions: HashMap<u32, u32>,
+    types: RefCell<Types>,
 }
 
-impl Indices {
-    fn of(source: &Source<'_>, selection: &Selection) -> Self {
-        let imported = source.imported_functions;
-        let new: HashMap<u32, u32> = selection.cold.iter().chain(&selection.taken).copied().zip(imported..).collect();
-        Self { imported, entries: imported + new.len() as u32, new }
+#[derive(Default)]
+struct Types {
+    new: HashMap<(Vec<wasmparser::ValType>, Vec<wasmparser::ValType>), u32>,
+    written: Entries,
+}
+
+impl<'a> Indices<'a> {
+    fn of(source: &'a Source<'a>, selection: &Selection) -> Self {
+        let all = selection.imported.iter().chain(&selection.cold).chain(&selection.taken);
+        Self { source, functions: all.copied().zip(0..).collect(), types: RefCell::default() }
     }
 
-    fn get(&self, function: u32) -> u32 {
-        if function < self.imported { function } else { self.new.get(&function).copied().unwrap_or(u32::MAX) }
+    fn function(&self, function: u32) -> u32 {
+        self.functions.get(&function).copied().unwrap_or(u32::MAX)
+    }
+
+    fn ty(&self, ty: u32) -> u32 {
+        let ty = &self.source.types[ty as usize];
+        self.type_of(ty.params(), ty.results())
+    }
+
+    fn type_of(&self, params: &[wasmparser::ValType], results: &[wasmparser::ValType]) -> u32 {
+        let mut types = self.types.borrow_mut();
+        let Types { new, written } = &mut *types;
+        *new.entry((params.to_vec(), results.to_vec())).or_insert_with(|| {
+            written.add(|out| {
+                out.push(0x60);
+                any_types(params)[..].encode(out);
+                any_types(results)[..].encode(out);
+            });
+            written.count - 1
+        })
+    }
+
+    fn block_type(&self, ty: BlockType) -> NewBlockType {
+        match ty {
+            BlockType::Empty => NewBlockType::Empty,
+            BlockType::Type(ty) => NewBlockType::Result(any_types(&[ty])[0]),
+            BlockType::FuncType(ty) => NewBlockType::FunctionType(self.ty(ty)),
+        }
     }
 }
 
-impl Reencode for &Indices {
+/// Types as they are written, references among them: functions that take some may be taken along.
+fn any_types(types: &[wasmparser::ValType]) -> Vec<ValType> {
+    let written = |ty: &wasmparser::ValType| reencode::RoundtripReencoder.val_type(*ty);
+    types.iter().map(written).collect::<Result<_, _>>().expect("a type that names no other can be written")
+}
+
+impl Reencode for &Indices<'_> {
     type Error = std::convert::Infallible;
 
     fn function_index(&mut self, function: u32) -> Result<u32, reencode::Error> {
-        Ok(self.get(function))
+        Ok(self.function(function))
     }
 }
 
 fn write(module: &[u8], source: &Source<'_>, entries: &[Entry], selection: &Selection) -> Result<Plan, NoPart> {
     let indices = Indices::of(source, selection);
-    let type_count = source.types.len() as u32;
-    let (mut types, mut imports, mut functions) = (Entries::default(), Entries::default(), Entries::default());
+    let (mut imports, mut functions) = (Entries::default(), Entries::default());
+    for function in &selection.imported {
+        let (module, name, ty) = source.imports[*function as usize];
+        import(&mut imports, module, name, indices.ty(ty));
+    }
     for function in &selection.cold {
-        imports.add(|out| {
-            COLD.encode(out);
-            cold_import(*function).encode(out);
-            out.push(0);
-            source.function_type(*function).encode(out);
-        });
+        let ty = &source.types[source.function_type(*function) as usize];
+        if ty.params().iter().chain(ty.results()).any(|ty| matches!(ty, wasmparser::ValType::Ref(_))) {
+            return Err(NoPart::References);
+        }
+        import(&mut imports, COLD, &cold_import(*function), indices.ty(source.function_type(*function)));
     }
     let mut code = CodeSection::new();
     for function in &selection.taken {
-        functions.add(|out| source.function_type(*function).encode(out));
+        functions.add(|out| indices.ty(source.function_type(*function)).encode(out));
         let ops = &selection.ops[function];
         let loops = ops.iter().filter(|op| matches!(op.kind, Kind::Loop { .. })).count();
         let body = &source.bodies[source.defined(*function).unwrap_or_default()];
@@ -564,33 +635,22 @@ fn write(module: &[u8], source: &Source<'_>, entries: &[Entry], selection: &Sele
         let ty = &source.types[source.function_type(function) as usize];
         let results = ty.results().to_vec();
         let Some(path) = &entry.path else {
-            enter.entries.push((indices.get(function), ty.params().to_vec(), results));
+            enter.entries.push((indices.function(function), ty.params().to_vec(), results));
             continue;
         };
         let locals = locals(ty, &source.bodies[entry.place.function as usize])?;
-        enter.entries.push((source.imported_functions + imports.count + functions.count, locals.clone(), results));
-        functions.add(|out| (type_count + types.count).encode(out));
-        types.add(|out| {
-            out.push(0x60);
-            let types = |types: &[wasmparser::ValType]| types.iter().copied().map(val_type).collect::<Vec<ValType>>();
-            types(&locals)[..].encode(out);
-            types(ty.results())[..].encode(out);
-        });
+        enter.entries.push((imports.count + functions.count, Vec::new(), results));
+        functions.add(|out| indices.type_of(&[], ty.results()).encode(out));
         let ops = &selection.ops[&function];
         let loops = ops.iter().filter(|op| matches!(op.kind, Kind::Loop { .. })).count() + path.len();
         within("locals times loops of a function", locals.len() * loops, LOCALS_IN_LOOPS_MAX)?;
-        let rest = Rest::write(module, &indices, ops, path);
+        let rest = Rest::write(module, &indices, ops, path, &locals, enter.frame);
         within("its size in bytes", code.byte_len() + rest.len(), PART_BYTES_MAX)?;
         code.raw(&rest);
     }
-    exports.export(ENTER, ExportKind::Func, source.imported_functions + imports.count + functions.count);
+    exports.export(ENTER, ExportKind::Func, imports.count + functions.count);
     exports.export(FRAME_EXPORT, ExportKind::Memory, enter.frame);
-    functions.add(|out| (type_count + types.count).encode(out));
-    types.add(|out| {
-        out.push(0x60);
-        [ValType::I32][..].encode(out);
-        <[ValType]>::encode(&[], out);
-    });
+    functions.add(|out| indices.type_of(&[wasmparser::ValType::I32], &[]).encode(out));
     code.raw(&enter.write());
     for global in &source.mutable_globals {
         exports.export(&global_export(*global), ExportKind::Global, *global);
@@ -607,8 +667,8 @@ fn write(module: &[u8], source: &Source<'_>, entries: &[Entry], selection: &Sele
     let copied = |section: u8| sections.get(section).map(<[u8]>::to_vec);
     for section in id::ORDER {
         let bytes = match section {
-            id::TYPE => Some(sections.with(section, &types.bytes, types.count)?),
-            id::IMPORT => Some(sections.with(section, &imports.bytes, imports.count)?),
+            id::TYPE => indices.types.borrow().written.section(),
+            id::IMPORT => imports.section(),
             id::FUNCTION => functions.section(),
             id::TABLE if selection.needs_tables => copied(section),
             // One page holds the locals of any function that can be left.
@@ -631,7 +691,7 @@ fn write(module: &[u8], source: &Source<'_>, entries: &[Entry], selection: &Sele
             push_section(&mut part, section, &bytes);
         }
     }
-    write_names(source, entries, &indices, &mut part);
+    write_names(entries, &indices, &mut part);
     Ok(Plan {
         bytes: part.finish(),
         points: entries.iter().map(|entry| entry.point).collect(),
@@ -641,7 +701,16 @@ fn write(module: &[u8], source: &Source<'_>, entries: &[Entry], selection: &Sele
     })
 }
 
-fn write_elements(sections: &Sections<'_>, mut indices: &Indices, part: &mut Module) -> Result<(), NoPart> {
+fn import(imports: &mut Entries, module: &str, name: &str, ty: u32) {
+    imports.add(|out| {
+        module.encode(out);
+        name.encode(out);
+        out.push(0);
+        ty.encode(out);
+    });
+}
+
+fn write_elements(sections: &Sections<'_>, mut indices: &Indices<'_>, part: &mut Module) -> Result<(), NoPart> {
     if let Some(bytes) = sections.get(id::ELEMENT) {
         let mut elements = ElementSection::new();
         let reader = wasmparser::ElementSectionReader::new(BinaryReader::new(bytes, 0))?;
@@ -671,10 +740,11 @@ fn emptied_data(sections: &Sections<'_>) -> Result<Option<Vec<u8>>, NoPart> {
 }
 
 /// The names of the guest's functions, for those who read traps and profiles.
-fn write_names(source: &Source<'_>, entries: &[Entry], indices: &Indices, part: &mut Module) {
+fn write_names(entries: &[Entry], indices: &Indices<'_>, part: &mut Module) {
+    let source = indices.source;
     let mut named: Vec<(u32, &str)> =
-        indices.new.iter().filter_map(|(old, new)| Some((*new, *source.names.get(old)?))).collect();
-    let mut next = indices.entries;
+        indices.functions.iter().filter_map(|(old, new)| Some((*new, *source.names.get(old)?))).collect();
+    let mut next = indices.functions.len() as u32;
     for entry in entries.iter().filter(|entry| entry.path.is_some()) {
         let name = source.names.get(&(source.imported_functions + entry.place.function));
         named.extend(name.map(|name| (next, *name)));
@@ -690,12 +760,12 @@ fn write_names(source: &Source<'_>, entries: &[Entry], indices: &Indices, part: 
     part.section(&names);
 }
 
-/// A function as it was, but for the indices of functions.
-fn whole(module: &[u8], body: &FunctionBody<'_>, indices: &Indices, ops: &[Op]) -> Result<Vec<u8>, NoPart> {
+/// A function as it was, but for indices.
+fn whole(module: &[u8], body: &FunctionBody<'_>, indices: &Indices<'_>, ops: &[Op]) -> Result<Vec<u8>, NoPart> {
     let code_start = body.get_operators_reader()?.original_position();
     let mut out = module[body.range().start..code_start].to_vec();
     for op in ops {
-        if !call(op, indices, &mut out) {
+        if !with_indices(op, indices, &mut out) {
             out.extend_from_slice(&module[op.range.clone()]);
         }
     }
@@ -711,12 +781,21 @@ fn count_locals(ty: &FuncType, body: &FunctionBody<'_>) -> Result<usize, wasmpar
     body.get_locals_reader()?.into_iter().try_fold(ty.params().len(), |sum, group| Ok(sum + group?.0 as usize))
 }
 
-/// Writes an operator that names a function; says whether it was one.
-fn call(op: &Op, indices: &Indices, out: &mut Vec<u8>) -> bool {
+/// Writes an operator that names a function or a type; says whether it was one.
+fn with_indices(op: &Op, indices: &Indices<'_>, out: &mut Vec<u8>) -> bool {
     let instruction = match op.kind {
-        Kind::Call(function) => Instruction::Call(indices.get(function)),
-        Kind::ReturnCall(function) => Instruction::ReturnCall(indices.get(function)),
-        Kind::RefFunc(function) => Instruction::RefFunc(indices.get(function)),
+        Kind::Block { ty: ty @ BlockType::FuncType(_), .. } => Instruction::Block(indices.block_type(ty)),
+        Kind::Loop { ty: ty @ BlockType::FuncType(_), .. } => Instruction::Loop(indices.block_type(ty)),
+        Kind::If { ty: ty @ BlockType::FuncType(_), .. } => Instruction::If(indices.block_type(ty)),
+        Kind::Call(function) => Instruction::Call(indices.function(function)),
+        Kind::ReturnCall(function) => Instruction::ReturnCall(indices.function(function)),
+        Kind::RefFunc(function) => Instruction::RefFunc(indices.function(function)),
+        Kind::CallIndirect { ty, table } => {
+            Instruction::CallIndirect { type_index: indices.ty(ty), table_index: table }
+        }
+        Kind::ReturnCallIndirect { ty, table } => {
+            Instruction::ReturnCallIndirect { type_index: indices.ty(ty), table_index: table }
+        }
         _ => return false,
     };
     instruction.encode(out);
@@ -749,32 +828,33 @@ impl Enter {
         }
         code.local_get(0).br_table(0..count, count).end();
         for (function, params, results) in &self.entries {
-            for (slot, ty) in (0..).zip(params) {
+            for (at, ty) in (0..).zip(params) {
                 code.i32_const(0);
-                load(&mut code, *ty, self.slot(slot));
+                load(&mut code, *ty, slot(self.frame, at));
             }
             code.call(*function);
             // The last result is on top of the stack, and a value's address goes below it.
-            for (slot, ty) in results.iter().enumerate().rev() {
+            for (at, ty) in results.iter().enumerate().rev() {
                 let local = 1 + scratch.iter().position(|of_scratch| of_scratch == ty).unwrap_or_default() as u32;
                 code.local_set(local).i32_const(0).local_get(local);
-                store(&mut code, *ty, self.slot(slot as u64));
+                store(&mut code, *ty, slot(self.frame, at as u64));
             }
             code.return_().end();
         }
         code.unreachable().end();
         function.into_raw_body()
     }
-
-    fn slot(&self, slot: u64) -> MemArg {
-        MemArg { offset: slot * u64::from(SLOT_BYTES), align: 0, memory_index: self.frame }
-    }
 }
 
-/// Writes a function that begins at a loop within another: its locals are its parameters.
+/// Where a value lies in the frame, which is this memory.
+fn slot(frame: u32, at: u64) -> MemArg {
+    MemArg { offset: at * u64::from(SLOT_BYTES), align: 0, memory_index: frame }
+}
+
+/// Writes a function that begins at a loop within another: it finds its locals in the frame.
 struct Rest<'a> {
     module: &'a [u8],
-    indices: &'a Indices,
+    indices: &'a Indices<'a>,
     ops: &'a [Op],
     out: Vec<u8>,
     /// How many blocks are open.
@@ -784,9 +864,22 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
-    fn write(module: &'a [u8], indices: &'a Indices, ops: &'a [Op], path: &[usize]) -> Vec<u8> {
-        // No locals but the parameters.
-        let mut rest = Self { module, indices, ops, out: vec![0], height: 0, labels: vec![0] };
+    fn write(
+        module: &'a [u8],
+        indices: &'a Indices<'a>,
+        ops: &'a [Op],
+        path: &[usize],
+        locals: &[wasmparser::ValType],
+        frame: u32,
+    ) -> Vec<u8> {
+        let mut function = Function::new_with_locals_types(locals.iter().copied().map(val_type));
+        let mut code = function.instructions();
+        for (local, ty) in (0..).zip(locals) {
+            code.i32_const(0);
+            load(&mut code, *ty, slot(frame, local.into()));
+            code.local_set(local);
+        }
+        let mut rest = Self { module, indices, ops, out: function.into_raw_body(), height: 0, labels: vec![0] };
         rest.level(path, ops.len() - 1);
         rest.out.push(END);
         rest.out
@@ -797,26 +890,24 @@ impl<'a> Rest<'a> {
         let [at, inner @ ..] = path else { return };
         let Some(next) = inner.first() else { return self.sequence(*at..end) };
         let after = match self.ops[*at].kind {
-            Kind::Block { end } => {
-                self.open(BLOCK, *at);
+            Kind::Block { ty, end } => {
+                self.open(Opener::Block, ty);
                 self.level(inner, end);
                 self.close();
                 end
             }
             // Only the arm that one is in is left.
-            Kind::If { otherwise, end } => {
-                self.open(BLOCK, *at);
+            Kind::If { ty, otherwise, end } => {
+                self.open(Opener::Block, ty);
                 self.level(inner, otherwise.filter(|otherwise| next < otherwise).unwrap_or(end));
                 self.close();
                 end
             }
-            Kind::Loop { end } => {
+            Kind::Loop { ty, end } => {
                 // The rest of this turn; a jump to the loop's head goes on with the loop in full, and its end skips that.
-                self.open_unlabelled(BLOCK, *at);
+                self.open_unlabelled(Opener::Block, ty);
                 let done = self.height;
-                self.out.extend_from_slice(&[BLOCK, EMPTY]);
-                self.height += 1;
-                self.labels.push(self.height);
+                self.open(Opener::Block, BlockType::Empty);
                 self.level(inner, end);
                 self.labels.pop();
                 self.branch(BR, done);
@@ -844,10 +935,10 @@ impl<'a> Rest<'a> {
     fn operator(&mut self, at: usize) -> usize {
         let op = &self.ops[at];
         match &op.kind {
-            Kind::Block { end } => self.block(BLOCK, at, *end),
-            Kind::Loop { end } => self.block(LOOP, at, *end),
-            Kind::If { otherwise, end } => {
-                self.open(IF, at);
+            Kind::Block { ty, end } => self.block(Opener::Block, *ty, at, *end),
+            Kind::Loop { ty, end } => self.block(Opener::Loop, *ty, at, *end),
+            Kind::If { ty, otherwise, end } => {
+                self.open(Opener::If, *ty);
                 self.sequence(at + 1..otherwise.unwrap_or(*end));
                 if let Some(otherwise) = otherwise {
                     self.out.push(ELSE);
@@ -873,7 +964,7 @@ impl<'a> Rest<'a> {
                 at + 1
             }
             _ => {
-                if !call(op, self.indices, &mut self.out) {
+                if !with_indices(op, self.indices, &mut self.out) {
                     self.out.extend_from_slice(&self.module[op.range.clone()]);
                 }
                 at + 1
@@ -881,23 +972,27 @@ impl<'a> Rest<'a> {
         }
     }
 
-    fn block(&mut self, opcode: u8, at: usize, end: usize) -> usize {
-        self.open(opcode, at);
+    fn block(&mut self, opener: Opener, ty: BlockType, at: usize, end: usize) -> usize {
+        self.open(opener, ty);
         self.sequence(at + 1..end);
         self.close();
         end + 1
     }
 
-    /// Opens a block of the type that the block at `at` has.
-    fn open(&mut self, opcode: u8, at: usize) {
-        self.open_unlabelled(opcode, at);
+    fn open(&mut self, opener: Opener, ty: BlockType) {
+        self.open_unlabelled(opener, ty);
         self.labels.push(self.height);
     }
 
-    fn open_unlabelled(&mut self, opcode: u8, at: usize) {
-        let range = self.ops[at].range.clone();
-        self.out.push(opcode);
-        self.out.extend_from_slice(&self.module[range.start + 1..range.end]);
+    /// Opens a block that no label of the original means.
+    fn open_unlabelled(&mut self, opener: Opener, ty: BlockType) {
+        let ty = self.indices.block_type(ty);
+        match opener {
+            Opener::Block => Instruction::Block(ty),
+            Opener::Loop => Instruction::Loop(ty),
+            Opener::If => Instruction::If(ty),
+        }
+        .encode(&mut self.out);
         self.height += 1;
     }
 
@@ -917,12 +1012,15 @@ impl<'a> Rest<'a> {
     }
 }
 
-const BLOCK: u8 = 0x02;
-const LOOP: u8 = 0x03;
-const IF: u8 = 0x04;
+#[derive(Clone, Copy)]
+enum Opener {
+    Block,
+    Loop,
+    If,
+}
+
 const ELSE: u8 = 0x05;
 const END: u8 = 0x0b;
 const BR: u8 = 0x0c;
 const BR_IF: u8 = 0x0d;
 const BR_TABLE: u8 = 0x0e;
-const EMPTY: u8 = 0x40;

@@ -1,7 +1,6 @@
 //! Guests of Wasmi that go on elsewhere for a while: what [`crate::osr`] asks of the engine that a guest begins on.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use remuda_model::Value;
 use wasmi::{AsContextMut, Caller, Error, Func, Global, Linker, Memory, Nullable, Ref, Store, Table, Val};
@@ -176,16 +175,17 @@ fn run(mut caller: Caller<'_, State>) -> Result<(), Error> {
     let memory = away(&mut caller).frame;
     let mut frame = memory.data(&caller)[..values * SLOT_BYTES as usize].to_vec();
 
-    let began = Instant::now();
     let fuel = caller.get_fuel()?;
     let mut instance = begin(&mut caller, &leaving).map_err(failed)?;
-    away(&mut caller).nested += 1;
+    let setting_out = away(&mut caller);
+    setting_out.nested += 1;
+    setting_out.moves.leave(leaving.number);
     let ran = instance.run(leaving.entry, &mut frame, &mut WasmiOrigin { caller: &mut caller });
     caller.set_fuel(fuel)?;
     let away = away(&mut caller);
     away.nested -= 1;
+    away.moves.come_back();
     away.idle.push((leaving.number, instance));
-    away.moves.note(leaving.number, began.elapsed());
     ran.map_err(failed)?;
     memory.data_mut(&mut caller)[..frame.len()].copy_from_slice(&frame);
     Ok(())
@@ -256,7 +256,12 @@ impl Origin for WasmiOrigin<'_, '_> {
         };
         let params: Vec<Val> = args.iter().copied().map(to_val).collect();
         let mut returned = vec![Val::I32(0); function.ty(&*self.caller).results().len()];
-        call_in_slices(&mut *self.caller, function, &params, &mut returned)
+        // As long as this runs the guest is here, and may move again.
+        let moves = away(self.caller).moves();
+        moves.called_back();
+        let called = call_in_slices(&mut *self.caller, function, &params, &mut returned);
+        moves.go_on();
+        called
             .map_err(|error| super::end_of(&error).map_or_else(|| Failure::Engine(internal(&error)), Failure::Ended))?;
         results.extend(returned.iter().map(from_val));
         Ok(())
