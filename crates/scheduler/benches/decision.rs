@@ -37,6 +37,7 @@ fn decision(criterion: &mut Criterion) {
         tier,
         artifact: ArtifactState::InMemory,
         making_since_ns: None,
+        goes_on_in: None,
     });
     let request = Request { input_bytes: Some(1024), candidates: &candidates, may_race: true };
     let calibration = Calibration::default();

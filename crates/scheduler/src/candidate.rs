@@ -11,6 +11,8 @@ pub struct Candidate {
     pub artifact: ArtifactState,
     /// Since when somebody has been loading or compiling it, on the clock of [`World::now_ns`].
     pub making_since_ns: Option<u64>,
+    /// In which engine's code its guests go on as soon as they come to a place where they can, if such code is ready.
+    pub goes_on_in: Option<EngineId>,
 }
 
 /// A request, as far as the choice depends on it.

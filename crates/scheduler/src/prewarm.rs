@@ -155,6 +155,7 @@ mod tests {
             tier,
             artifact,
             making_since_ns: None,
+            goes_on_in: None,
         })
     }
 

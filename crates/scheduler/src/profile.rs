@@ -131,6 +131,11 @@ impl FunctionProfile {
         profile
     }
 
+    /// Notes how long a request would run on an engine, where that is known without having seen it.
+    pub(crate) fn note_execution(&mut self, engine: EngineId, input_bytes: Option<u64>, ns: u64) {
+        self.entry(engine).execute.observe(input_bytes, ns);
+    }
+
     /// Notes how long a compile took that no request waited for.
     pub fn observe_compile(&mut self, engine: EngineId, ns: u64) {
         self.entry(engine).compile.observe(ns);
@@ -190,7 +195,9 @@ impl FunctionProfile {
             let elapsed = known.now_ns.saturating_sub(since_ns) as f64;
             if elapsed < ready_ns { (ready_ns - elapsed).max(ready_ns * MAKING_UNSURE) } else { elapsed }
         });
-        let (execute, basis) = predict_execute(observed, candidate, input_bytes, known);
+        // A guest that goes on elsewhere soon runs as it does there.
+        let goes_on_in = candidate.goes_on_in.and_then(|to| known.candidates.iter().find(|other| other.engine == to));
+        let (execute, basis) = predict_execute(observed, goes_on_in.unwrap_or(candidate), input_bytes, known);
         Prediction {
             ready_ns: as_ns(ready_ns),
             instantiate_ns: own

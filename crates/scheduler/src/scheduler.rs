@@ -2,6 +2,7 @@ use std::fmt;
 
 use remuda_model::{ArtifactState, EngineId, Observation};
 
+use crate::nanoseconds::as_ns;
 use crate::policy::Policy;
 use crate::prewarm::{Favourite, PrewarmLook};
 use crate::profile::Known;
@@ -170,6 +171,34 @@ impl Scheduler {
         }
     }
 
+    /// Learns from a request that began on the observation's engine and went on, for `there_ns` of its time, in code of
+    /// another. What it would have taken there from the beginning follows from the engines' usual ratio; of the engine that
+    /// it began on it tells only how soon that was ready.
+    pub fn observe_moved(
+        &mut self,
+        observation: &Observation,
+        to: EngineId,
+        there_ns: u64,
+        candidates: &[Candidate],
+        world: &World<'_>,
+    ) {
+        self.abandon(observation.engine);
+        self.profile.observe_relative(observation);
+        if !observation.outcome.is_success() {
+            return;
+        }
+        let find = |engine| candidates.iter().find(|candidate| candidate.engine == engine);
+        let (Some(began), Some(moved)) = (find(observation.engine), find(to)) else { return };
+        let slowdown = |candidate: &Candidate| world.calibration.engine(candidate.engine, candidate.tier).slowdown;
+        let execute_ns = observation.phases.execute_ns;
+        let elsewhere_ns = execute_ns.saturating_sub(there_ns) as f64;
+        let would_ns = there_ns.min(execute_ns).saturating_add(as_ns(elsewhere_ns * slowdown(moved) / slowdown(began)));
+        self.profile.note_execution(to, observation.input_bytes, would_ns);
+        let mut losses = std::mem::take(&mut self.losses);
+        losses.observe_moved(self, observation, candidates, world);
+        self.losses = losses;
+    }
+
     /// Learns from a compile that no request waited for.
     pub fn observe_compile(&mut self, engine: EngineId, ns: u64) {
         self.profile.observe_compile(engine, ns);
@@ -234,4 +263,50 @@ impl Scheduler {
 /// Whether an artifact is ready to be instantiated.
 pub(crate) fn is_ready(candidate: &Candidate) -> bool {
     candidate.artifact == ArtifactState::InMemory
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_model::{ModuleDigest, Outcome, Phases};
+
+    use super::*;
+    use crate::testing::{Case, INTERPRETER, MS, OPTIMIZING};
+
+    #[test]
+    fn a_request_that_moved_tells_how_long_it_would_have_run_where_it_went() {
+        let mut case = Case::new(Policy::Hedged, 2);
+        case.ready(&[INTERPRETER]);
+        let observation = Observation {
+            module: ModuleDigest::from_bytes([0; 32]),
+            engine: INTERPRETER,
+            phases: Phases { instantiate_ns: 1, execute_ns: 30 * MS, ..Phases::default() },
+            artifact: ArtifactState::InMemory,
+            workload: 0,
+            input_bytes: case.input_bytes,
+            output_bytes: 0,
+            outcome: Outcome::Returned,
+            unix_ms: 0,
+        };
+        let mut scheduler = case.scheduler.clone();
+        scheduler.observe_moved(&observation, OPTIMIZING, 15 * MS, &case.candidates, &case.world());
+        case.scheduler = scheduler;
+        // The other half would have been 7.5 times as fast, by the shipped calibration.
+        let execute_ns = |case: &Case, engine| {
+            let (request, world) = (case.request(), case.world());
+            let mut predicted = case.scheduler.predict(&request, &world);
+            predicted.find(|(candidate, _)| candidate.engine == engine).unwrap().1.execute_ns
+        };
+        assert_eq!(execute_ns(&case, OPTIMIZING), 17 * MS);
+        assert_eq!(execute_ns(&case, INTERPRETER), 17 * MS * 15 / 2, "as if it had stayed");
+        case.candidate(INTERPRETER).goes_on_in = Some(OPTIMIZING);
+        assert_eq!(execute_ns(&case, INTERPRETER), 17 * MS, "it will go on there again");
+        // What it lost by beginning where it did, it loses again and again, until better code is made.
+        for _ in 0..20 {
+            let mut scheduler = case.scheduler.clone();
+            scheduler.observe_moved(&observation, OPTIMIZING, 15 * MS, &case.candidates, &case.world());
+            case.scheduler = scheduler;
+        }
+        let tier_up = case.scheduler.tier_up(&case.candidates, &case.world()).expect("13 ms a request pay for it");
+        assert_eq!(tier_up.engine, OPTIMIZING);
+    }
 }

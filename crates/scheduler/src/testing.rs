@@ -35,6 +35,7 @@ impl Case {
             tier,
             artifact: ArtifactState::Absent,
             making_since_ns: None,
+            goes_on_in: None,
         });
         Self {
             scheduler: Scheduler::new(policy, FEATURES, FunctionProfile::default()),

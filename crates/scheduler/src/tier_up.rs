@@ -15,7 +15,7 @@ use crate::tuning::{
     COLD_NS, EXPECTED_MARGIN_BUSY, EXPECTED_MARGIN_IDLE, FIRST_LOSS_NS_MIN, HORIZON_NS, IDLE_LOSS_NS_MIN, MEAN_WEIGHT,
     RUNS_AHEAD_MIN,
 };
-use crate::{Candidate, Scheduler, World};
+use crate::{Candidate, Prediction, Scheduler, World};
 
 /// An engine to be made ready in the background.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,6 +99,36 @@ impl Losses {
             |candidate| scheduler.profile.predict_from(&observed, candidate, observation.input_bytes, 1, &known);
         let Some(ran_on) = candidates.iter().find(|candidate| candidate.engine == observation.engine) else { return };
         let usual_ns = predict(ran_on).execute_ns.max(1) as f64;
+        // This very request, and not the usual one, would have been faster by the engines' usual ratio.
+        self.note(observation, candidates, predict, |prediction| {
+            observation.phases.execute_ns as f64 * prediction.execute_ns as f64 / usual_ns
+        });
+    }
+
+    /// As [`observe`](Self::observe), of a request that has moved: what it would have taken elsewhere is what is predicted,
+    /// since the profile has just been told.
+    pub(crate) fn observe_moved(
+        &mut self,
+        scheduler: &Scheduler,
+        observation: &Observation,
+        candidates: &[Candidate],
+        world: &World<'_>,
+    ) {
+        let known = scheduler.known(candidates, world);
+        let observed = scheduler.profile.observed(observation.input_bytes, &known);
+        let predict =
+            |candidate| scheduler.profile.predict_from(&observed, candidate, observation.input_bytes, 1, &known);
+        self.note(observation, candidates, predict, |prediction| prediction.execute_ns as f64);
+    }
+
+    /// Notes what each engine that is not ready would have saved.
+    fn note<'a>(
+        &mut self,
+        observation: &Observation,
+        candidates: &'a [Candidate],
+        predict: impl Fn(&'a Candidate) -> Prediction,
+        would_run_ns: impl Fn(&Prediction) -> f64,
+    ) {
         let phases = &observation.phases;
         for candidate in candidates {
             let loss = self.entry(candidate.engine);
@@ -107,11 +137,9 @@ impl Losses {
                 continue;
             }
             let prediction = predict(candidate);
-            // This very request, and not the usual one, would have been faster by the engines' usual ratio.
-            let would_run_ns = phases.execute_ns as f64 * prediction.execute_ns as f64 / usual_ns;
             let took_ns = (phases.instantiate_ns + phases.execute_ns) as f64;
             let cold_ns = if observation.artifact == ArtifactState::Absent { COLD_NS } else { 0.0 };
-            let lost_ns = took_ns - prediction.instantiate_ns as f64 - would_run_ns;
+            let lost_ns = took_ns - prediction.instantiate_ns as f64 - would_run_ns(&prediction);
             let lost_ns = if lost_ns > 0.0 { (lost_ns - cold_ns).max(0.0) } else { lost_ns };
             let is_first = loss.total_ns <= 0.0 && loss.mean_ns <= 0.0;
             loss.mean_ns += (lost_ns - loss.mean_ns) * if is_first { 1.0 } else { MEAN_WEIGHT };

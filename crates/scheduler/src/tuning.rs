@@ -7,6 +7,7 @@
 //! classes of sizes, bins of idle times) stands beside the statistics.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 // Deciding: `policy`.
 
@@ -299,3 +300,24 @@ pub const USUAL_NS: u64 = 1_000_000;
 /// Source: chosen.
 /// Smaller, and artifacts come late; larger, and they take memory for longer.
 pub const PREWARM_MARGIN: u64 = 2;
+
+// Moving.
+
+/// The least and the most time after which somebody looks where a request is that is moving, or has moved; a sixteenth of
+/// the time that it has taken, between them.
+///
+/// Source: chosen; looking takes a microsecond. Smaller, and a core is woken for nothing; larger, and a guest that has come
+/// back is in slow code that much longer.
+pub const MOVING_LOOK: RangeInclusive<Duration> = Duration::from_micros(500)..=Duration::from_millis(10);
+
+/// How long a guest has to be back where it began before it is moved again.
+///
+/// Source: chosen, as long as asking all points that it comes to takes. Smaller, and guests that come and go are looked at
+/// for nothing; larger, and those that have come to new code stay in slow code that much longer.
+pub const MOVING_HOME_MIN: Duration = Duration::from_millis(1);
+
+/// How long a guest that could move is waited for to begin, before its request is raced.
+///
+/// Source: chosen; an interpreter begins within a millisecond, unless its module is large. Smaller, and a second engine
+/// compiles for a request that was about to move; larger, and what begins late is raced late.
+pub const MOVING_BEGIN_MAX: Duration = Duration::from_millis(3);

@@ -638,6 +638,8 @@ impl<'a> Simulation<'a> {
             tier: engine.tier,
             artifact: slot.artifact(),
             making_since_ns: slot.making.as_ref().map(|making| making.since_ns),
+            // The simulator knows what whole modules cost, and not their parts.
+            goes_on_in: None,
         })
     }
 

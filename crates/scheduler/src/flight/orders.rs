@@ -191,6 +191,7 @@ fn case(random: &mut Pcg64Mcg) -> Case {
             tier: tiers[random.random_range(0..3)],
             artifact: ArtifactState::Absent,
             making_since_ns: None,
+            goes_on_in: None,
         })
         .collect();
     for _ in 0..random.random_range(0..6) {
