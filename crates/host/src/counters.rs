@@ -11,6 +11,8 @@ pub struct Counters {
     pub prewarms_wasted: Counter,
     /// Requests that a second engine joined.
     pub races: Counter,
+    /// Requests whose guest went on in another engine's code.
+    pub moved: Counter,
     /// Requests that were answered by another engine than the one that began.
     pub races_overtaken: Counter,
     /// Artifacts that were compiled in the background.

@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use remuda_engine::{EngineError, InstantiateError};
+use remuda_engine::{EngineError, Instance, InstantiateError, Stay};
 use remuda_model::{
     ArtifactState, EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Observation, Outcome, Phases,
     RequestId, Value,
@@ -58,6 +58,8 @@ pub struct Answer {
     pub phases: Phases,
     /// Where the artifact was when the request came.
     pub artifact: ArtifactState,
+    /// The parts of the module, compiled by other engines, in which the guest went on for a while.
+    pub stays: Vec<Stay>,
 }
 
 /// Why there is no answer from a guest: none of this is the guest's doing.
@@ -212,6 +214,10 @@ fn conclude(
 ) {
     answer.phases.queue_ns = nanoseconds(queued);
     answer.reason = reason(decision, answer);
+    if !answer.stays.is_empty() {
+        shared.counters.moved.add_one();
+        answer.reason = format!("{}; then its guest moved: {}", answer.reason, went_on(&answer.stays));
+    }
     if answer.engine.is_some_and(|engine| engine != decision.engine) {
         shared.counters.races_overtaken.add_one();
     }
@@ -225,6 +231,15 @@ fn reason(decision: &Decision, answer: &Answer) -> String {
         }
         _ => decision.reason.to_string(),
     }
+}
+
+/// For people: where else the guest went on, and for how long.
+fn went_on(stays: &[Stay]) -> String {
+    let words = stays.iter().map(|stay| {
+        let times = if stay.activations == 1 { String::new() } else { format!(" in {} activations", stay.activations) };
+        format!("{:.1} ms in {}{times}", stay.ns as f64 / 1e6, stay.engine)
+    });
+    words.collect::<Vec<_>>().join(", then ")
 }
 
 /// Tells the caller the answer of a race.
@@ -246,7 +261,7 @@ pub(crate) enum Attempt {
 
 fn attempt(shared: &Shared, function: &Function, engine: EngineId, call: &Call, interrupt: &Interrupt) -> Attempt {
     match prepare(shared, function, engine, interrupt) {
-        Ok(prepared) => run_prepared(function, engine, call, &call.context, interrupt, prepared),
+        Ok(prepared) => run_prepared(function, engine, call, &call.context, interrupt, prepared, |_| ()),
         Err(ended) => ended,
     }
 }
@@ -287,7 +302,8 @@ pub(crate) fn prepare_for(
     }
 }
 
-/// Instantiates and calls, in a world that may be narrower than the call's own.
+/// Instantiates and calls, in a world that may be narrower than the call's own. `begun` is shown the instance before it is
+/// called.
 pub(crate) fn run_prepared(
     function: &Function,
     engine: EngineId,
@@ -295,6 +311,7 @@ pub(crate) fn run_prepared(
     context: &GuestContext,
     interrupt: &Interrupt,
     prepared: Prepared,
+    begun: impl FnOnce(&dyn Instance),
 ) -> Attempt {
     let Prepared { artifact, compile, load, was, .. } = prepared;
     let phases = Phases { compile_ns: nanoseconds(compile), load_ns: nanoseconds(load), ..Phases::default() };
@@ -304,9 +321,11 @@ pub(crate) fn run_prepared(
     answer.phases.instantiate_ns = nanoseconds(began.elapsed());
     match instantiated {
         Ok(mut instance) => {
+            begun(&*instance);
             let began = Instant::now();
             let called = instance.call(&call.entry);
             answer.phases.execute_ns = nanoseconds(began.elapsed());
+            answer.stays = instance.moves().map(|moves| moves.stays()).unwrap_or_default();
             answer.output = instance.into_output();
             match called {
                 Ok(called) => {
@@ -356,6 +375,7 @@ pub(crate) fn cut_short(outcome: Outcome, artifact: Option<ArtifactState>, phase
         refused_growth: false,
         phases,
         artifact: artifact.unwrap_or(ArtifactState::Absent),
+        stays: Vec::new(),
     }
 }
 
@@ -372,6 +392,15 @@ fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: 
         outcome: answer.outcome.clone(),
         unix_ms: unix_ms(),
     };
+    if let Some(to) = answer.stays.iter().max_by_key(|stay| stay.ns) {
+        // It was no single engine's doing: nobody's measurements are to have it.
+        let there_ns = answer.stays.iter().map(|stay| stay.ns).sum();
+        observe_moved(shared, function, &observation, to.engine, there_ns);
+        if !shared.one_call {
+            shared.prewarmer.answered(shared, function, answer);
+        }
+        return;
+    }
     shared.observe(observation.clone());
     if shared.one_call {
         // What is worth being made ready for later is asked when the process is about to end.
@@ -385,6 +414,26 @@ fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: 
         shared.tier_up(function, &tier_up);
     }
     shared.prewarmer.answered(shared, function, answer);
+}
+
+/// Learns from a request whose guest went on in code of `to` for `there_ns`.
+fn observe_moved(
+    shared: &Arc<Shared>,
+    function: &Arc<Function>,
+    observation: &Observation,
+    to: EngineId,
+    there_ns: u64,
+) {
+    let candidates = function.candidates(&shared.cores);
+    let tier_up = shared.with_world(|world| {
+        function.brain.with(|scheduler| {
+            scheduler.observe_moved(observation, to, there_ns, &candidates, world);
+            scheduler.tier_up(&candidates, world)
+        })
+    });
+    if let Some(tier_up) = tier_up.filter(|_| !shared.one_call) {
+        shared.tier_up(function, &tier_up);
+    }
 }
 
 /// Names what stands in each engine's way.

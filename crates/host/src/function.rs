@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use remuda_engine::{Known, Module};
-use remuda_model::{ArtifactState, EngineId, GuestContext, Preopen};
+use remuda_model::{ArtifactState, EngineId, GuestContext, Preopen, Tier};
 use remuda_scheduler::{Candidate, Request, Scheduler, Usual};
 
 use crate::FunctionSpec;
 use crate::brain::Brain;
 use crate::execute::{Call, nanoseconds};
 use crate::load::Cores;
+use crate::moving::Parts;
 use crate::prepare::Slot;
 use crate::prewarm::Expectation;
 
@@ -27,6 +28,8 @@ pub struct Function {
     /// Tells it apart from all others of its host.
     pub(crate) id: u64,
     pub(crate) expectation: Expectation,
+    /// Parts of the module that guests have gone on in.
+    pub(crate) parts: Parts,
     /// About how long a request keeps a thread, in nanoseconds.
     usual_ns: AtomicU64,
 }
@@ -53,6 +56,7 @@ impl Function {
             brain: Brain::new(scheduler),
             id,
             expectation: Expectation::default(),
+            parts: Parts::default(),
             usual_ns: AtomicU64::new(Usual::default().ns),
         }
     }
@@ -100,6 +104,7 @@ impl Function {
 
     /// The engines that have not failed on this module.
     pub(crate) fn candidates(&self, cores: &Cores) -> Vec<Candidate> {
+        let goes_on_in = self.goes_on_in();
         let candidate = |EngineSlot { known, slot }: &EngineSlot| {
             let (artifact, making_since) = slot.state()?;
             Some(Candidate {
@@ -107,9 +112,24 @@ impl Function {
                 tier: known.capabilities.tier,
                 artifact,
                 making_since_ns: making_since.map(|since| cores.at_ns(since)),
+                goes_on_in: goes_on_in.filter(|_| known.capabilities.tier == Tier::Interpreter),
             })
         };
         self.engines.iter().filter_map(candidate).collect()
+    }
+
+    /// In which engine's code guests go on that begin on an interpreter. Parts are forgotten as soon as there is code of the
+    /// whole module that is as good.
+    fn goes_on_in(&self) -> Option<EngineId> {
+        let (engine, tier) = self.parts.best()?;
+        let is_better = |EngineSlot { known, slot }: &EngineSlot| {
+            known.capabilities.tier >= tier && slot.artifact_state() == Some(ArtifactState::InMemory)
+        };
+        if self.engines.iter().any(is_better) {
+            self.parts.forget();
+            return None;
+        }
+        Some(engine)
     }
 
     /// What a decision has to know of a call.

@@ -73,6 +73,8 @@ pub struct HostConfig {
     pub one_call: bool,
     /// Whether a process that makes one call may only read the data directory: nothing is kept of it.
     pub read_only: bool,
+    /// Whether guests may move to other engines while they run; else they are raced.
+    pub moves: bool,
 }
 
 impl Default for HostConfig {
@@ -96,6 +98,7 @@ impl Default for HostConfig {
             announce: None,
             one_call: false,
             read_only: false,
+            moves: true,
         }
     }
 }
@@ -131,6 +134,8 @@ pub struct Host {
 pub(crate) struct Shared {
     /// See [`HostConfig::one_call`].
     pub(crate) one_call: bool,
+    /// See [`HostConfig::moves`].
+    pub(crate) moves: bool,
     pub(crate) registry: Registry,
     pub(crate) store: Option<Arc<ArtifactStore>>,
     pub(crate) deadlines: Arc<Deadlines>,
@@ -238,6 +243,7 @@ impl Host {
             store: kept.store,
             compiler,
             one_call: config.one_call,
+            moves: config.moves,
             deadlines,
             cores,
             background: Background::start(core_count, config.policy.may_race(), threads).map_err(OpenError::Thread)?,

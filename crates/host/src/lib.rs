@@ -20,6 +20,7 @@ mod function;
 mod host;
 mod load;
 mod memo;
+mod moving;
 mod observe;
 mod prepare;
 mod prewarm;

@@ -9,12 +9,12 @@
 //! as the scheduler wants.
 
 use std::io::Write as _;
-use std::sync::mpsc::{SendError, SyncSender, sync_channel};
+use std::sync::mpsc::{SendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use remuda_engine::EngineError;
-use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome};
+use remuda_engine::{EngineError, Instance, Moves, Point};
+use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome, Tier};
 use remuda_scheduler::flight::{Action, End, Ending, Event, Flight, Situation, Wanted};
 use remuda_scheduler::{Request, Scheduler, World, tuning};
 
@@ -25,6 +25,7 @@ use crate::execute::{
 };
 use crate::function::Function;
 use crate::host::Shared;
+use crate::moving::{self, Mover, Next, Tried};
 use crate::prepare::Prepared;
 
 /// One request and those who race for its answer.
@@ -47,8 +48,12 @@ struct State {
     failures: Vec<EngineError>,
     /// Why nobody can answer, said by an engine that broke: unless another does.
     broken: Option<CallError>,
-    /// Who compiles for those who join.
+    /// Who compiles for those who join, or for the guest to move.
     compiles: Vec<Compile>,
+    /// How the guest moves that was there first, if it can, and as long as nobody has joined.
+    mover: Option<Mover>,
+    /// Whether that guest could move, and has not begun yet.
+    will_move: bool,
     /// Whether a second engine has joined.
     was_joined: bool,
     /// Tells the caller, until it has been called.
@@ -68,7 +73,7 @@ struct Entered {
 struct Compile {
     compiler: Compiler,
     /// Wakes who waits for it.
-    waiter: SyncSender<Result<Prepared, Attempt>>,
+    wake: Box<dyn Fn() + Send>,
 }
 
 /// Runs a request on `engine`, and lets others join after `look_after` if it has not ended by then. If another one wins,
@@ -97,7 +102,9 @@ pub(crate) fn run(
         interrupt.listen(move || everybody.interrupted(request.cause().unwrap_or(Cause::Cancelled)))
     };
     let (entered, look_at_ns) = {
-        let state = race.lock();
+        let mut state = race.lock();
+        let tier = function.engine(engine).known.capabilities.tier;
+        state.will_move = shared.moves && tier == Tier::Interpreter && function.module.has_points();
         (state.entered[0].clone(), state.flight.look_at_ns())
     };
     let stays = shared.background.stay_here();
@@ -211,16 +218,35 @@ impl Race {
         self.shared.background.race(on, move || race.look());
     }
 
-    /// Does what the scheduler says whenever it is time to, until there is nothing to look for.
+    /// Does what the scheduler says whenever it is time to, and has the guest move that was there first, until there is
+    /// nothing to look for.
     fn look(self: &Arc<Self>) {
         let mut state = self.lock();
-        while let Some(at_ns) = state.flight.look_at_ns() {
-            let left = Duration::from_nanos(at_ns).saturating_sub(self.began.elapsed());
-            if !left.is_zero() {
+        while state.flight.is_open() {
+            let look_at_ns = state.flight.look_at_ns();
+            let left = look_at_ns.map(|at_ns| Duration::from_nanos(at_ns).saturating_sub(self.began.elapsed()));
+            if let Some(left) = left.filter(|left| !left.is_zero()) {
                 state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
             let wanted = if self.call.context.uses_host_streams() { state.wanted() } else { Wanted::Nothing };
+            // A guest that moves is not raced; but what is wanted of it has to be decided.
+            match state.next_move(self.began.elapsed()) {
+                Next::Race if look_at_ns.is_none() => return,
+                Next::Race => {}
+                Next::Wait(_) if wanted != Wanted::Nothing && look_at_ns.is_some() => {}
+                Next::Wait(wait) => {
+                    state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+                    continue;
+                }
+                Next::Move => {
+                    let Some((moves, known)) = state.mover.as_mut().map(Mover::begin) else { return };
+                    drop(state);
+                    // Somebody else looks on meanwhile.
+                    self.send_looker(Core::ThisOne);
+                    return self.move_guest(&moves, &known);
+                }
+            }
             if let Some(Action::Start(engine)) = self.carry_out(&mut state, Event::Look { wanted }) {
                 if !std::mem::replace(&mut state.was_joined, true) {
                     self.shared.counters.races.add_one();
@@ -240,6 +266,14 @@ impl Race {
         let Entered { engine, interrupt, gate } = entered;
         let engine = *engine;
         let _busy = self.shared.cores.work();
+        // Whoever joins later has no time to move.
+        let begun = |instance: &dyn Instance| {
+            let mut state = self.lock();
+            if let Some(moves) = instance.moves().filter(|_| state.will_move && began_first) {
+                state.mover = Some(Mover::new(moves, &self.function.parts));
+            }
+            state.will_move &= !began_first;
+        };
         // `None`: there was nothing left to win.
         let attempt = || {
             let prepared = match self.prepare(engine, interrupt, began_first) {
@@ -251,10 +285,18 @@ impl Race {
                 return None;
             }
             if !self.call.context.uses_host_streams() {
-                return Some(run_prepared(&self.function, engine, &self.call, &self.call.context, interrupt, prepared));
+                return Some(run_prepared(
+                    &self.function,
+                    engine,
+                    &self.call,
+                    &self.call.context,
+                    interrupt,
+                    prepared,
+                    begun,
+                ));
             }
             let context = GuestContext { gate: Some(gate.clone()), ..self.call.context.clone() };
-            Some(run_prepared(&self.function, engine, &self.call, &context, interrupt, prepared))
+            Some(run_prepared(&self.function, engine, &self.call, &context, interrupt, prepared, begun))
         };
         tracing::debug!(request = %self.call.id, %engine, since = ?self.began.elapsed(), "joins the race");
         let ended = catching_panics(&self.function, &self.call, attempt);
@@ -298,15 +340,31 @@ impl Race {
         };
         // Without a thread for it, it does not race.
         let compiler = self.shared.background.compile_now(compile).ok_or(Attempt::Interrupted)?;
-        let compile = Compile { compiler, waiter };
+        // Who waits may have gone.
+        self.under_way(Compile { compiler, wake: Box::new(move || drop(waiter.send(Err(Attempt::Interrupted)))) });
+        wait.recv().unwrap_or(Err(Attempt::Interrupted))
+    }
+
+    /// Notes a compile, which is given up when the race is over.
+    fn under_way(&self, compile: Compile) {
         let mut state = self.lock();
         if state.flight.is_open() {
             state.compiles.push(compile);
         } else {
             compile.give_up();
         }
-        drop(state);
-        wait.recv().unwrap_or(Err(Attempt::Interrupted))
+    }
+
+    /// Tries to have the guest move that was there first.
+    fn move_guest(&self, moves: &Arc<Moves>, known: &[Point]) {
+        let began = |compiler, wake| self.under_way(Compile { compiler, wake });
+        let tried = moving::try_to_move(&self.shared, &self.function, &self.call, moves, known, began);
+        tracing::debug!(request = %self.call.id, since = ?self.began.elapsed(), offered = matches!(tried, Tried::Offered(_)),
+            "looked for a part to move to");
+        if let Some(mover) = &mut self.lock().mover {
+            mover.done(tried);
+        }
+        self.changed.notify_all();
     }
 
     /// Notes how an engine's run ended, and tells the caller if that is the answer and this thread's to tell.
@@ -335,7 +393,11 @@ impl Race {
 
 impl Situation for Race {
     fn ask<T>(&self, ask: impl FnOnce(&Scheduler, &Request<'_>, &World<'_>) -> T) -> T {
-        let candidates = self.function.candidates(&self.shared.cores);
+        let mut candidates = self.function.candidates(&self.shared.cores);
+        // A guest that is raced is one that does not go on elsewhere.
+        for candidate in &mut candidates {
+            candidate.goes_on_in = None;
+        }
         let request = self.function.request(&self.call, &candidates);
         self.shared.with_world(|world| self.function.brain.with(|scheduler| ask(scheduler, &request, world)))
     }
@@ -352,8 +414,7 @@ impl Compile {
     /// The race is over.
     fn give_up(&self) {
         self.compiler.stand_back();
-        // Who waited may have gone.
-        let _ = self.waiter.send(Err(Attempt::Interrupted));
+        (self.wake)();
     }
 }
 
@@ -366,6 +427,8 @@ impl State {
             failures: Vec::new(),
             broken: None,
             compiles: Vec::new(),
+            mover: None,
+            will_move: false,
             was_joined: false,
             deliver,
         }
@@ -381,6 +444,15 @@ impl State {
 
     fn entered(&self, engine: EngineId) -> impl Iterator<Item = &Entered> {
         self.entered.iter().filter(move |entered| entered.engine == engine)
+    }
+
+    /// What to do about the guest that was there first.
+    fn next_move(&mut self, elapsed: Duration) -> Next {
+        if self.will_move && elapsed < tuning::MOVING_BEGIN_MAX {
+            return Next::Wait(*tuning::MOVING_LOOK.start());
+        }
+        let is_alone = !self.was_joined;
+        self.mover.as_mut().filter(|_| is_alone).map_or(Next::Race, |mover| mover.next(Instant::now(), elapsed))
     }
 
     fn give_up_compiles(&mut self) {
@@ -472,7 +544,7 @@ fn is_stopped(answer: &Answer) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use remuda_model::{GuestContext, GuestLimits, Tier};
+    use remuda_model::{GuestContext, GuestLimits};
     use remuda_scheduler::{Calibration, Candidate, Features, FunctionProfile, Load, Policy};
 
     use super::*;
@@ -489,8 +561,13 @@ mod tests {
             let features = Features { code_bytes: 100_000, functions: 100, loops: 50 };
             let scheduler = Scheduler::new(Policy::Hedged, features, FunctionProfile::default());
             let tiers = [Tier::Interpreter, Tier::Baseline, Tier::Optimizing];
-            let candidate =
-                |(engine, tier)| Candidate { engine, tier, artifact: ArtifactState::Absent, making_since_ns: None };
+            let candidate = |(engine, tier)| Candidate {
+                engine,
+                tier,
+                artifact: ArtifactState::Absent,
+                making_since_ns: None,
+                goes_on_in: None,
+            };
             let candidates: Vec<Candidate> = ENGINES.into_iter().zip(tiers).map(candidate).collect();
             let request = Request { input_bytes: None, candidates: &candidates, may_race: true };
             let world = World { calibration: &Calibration::default(), load: Load::idle(8), now_ns: 0 };
@@ -608,7 +685,8 @@ mod tests {
             let (waiter, wait) = sync_channel(2);
             let (go_on, blocked) = sync_channel::<()>(0);
             let compiler = race.shared.background.compile_now(move || _ = blocked.recv()).unwrap();
-            race.lock().compiles.push(Compile { compiler, waiter });
+            let wake = Box::new(move || drop(waiter.send(Err(Attempt::Interrupted))));
+            race.lock().compiles.push(Compile { compiler, wake });
             end(&race);
             assert!(matches!(wait.recv().unwrap(), Err(Attempt::Interrupted)));
             drop(go_on);

@@ -135,6 +135,7 @@ impl Server {
         let counters = state.host.counters();
         tracing::info!(
             races = counters.races.get(),
+            moved = counters.moved.get(),
             races_overtaken = counters.races_overtaken.get(),
             compiles_background = counters.compiles_background.get(),
             compiles_failed = counters.compiles_failed.get(),

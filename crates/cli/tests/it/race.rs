@@ -60,8 +60,19 @@ struct Fixture {
 }
 
 impl Fixture {
+    /// A host that races requests.
     fn new(workers: usize, cores: usize) -> Self {
+        Self::open(workers, cores, false)
+    }
+
+    /// A host that moves them, and races those that do not move.
+    fn moving(workers: usize, cores: usize) -> Self {
+        Self::open(workers, cores, true)
+    }
+
+    fn open(workers: usize, cores: usize, moves: bool) -> Self {
         let config = HostConfig {
+            moves,
             policy: Policy::Hedged,
             workers,
             queue_max: 1000,
@@ -221,4 +232,53 @@ fn a_deadline_during_a_race_stops_all_racers() {
     }
     assert!(fixture.races() > 0, "nothing was tested");
     drop(fixture.host);
+}
+
+#[test]
+fn a_request_that_takes_long_moves_and_is_answered_as_if_it_had_not() {
+    let mut fixture = Fixture::moving(1, 4);
+    let function = fixture.function(LONG * 10, "", |_| {});
+    let answer = fixture.answer(&function, "<moved>");
+    assert!(is_exact(&answer, "<moved>"), "{answer:?}");
+    assert_eq!(fixture.host.counters().moved.get(), 1, "{}", answer.reason);
+    assert!(!answer.stays.is_empty() && answer.reason.contains("its guest moved"), "{}", answer.reason);
+    // What was compiled is of use to the next request, whatever it begins on.
+    let answer = fixture.answer(&function, "<next>");
+    assert!(is_exact(&answer, "<next>"), "{answer:?}");
+}
+
+#[test]
+fn three_hundred_requests_that_may_move_get_one_answer_each() {
+    let mut fixture = Fixture::moving(4, 8);
+    let functions: Vec<_> = (0..30).map(|_| fixture.function(LONG / 4, "", |_| {})).collect();
+    for round in 0..10 {
+        let requests: Vec<_> = functions
+            .iter()
+            .enumerate()
+            .map(|(i, function)| {
+                let input = format!("<request {round}.{i}>");
+                let submitted = fixture.submit(function, &input);
+                (input, submitted)
+            })
+            .collect();
+        for (input, (_ticket, answers)) in requests {
+            let all: Vec<_> = answers.iter().collect();
+            assert_eq!(all.len(), 1, "{input}");
+            let answer = all[0].as_ref().expect("an engine can run it");
+            assert!(is_exact(answer, &input), "{input}: {answer:?}");
+        }
+    }
+    assert!(fixture.host.counters().moved.get() > 0, "nothing was tested");
+}
+
+#[test]
+fn a_guest_that_has_moved_is_stopped_at_its_deadline() {
+    let mut fixture = Fixture::moving(1, 4);
+    let timeout = Duration::from_secs(2);
+    let function = fixture.function(ENDLESS, "", |spec| spec.limits.timeout = timeout);
+    let answer = fixture.answer(&function, "<endless>");
+    assert_eq!(answer.outcome, Outcome::Interrupted { cause: Cause::Deadline });
+    // The thread is free again.
+    let function = fixture.function(1000, "", |_| {});
+    assert!(is_exact(&fixture.answer(&function, "<next>"), "<next>"));
 }
