@@ -32,6 +32,7 @@ use crate::{FunctionSpec, read_module};
 
 /// How a host is set up.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are as many switches, each of its own")]
 pub struct HostConfig {
     /// Where profiles and artifacts are kept; `None`: in memory, until the process ends.
     pub data_dir: Option<PathBuf>,

@@ -682,7 +682,7 @@ mod tests {
         ];
         for end in ends {
             let (_host, race) = race(None);
-            let (waiter, wait) = sync_channel(2);
+            let (waiter, wait) = sync_channel::<Result<Prepared, Attempt>>(2);
             let (go_on, blocked) = sync_channel::<()>(0);
             let compiler = race.shared.background.compile_now(move || _ = blocked.recv()).unwrap();
             let wake = Box::new(move || drop(waiter.send(Err(Attempt::Interrupted))));

@@ -279,8 +279,10 @@ impl Artifact for WasmiArtifact {
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Instance>, InstantiateError> {
         let guest = Guest::new(context, limits, interrupt)?;
-        let mut store =
-            Store::new(&self.linked.engine, State { guest: Some(guest), memory: None, granted: 0, away: None });
+        let mut store = Store::new(
+            &self.linked.engine,
+            State { guest: Some(guest), memory: None, granted: 0, away: None, tables_to_come: None },
+        );
         store.limiter(|state| state);
         // Nothing of the guest's own runs while it is instantiated: this fuel only pays for its segments.
         store.set_fuel(u64::MAX).map_err(|error| internal(&error))?;
@@ -323,6 +325,9 @@ struct State {
     granted: usize,
     /// What its moves need, if it can move.
     away: Option<Box<Away>>,
+    /// While a module is instantiated to which the host has added: how many of the tables to come are the guest's. The host's
+    /// own tables and memory are not charged to it.
+    tables_to_come: Option<u32>,
 }
 
 impl State {
@@ -346,8 +351,14 @@ impl wasmi::ResourceLimiter for State {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool, wasmi_core::LimiterError> {
+        if self.tables_to_come.is_some() {
+            // The guest's own memory is there already.
+            self.granted = 0;
+            return Ok(true);
+        }
         let Some(guest) = &mut self.guest else {
             // It was granted where the guest is.
+            self.granted = 0;
             return Ok(true);
         };
         let mut granted = guest.budget.grant_memory(current, desired, maximum);
@@ -374,6 +385,14 @@ impl wasmi::ResourceLimiter for State {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool, wasmi_core::LimiterError> {
+        match &mut self.tables_to_come {
+            Some(0) => {
+                self.granted = 0;
+                return Ok(true);
+            }
+            Some(to_come) => *to_come -= 1,
+            None => {}
+        }
         let granted = self.guest_mut().budget.grant_table(current, desired, maximum);
         self.granted = if granted { desired - current } else { 0 };
         Ok(granted)

@@ -26,6 +26,8 @@
 //! comes after what was there, and code is copied as it is. The guest's memory becomes an import, because two engines
 //! are to work on it. The guest can name none of what is added.
 
+#![expect(clippy::cast_possible_truncation, reason = "a module is smaller than 4 GiB: its indices fit 32 bits")]
+
 use wasm_encoder::{BlockType, Encode, ExportKind, InstructionSink, MemArg, Module, ValType};
 use wasmparser::{BinaryReader, Parser, Payload, Result, TypeRef};
 
@@ -55,6 +57,8 @@ pub(crate) struct Departing {
     pub(crate) frames: Vec<Frame>,
     /// Indices of the globals that can change.
     pub(crate) globals: Vec<u32>,
+    /// How many tables the guest has; what follows them is the host's, as is the one memory that is not imported.
+    pub(crate) tables: u32,
 }
 
 /// What is handed over at a point.
@@ -96,7 +100,7 @@ pub(crate) fn depart(source: &[u8], places: &Places, insertions: &[(usize, &[u8]
         }
     }
     let globals = (0..).zip(&shape.globals).filter(|(_, is_mutable)| **is_mutable).map(|(index, _)| index).collect();
-    Ok(Departing { bytes: rewritten.finish(), frames, globals })
+    Ok(Departing { bytes: rewritten.finish(), frames, globals, tables: added.host })
 }
 
 /// Indices of what is added.

@@ -39,18 +39,23 @@ pub(crate) mod places;
 mod sections;
 
 /// The module name of what a rewritten module imports of the host.
+#[cfg(feature = "wasi")]
 pub(crate) const HOST: &str = "remuda";
 /// The guest's memory, which the host makes so that two engines can have it.
+#[cfg(feature = "wasi")]
 pub(crate) const MEMORY: &str = "memory";
 /// The prefix of names that only the host uses. WebAssembly allows any name; this one no toolchain makes.
+#[cfg(feature = "wasi")]
 macro_rules! hidden {
     ($name:literal) => {
         concat!("\u{0}remuda ", $name)
     };
 }
+#[cfg(feature = "wasi")]
 pub(crate) use hidden;
 
 /// A mutable global that whoever runs the guest's code has to keep in step.
+#[cfg(feature = "wasi")]
 pub(crate) fn global_export(index: u32) -> String {
     format!("{}{index}", hidden!("global "))
 }

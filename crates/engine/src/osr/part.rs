@@ -1,5 +1,7 @@
 //! Writing the module in which a guest goes on: a part of its own module, entered in the middle.
 
+#![expect(clippy::cast_possible_truncation, reason = "a module is smaller than 4 GiB: its indices fit 32 bits")]
+
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
@@ -460,7 +462,7 @@ impl Selection {
                         _ => None,
                     });
                     let hot = &ops[outermost.unwrap_or(0..0)];
-                    calls_by_table |= hot.iter().any(|op| is_call_by_table(op));
+                    calls_by_table |= hot.iter().any(is_call_by_table);
                     next.extend(callees(hot));
                 }
             }
@@ -485,7 +487,7 @@ impl Selection {
                 bytes_left = left;
                 selection.taken.insert(function);
                 let ops = selection.read(source, function)?;
-                calls_by_table |= ops.iter().any(|op| is_call_by_table(op));
+                calls_by_table |= ops.iter().any(is_call_by_table);
                 next.extend(callees(ops));
             }
             if !calls_by_table || std::mem::replace(&mut has_followed_tables, true) {
@@ -744,11 +746,10 @@ fn write_names(entries: &[Entry], indices: &Indices<'_>, part: &mut Module) {
     let source = indices.source;
     let mut named: Vec<(u32, &str)> =
         indices.functions.iter().filter_map(|(old, new)| Some((*new, *source.names.get(old)?))).collect();
-    let mut next = indices.functions.len() as u32;
-    for entry in entries.iter().filter(|entry| entry.path.is_some()) {
+    let rests = entries.iter().filter(|entry| entry.path.is_some());
+    for (index, entry) in (indices.functions.len() as u32..).zip(rests) {
         let name = source.names.get(&(source.imported_functions + entry.place.function));
-        named.extend(name.map(|name| (next, *name)));
-        next += 1;
+        named.extend(name.map(|name| (index, *name)));
     }
     named.sort_unstable();
     let mut functions = NameMap::new();

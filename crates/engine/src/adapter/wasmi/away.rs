@@ -95,7 +95,9 @@ pub(super) fn instantiate(
         linker.define(HOST, MEMORY, made)?;
         memory = Some(made);
     }
+    store.data_mut().tables_to_come = Some(departing.tables);
     let instance = linker.instantiate_and_start(&mut *store, &artifact.module)?;
+    store.data_mut().tables_to_come = None;
     let missing = || Error::new("a module lacks what was added to it");
     let table = instance.get_table(&*store, depart::TABLE).ok_or_else(missing)?;
     let asked = Func::wrap(&mut *store, ask);
