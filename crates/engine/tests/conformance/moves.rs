@@ -16,7 +16,7 @@ const ORIGIN: EngineId = EngineId::new("wasmi.lazy");
 
 /// Moments at which each case moves, for each engine. More for those who look for faults: `MOVES=1000`.
 static MOMENTS: LazyLock<usize> =
-    LazyLock::new(|| std::env::var("MOVES").ok().map_or(6, |text| text.parse().expect("MOVES is a number")));
+    LazyLock::new(|| std::env::var("MOVES").ok().map_or(3, |text| text.parse().expect("MOVES is a number")));
 
 /// Cases that ask oftener take long, and their guests have others.
 const ASKS_MAX: u64 = 150_000;
