@@ -106,6 +106,18 @@ impl Linked {
         }
         Ok(Self { engine, linker: Arc::new(linker) })
     }
+
+    /// With no more imports than `module` has: each of its instances copies them, to add a memory of its own.
+    fn with_imports_of(&self, module: &wasmi::Module) -> Result<Self, Error> {
+        let mut linker = Linker::new(&self.engine);
+        let is_wanted = |import: &Import| {
+            module.imports().any(|wanted| wanted.module() == import.module && wanted.name() == import.name)
+        };
+        for import in IMPORTS.iter().filter(|import| is_wanted(import)) {
+            link(&mut linker, import)?;
+        }
+        Ok(Self { engine: self.engine.clone(), linker: Arc::new(linker) })
+    }
 }
 
 fn link(linker: &mut Linker<State>, import: &'static Import) -> Result<(), Error> {
@@ -181,7 +193,8 @@ impl WasmiEngine {
         {
             let memory_bytes = departing.bytes.len() as u64;
             let departing = Some(Arc::new(departing));
-            let (linked, has_start) = (linked.clone(), module.has_start());
+            let linked = linked.with_imports_of(&compiled).map_err(|error| failed(error.to_string()))?;
+            let has_start = module.has_start();
             return Ok(Arc::new(WasmiArtifact { linked, module: compiled, has_start, memory_bytes, departing }));
         }
         let bytes = rewritten(module).map_err(failed)?;
@@ -224,8 +237,7 @@ fn departing(module: &Module) -> Option<Departing> {
         return None;
     }
     let guards: Vec<(usize, &[u8])> = module.selects_on_zero().iter().map(|at| (*at, select::GUARD)).collect();
-    let mut departing = depart::depart(module.bytes(), module.findings().places(), &guards).ok()?;
-    departing.bytes.shrink_to_fit();
+    let departing = depart::depart(module.bytes(), module.findings().places(), &guards).ok()?;
     module.check_rewritten(&departing.bytes).ok()?;
     Some(departing)
 }

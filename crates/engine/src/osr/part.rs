@@ -437,9 +437,6 @@ impl Selection {
         if extent == Extent::Whole {
             let code_bytes = source.bodies.iter().map(|body| body.range().len()).sum();
             within("its size in bytes", code_bytes, PART_BYTES_MAX)?;
-            for entry in entries {
-                selection.read(source, source.imported_functions + entry.place.function)?;
-            }
             for function in (source.imported_functions..).take(source.bodies.len()) {
                 selection.taken.insert(function);
                 selection.read(source, function)?;
@@ -455,7 +452,10 @@ impl Selection {
             let ops = selection.read(source, function)?;
             match &entry.path {
                 // Whoever enters a function pays for it, whatever its size.
-                None => next.push_front(function),
+                None => {
+                    bytes_left = bytes_left.max(source.bodies[entry.place.function as usize].range().len());
+                    next.push_front(function);
+                }
                 Some(path) => {
                     let outermost = path.iter().find_map(|at| match ops[*at].kind {
                         Kind::Loop { end, .. } => Some(*at..end),
@@ -465,15 +465,6 @@ impl Selection {
                     calls_by_table |= hot.iter().any(is_call_by_table);
                     next.extend(callees(hot));
                 }
-            }
-        }
-        for function in next.clone() {
-            if entries
-                .iter()
-                .any(|entry| entry.path.is_none() && source.imported_functions + entry.place.function == function)
-            {
-                bytes_left =
-                    bytes_left.max(source.defined(function).map_or(0, |index| source.bodies[index].range().len()));
             }
         }
         let mut has_followed_tables = false;
