@@ -15,6 +15,8 @@ pub struct Capabilities {
     pub artifacts: bool,
     /// How a running guest is stopped.
     pub interruption: Interruption,
+    /// Whether guests of another engine can go on here: whether it makes parts ([`Engine::compile_part`](crate::Engine)).
+    pub parts: bool,
 }
 
 /// How a running guest is stopped.

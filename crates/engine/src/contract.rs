@@ -38,12 +38,16 @@ pub trait Engine: Send + Sync {
     /// compile again.
     fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError>;
 
+    /// Starts what [`Engine::compile_part`] needs, so that the first part is ready sooner.
+    fn prepare_parts(&self) {}
+
     /// Compiles the part of a module in which a guest that runs on another engine can go on, at some of these points
     /// ([`Moves::find`]). A whole module may also be entered at every function that may run for long.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Compile`] if there is no such part, or if this engine makes none.
+    /// [`EngineError::Compile`] if there is no such part, or if this engine makes none; [`Capabilities::parts`] says whether
+    /// it does.
     fn compile_part(&self, module: &Module, points: &[Point], extent: Extent) -> Result<Part, EngineError> {
         let _ = (module, points, extent);
         Err(EngineError::Compile { engine: self.id(), reason: "guests do not move to this engine".into() })

@@ -24,6 +24,6 @@ pub use capability::{Capabilities, Interruption, Proposal, Proposals};
 pub use contract::{Artifact, Called, Engine, EngineError, Instance, InstantiateError, StoredArtifact};
 pub use instrument::{FLAG_FIELD, FLAG_MODULE, InstrumentError, Instrumented, instrument};
 pub use module::{EntryError, Findings, FunctionType, Module, ModuleError, ModuleStats};
-pub use osr::moves::{Extent, Moves, Part, Stay};
+pub use osr::moves::{Extent, Moves, Part, Stay, Whereabouts};
 pub use osr::places::Point;
 pub use registry::{Availability, Instances, Known, Registry, UnknownEngine};

@@ -44,7 +44,7 @@ impl Findings {
     }
 
     /// Counts the changes to what is found and how it is written down: what another version found is no use.
-    pub const VERSION: u32 = 4;
+    pub const VERSION: u32 = 5;
 }
 
 /// What a module is made of, as far as it tells how long compiling and running it may take.
@@ -275,6 +275,23 @@ impl Module {
         Self { findings: Arc::new(findings), ..self.clone() }
     }
 
+    /// Whether a guest can go on elsewhere wherever it is, because a part may have all that the module has.
+    #[must_use]
+    pub fn can_move_anywhere(&self) -> bool {
+        self.has_points() && self.stats().code_bytes <= points::PART_BYTES_MAX as u64
+    }
+
+    /// About how many bytes of code have to be compiled for guests to go on at these points, with what is hot there; `None`
+    /// if nobody can, or if no engine of this build makes parts.
+    #[must_use]
+    pub fn part_code_bytes(&self, points: &[crate::Point]) -> Option<usize> {
+        #[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift"))]
+        let bytes = crate::osr::part::code_bytes(self.bytes(), self.findings.places(), points).ok();
+        #[cfg(not(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift")))]
+        let bytes = points.is_empty().then_some(0);
+        bytes
+    }
+
     /// What was found out about it.
     #[must_use]
     pub fn findings(&self) -> &Findings {
@@ -466,6 +483,14 @@ fn wasi_function(_: &str, _: &str) -> Option<FunctionType> {
     None
 }
 
+/// How many values a block of this type takes.
+fn params_of(resources: &ValidatorResources, ty: u32) -> usize {
+    match resources.sub_type_at(ty).map(|ty| &ty.composite_type.inner) {
+        Some(CompositeInnerType::Func(function)) => function.params().len(),
+        _ => 0,
+    }
+}
+
 fn within(what: &str, found: u64, limit: u64) -> Result<(), ModuleError> {
     if found > limit { Err(ModuleError::TooLarge { what: what.to_owned(), found, limit }) } else { Ok(()) }
 }
@@ -608,7 +633,15 @@ impl Scan {
             validator.op(offset, &operator).map_err(|error| invalid(&error))?;
             self.bodies = self.bodies.union(proposals_of(&operator));
             self.selects.next(offset, &operator);
-            self.points.next(index, &operator, operators.original_position(), validator.control_stack_height());
+            let params = match operator {
+                Operator::Block { blockty: BlockType::FuncType(ty) }
+                | Operator::Loop { blockty: BlockType::FuncType(ty) }
+                | Operator::If { blockty: BlockType::FuncType(ty) } => params_of(validator.resources(), ty),
+                _ => 0,
+            };
+            let (depth, height) = (validator.control_stack_height(), validator.operand_stack_height());
+            let can_begin = params == 0 && height == 0;
+            self.points.next(index, &operator, operators.original_position(), depth, params, can_begin);
             match operator {
                 Operator::Loop { .. } => self.stats.loops += 1,
                 Operator::MemoryGrow { .. } => memory_grows += 1,

@@ -217,6 +217,15 @@ impl Background {
     /// Has `work` done by a compiler's thread of its own, at the priority of requests until it is told to
     /// [stand back](Compiler::stand_back); `None` if there is no such thread to be had, or too many are at it.
     pub(crate) fn compile_now(&self, work: impl FnOnce() + Send + 'static) -> Option<Compiler> {
+        self.compile_apart(false, work)
+    }
+
+    /// As [`Background::compile_now`], but with what cores have left from the beginning.
+    pub(crate) fn compile_behind(&self, work: impl FnOnce() + Send + 'static) -> Option<Compiler> {
+        self.compile_apart(true, work)
+    }
+
+    fn compile_apart(&self, stands_back: bool, work: impl FnOnce() + Send + 'static) -> Option<Compiler> {
         let compiler = Compiler { thread: Arc::default(), home: self.is_pinned.then_some(self.home) };
         let theirs = compiler.clone();
         let mut threads = self.lock_threads();
@@ -227,6 +236,10 @@ impl Background {
         }
         let spawned = thread::Builder::new().name("remuda-comp".into()).stack_size(STACK_BYTES).spawn(move || {
             theirs.begin();
+            if stands_back {
+                // On the core of who sends it: Linux may leave it behind a guest on another one.
+                stand_back(thread_native_id());
+            }
             let _alone = compile_alone();
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("panic in a compile for a race");

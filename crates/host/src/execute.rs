@@ -216,7 +216,7 @@ fn conclude(
     answer.reason = reason(decision, answer);
     if !answer.stays.is_empty() {
         shared.counters.moved.add_one();
-        answer.reason = format!("{}; then its guest moved: {}", answer.reason, went_on(&answer.stays));
+        answer.reason = format!("{}; then its guest moved: {}", answer.reason, went_on(answer));
     }
     if answer.engine.is_some_and(|engine| engine != decision.engine) {
         shared.counters.races_overtaken.add_one();
@@ -233,13 +233,26 @@ fn reason(decision: &Decision, answer: &Answer) -> String {
     }
 }
 
+impl Answer {
+    /// The engines in whose code the guest went on, the first one first, and for how many nanoseconds.
+    #[must_use]
+    pub fn went_on_in(&self) -> Vec<(EngineId, u64)> {
+        let mut engines: Vec<(EngineId, u64)> = Vec::new();
+        for stay in &self.stays {
+            match engines.iter_mut().find(|(engine, _)| *engine == stay.engine) {
+                Some((_, ns)) => *ns += stay.ns,
+                None => engines.push((stay.engine, stay.ns)),
+            }
+        }
+        engines
+    }
+}
+
 /// For people: where else the guest went on, and for how long.
-fn went_on(stays: &[Stay]) -> String {
-    let words = stays.iter().map(|stay| {
-        let times = if stay.activations == 1 { String::new() } else { format!(" in {} activations", stay.activations) };
-        format!("{:.1} ms in {}{times}", stay.ns as f64 / 1e6, stay.engine)
-    });
-    words.collect::<Vec<_>>().join(", then ")
+fn went_on(answer: &Answer) -> String {
+    let engines = answer.went_on_in().into_iter();
+    let words = engines.map(|(engine, ns)| format!("{:.1} ms in {engine}", ns as f64 / 1e6));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// Tells the caller the answer of a race.
@@ -392,10 +405,10 @@ fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: 
         outcome: answer.outcome.clone(),
         unix_ms: unix_ms(),
     };
-    if let Some(to) = answer.stays.iter().max_by_key(|stay| stay.ns) {
+    let stays = answer.went_on_in();
+    if !stays.is_empty() {
         // It was no single engine's doing: nobody's measurements are to have it.
-        let there_ns = answer.stays.iter().map(|stay| stay.ns).sum();
-        observe_moved(shared, function, &observation, to.engine, there_ns);
+        observe_moved(shared, function, &observation, &stays);
         if !shared.one_call {
             shared.prewarmer.answered(shared, function, answer);
         }
@@ -416,18 +429,12 @@ fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: 
     shared.prewarmer.answered(shared, function, answer);
 }
 
-/// Learns from a request whose guest went on in code of `to` for `there_ns`.
-fn observe_moved(
-    shared: &Arc<Shared>,
-    function: &Arc<Function>,
-    observation: &Observation,
-    to: EngineId,
-    there_ns: u64,
-) {
+/// Learns from a request whose guest went on in code of these engines, for so many nanoseconds.
+fn observe_moved(shared: &Arc<Shared>, function: &Arc<Function>, observation: &Observation, stays: &[(EngineId, u64)]) {
     let candidates = function.candidates(&shared.cores);
     let tier_up = shared.with_world(|world| {
         function.brain.with(|scheduler| {
-            scheduler.observe_moved(observation, to, there_ns, &candidates, world);
+            scheduler.observe_moved(observation, stays, &candidates, world);
             scheduler.tier_up(&candidates, world)
         })
     });

@@ -2,7 +2,7 @@
 
 use remuda_engine::Known;
 use remuda_model::{ArtifactState, EngineId};
-use remuda_scheduler::{Prediction, Request, TierUpReason};
+use remuda_scheduler::{Prediction, TierUpReason};
 
 use crate::Function;
 use crate::host::Host;
@@ -39,7 +39,7 @@ impl Host {
     pub fn explain(&self, function: &Function, input_bytes: Option<u64>) -> Explanation {
         let shared = self.shared();
         let candidates = function.candidates(&shared.cores);
-        let request = Request { input_bytes, candidates: &candidates, may_race: function.may_race_when_served() };
+        let request = function.request_when_served(input_bytes, &candidates);
         shared.with_world(|world| {
             let mut world = *world;
             // The request that is asked about would be one more.

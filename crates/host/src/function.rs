@@ -28,6 +28,8 @@ pub struct Function {
     /// Tells it apart from all others of its host.
     pub(crate) id: u64,
     pub(crate) expectation: Expectation,
+    /// Whether guests can go on in better code while they run, wherever they are.
+    can_move: bool,
     /// Parts of the module that guests have gone on in.
     pub(crate) parts: Parts,
     /// About how long a request keeps a thread, in nanoseconds.
@@ -47,8 +49,11 @@ impl Function {
         module: Arc<Module>,
         engines: Vec<EngineSlot>,
         scheduler: Scheduler,
+        moves: bool,
     ) -> Self {
+        let has_parts = engines.iter().any(|engine| engine.known.capabilities.parts);
         Self {
+            can_move: moves && has_parts && module.can_move_anywhere(),
             workload: workload_of(&spec.args),
             spec,
             module,
@@ -134,18 +139,20 @@ impl Function {
 
     /// What a decision has to know of a call.
     pub(crate) fn request<'a>(&self, call: &Call, candidates: &'a [Candidate]) -> Request<'a> {
-        Request { input_bytes: call.input_bytes(), candidates, may_race: self.may_race(&call.context) }
+        let may_race = self.may_race(&call.context);
+        Request { input_bytes: call.input_bytes(), candidates, may_race, can_move: self.can_move }
     }
 
     /// Whether two engines may run the same request: nobody outside can tell that they did. The host's own streams are
     /// kept from them by a gate.
-    fn may_race(&self, context: &GuestContext) -> bool {
+    pub(crate) fn may_race(&self, context: &GuestContext) -> bool {
         self.is_harmless(&context.preopens)
     }
 
-    /// As [`Function::may_race`], of a request over the network.
-    pub(crate) fn may_race_when_served(&self) -> bool {
-        self.is_harmless(&self.spec.preopens)
+    /// As [`Function::request`], of a request over the network with so much input.
+    pub(crate) fn request_when_served<'a>(&self, input_bytes: Option<u64>, candidates: &'a [Candidate]) -> Request<'a> {
+        let may_race = self.is_harmless(&self.spec.preopens);
+        Request { input_bytes, candidates, may_race, can_move: self.can_move }
     }
 
     fn is_harmless(&self, preopens: &[Preopen]) -> bool {

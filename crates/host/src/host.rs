@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -137,6 +137,8 @@ pub(crate) struct Shared {
     pub(crate) one_call: bool,
     /// See [`HostConfig::moves`].
     pub(crate) moves: bool,
+    /// Whether somebody has seen to it that the first part of a module is ready soon.
+    pub(crate) are_parts_prepared: AtomicBool,
     pub(crate) registry: Registry,
     pub(crate) store: Option<Arc<ArtifactStore>>,
     pub(crate) deadlines: Arc<Deadlines>,
@@ -245,6 +247,7 @@ impl Host {
             compiler,
             one_call: config.one_call,
             moves: config.moves,
+            are_parts_prepared: AtomicBool::new(false),
             deadlines,
             cores,
             background: Background::start(core_count, config.policy.may_race(), threads).map_err(OpenError::Thread)?,
@@ -374,7 +377,7 @@ impl Host {
             self.records.profile(module.digest(), workload, &self.shared.registry),
         );
         let id = self.functions.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Function::new(id, spec, module, engines, scheduler)))
+        Ok(Arc::new(Function::new(id, spec, module, engines, scheduler, self.shared.moves)))
     }
 
     /// The engines that may run the module and are able to.

@@ -9,14 +9,15 @@
 //! as the scheduler wants.
 
 use std::io::Write as _;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use remuda_engine::{EngineError, Instance, Moves, Point};
+use remuda_engine::{EngineError, Instance};
 use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome, Tier};
 use remuda_scheduler::flight::{Action, End, Ending, Event, Flight, Situation, Wanted};
-use remuda_scheduler::{Request, Scheduler, World, tuning};
+use remuda_scheduler::{Load, Request, Scheduler, World, tuning};
 
 use crate::background::{Compiler, Core};
 use crate::compile::Urgency;
@@ -25,7 +26,7 @@ use crate::execute::{
 };
 use crate::function::Function;
 use crate::host::Shared;
-use crate::moving::{self, Mover, Next, Tried};
+use crate::moving::{self, Job, Mover, Next, Tried};
 use crate::prepare::Prepared;
 
 /// One request and those who race for its answer.
@@ -34,6 +35,8 @@ struct Race {
     function: Arc<Function>,
     call: Arc<Call>,
     began: Instant,
+    /// Whether what guests write waits until the race is decided.
+    is_held: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -87,12 +90,15 @@ pub(crate) fn run(
     look_after: Duration,
     deliver: Deliver,
 ) -> Attempt {
-    let flight = Flight::new(engine, Some(nanoseconds(look_after)), call.context.uses_host_streams());
+    // Nobody joins a request that must not run twice: what it writes need not wait for that.
+    let is_held = call.context.uses_host_streams() && function.may_race(&call.context);
+    let flight = Flight::new(engine, Some(nanoseconds(look_after)), is_held);
     let race = Arc::new(Race {
         shared: Arc::clone(shared),
         function: Arc::clone(function),
         call: Arc::clone(call),
         began: Instant::now(),
+        is_held,
         state: Mutex::new(State::new(flight, engine, Some(deliver))),
         changed: Condvar::new(),
     });
@@ -101,12 +107,16 @@ pub(crate) fn run(
         let request = interrupt.clone();
         interrupt.listen(move || everybody.interrupted(request.cause().unwrap_or(Cause::Cancelled)))
     };
-    let (entered, look_at_ns) = {
+    let (entered, look_at_ns, will_move) = {
         let mut state = race.lock();
         let tier = function.engine(engine).known.capabilities.tier;
         state.will_move = shared.moves && tier == Tier::Interpreter && function.module.has_points();
-        (state.entered[0].clone(), state.flight.look_at_ns())
+        (state.entered[0].clone(), state.flight.look_at_ns(), state.will_move)
     };
+    if will_move && !shared.are_parts_prepared.swap(true, Ordering::Relaxed) {
+        let (shared, function) = (Arc::clone(shared), Arc::clone(function));
+        race.shared.background.race(Core::Another, move || moving::prepare(&shared, &function));
+    }
     let stays = shared.background.stay_here();
 
     // Kept until the answer: after that nobody needs to look.
@@ -223,31 +233,28 @@ impl Race {
     fn look(self: &Arc<Self>) {
         let mut state = self.lock();
         while state.flight.is_open() {
-            let look_at_ns = state.flight.look_at_ns();
-            let left = look_at_ns.map(|at_ns| Duration::from_nanos(at_ns).saturating_sub(self.began.elapsed()));
-            if let Some(left) = left.filter(|left| !left.is_zero()) {
-                state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let next = state.next_move(self.began.elapsed(), &self.shared.cores.load());
+            if let Next::Move(job) = next {
+                self.start_part(&mut state, job);
                 continue;
             }
-            let wanted = if self.call.context.uses_host_streams() { state.wanted() } else { Wanted::Nothing };
-            // A guest that moves is not raced; but what is wanted of it has to be decided.
-            match state.next_move(self.began.elapsed()) {
-                Next::Race if look_at_ns.is_none() => return,
-                Next::Race => {}
-                Next::Wait(_) if wanted != Wanted::Nothing && look_at_ns.is_some() => {}
-                Next::Wait(wait) => {
+            let wanted = if self.is_held { state.wanted() } else { Wanted::Nothing };
+            let left =
+                state.flight.look_at_ns().map(|at| Duration::from_nanos(at).saturating_sub(self.began.elapsed()));
+            let is_due = left == Some(Duration::ZERO);
+            let event = match (next, left) {
+                // Nobody joins a guest that moves; but what is wanted of it has to be decided.
+                (Next::Wait(_), _) if is_due && wanted != Wanted::Nothing => Event::Moves { wanted },
+                (Next::Race, _) if is_due => Event::Look { wanted },
+                (Next::Race, None) => return,
+                (_, left) => {
+                    let of_mover = if let Next::Wait(wait) = next { Some(wait) } else { None };
+                    let wait = of_mover.into_iter().chain(left.filter(|_| !is_due)).min().unwrap_or_default();
                     state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
                     continue;
                 }
-                Next::Move => {
-                    let Some((moves, known)) = state.mover.as_mut().map(Mover::begin) else { return };
-                    drop(state);
-                    // Somebody else looks on meanwhile.
-                    self.send_looker(Core::ThisOne);
-                    return self.move_guest(&moves, &known);
-                }
-            }
-            if let Some(Action::Start(engine)) = self.carry_out(&mut state, Event::Look { wanted }) {
+            };
+            if let Some(Action::Start(engine)) = self.carry_out(&mut state, event) {
                 if !std::mem::replace(&mut state.was_joined, true) {
                     self.shared.counters.races.add_one();
                 }
@@ -270,7 +277,7 @@ impl Race {
         let begun = |instance: &dyn Instance| {
             let mut state = self.lock();
             if let Some(moves) = instance.moves().filter(|_| state.will_move && began_first) {
-                state.mover = Some(Mover::new(moves, &self.function.parts));
+                state.mover = Mover::new(moves, &self.function);
             }
             state.will_move &= !began_first;
         };
@@ -284,7 +291,7 @@ impl Race {
                 learn_compile(&self.function, engine, &prepared);
                 return None;
             }
-            if !self.call.context.uses_host_streams() {
+            if !self.is_held {
                 return Some(run_prepared(
                     &self.function,
                     engine,
@@ -355,16 +362,24 @@ impl Race {
         }
     }
 
-    /// Tries to have the guest move that was there first.
-    fn move_guest(&self, moves: &Arc<Moves>, known: &[Point]) {
-        let began = |compiler, wake| self.under_way(Compile { compiler, wake });
-        let tried = moving::try_to_move(&self.shared, &self.function, &self.call, moves, known, began);
-        tracing::debug!(request = %self.call.id, since = ?self.began.elapsed(), offered = matches!(tried, Tried::Offered(_)),
-            "looked for a part to move to");
-        if let Some(mover) = &mut self.lock().mover {
-            mover.done(tried);
+    /// Has a part made for the guest that was there first.
+    fn start_part(self: &Arc<Self>, state: &mut State, job: Job) {
+        let Some(mover) = &mut state.mover else { return };
+        let race = Arc::clone(self);
+        let done = move |tried| {
+            tracing::debug!(request = %race.call.id, since = ?race.began.elapsed(), ?job,
+                "tried to have the guest move");
+            if let Some(mover) = &mut race.lock().mover {
+                mover.done(job, tried, race.began.elapsed());
+            }
+            race.changed.notify_all();
+        };
+        let elapsed = self.began.elapsed();
+        match mover.start(&self.shared, &self.function, &self.call, job, done) {
+            // Nobody waits for it.
+            Some(compiler) => state.compiles.push(Compile { compiler, wake: Box::new(|| ()) }),
+            None => mover.done(job, Tried::not(), elapsed),
         }
-        self.changed.notify_all();
     }
 
     /// Notes how an engine's run ended, and tells the caller if that is the answer and this thread's to tell.
@@ -447,12 +462,13 @@ impl State {
     }
 
     /// What to do about the guest that was there first.
-    fn next_move(&mut self, elapsed: Duration) -> Next {
+    fn next_move(&mut self, elapsed: Duration, load: &Load) -> Next {
         if self.will_move && elapsed < tuning::MOVING_BEGIN_MAX {
             return Next::Wait(*tuning::MOVING_LOOK.start());
         }
         let is_alone = !self.was_joined;
-        self.mover.as_mut().filter(|_| is_alone).map_or(Next::Race, |mover| mover.next(Instant::now(), elapsed))
+        let mover = self.mover.as_mut().filter(|_| is_alone);
+        mover.map_or(Next::Race, |mover| mover.next(elapsed, load))
     }
 
     fn give_up_compiles(&mut self) {
@@ -569,7 +585,7 @@ mod tests {
                 goes_on_in: None,
             };
             let candidates: Vec<Candidate> = ENGINES.into_iter().zip(tiers).map(candidate).collect();
-            let request = Request { input_bytes: None, candidates: &candidates, may_race: true };
+            let request = Request { input_bytes: None, candidates: &candidates, may_race: true, can_move: false };
             let world = World { calibration: &Calibration::default(), load: Load::idle(8), now_ns: 0 };
             ask(&scheduler, &request, &world)
         }
@@ -603,6 +619,7 @@ mod tests {
             call: Arc::new(call),
             // In that second.
             began: Instant::now().checked_sub(Duration::from_secs(2)).unwrap(),
+            is_held: false,
             state: Mutex::new(state),
             changed: Condvar::new(),
         };

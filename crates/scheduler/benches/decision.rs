@@ -39,7 +39,7 @@ fn decision(criterion: &mut Criterion) {
         making_since_ns: None,
         goes_on_in: None,
     });
-    let request = Request { input_bytes: Some(1024), candidates: &candidates, may_race: true };
+    let request = Request { input_bytes: Some(1024), candidates: &candidates, may_race: true, can_move: false };
     let calibration = Calibration::default();
     let world = |now_ns| World { calibration: &calibration, load: Load::idle(8), now_ns };
     let features = Features { code_bytes: 100_000, functions: 100, loops: 50 };

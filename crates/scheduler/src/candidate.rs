@@ -24,6 +24,8 @@ pub struct Request<'a> {
     pub candidates: &'a [Candidate],
     /// Whether running it twice does no harm, so that two engines may race.
     pub may_race: bool,
+    /// Whether a guest that begins on an interpreter can go on in better code while it runs, wherever it is.
+    pub can_move: bool,
 }
 
 /// What a choice depends on that is no function's own.

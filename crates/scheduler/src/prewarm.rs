@@ -68,7 +68,7 @@ pub(crate) fn favourite(scheduler: &Scheduler, candidates: &[Candidate], world: 
         })
         .collect();
     // Races are for what is not ready.
-    let request = Request { input_bytes: None, candidates: &loaded, may_race: false };
+    let request = Request { input_bytes: None, candidates: &loaded, may_race: false, can_move: false };
     let engine = scheduler.clone().decide(&request, world).ok()?.engine;
     let candidate = candidates.iter().find(|candidate| candidate.engine == engine)?;
     let requests = 1 + scheduler.profile.engine(engine).map_or(0, |profile| profile.execute.count());

@@ -57,6 +57,9 @@ pub(crate) enum RaceStep {
 }
 
 pub(crate) fn step(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> RaceStep {
+    if !race.request.may_race {
+        return RaceStep::Settled;
+    }
     let entries = entries(scheduler, race, world);
     let multiples = Multiples::of(&entries);
     let racing = |x: f64| {

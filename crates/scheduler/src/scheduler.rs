@@ -171,14 +171,13 @@ impl Scheduler {
         }
     }
 
-    /// Learns from a request that began on the observation's engine and went on, for `there_ns` of its time, in code of
-    /// another. What it would have taken there from the beginning follows from the engines' usual ratio; of the engine that
-    /// it began on it tells only how soon that was ready.
+    /// Learns from a request that began on the observation's engine and went on in code of others, for so many nanoseconds of
+    /// its time each. What it would have taken from the beginning on the one of these where it was longest follows from the
+    /// engines' usual ratios; of the engine that it began on it tells only how soon that was ready.
     pub fn observe_moved(
         &mut self,
         observation: &Observation,
-        to: EngineId,
-        there_ns: u64,
+        stays: &[(EngineId, u64)],
         candidates: &[Candidate],
         world: &World<'_>,
     ) {
@@ -187,12 +186,18 @@ impl Scheduler {
         if !observation.outcome.is_success() {
             return;
         }
-        let find = |engine| candidates.iter().find(|candidate| candidate.engine == engine);
-        let (Some(began), Some(moved)) = (find(observation.engine), find(to)) else { return };
-        let slowdown = |candidate: &Candidate| world.calibration.engine(candidate.engine, candidate.tier).slowdown;
-        let execute_ns = observation.phases.execute_ns;
-        let elsewhere_ns = execute_ns.saturating_sub(there_ns) as f64;
-        let would_ns = there_ns.min(execute_ns).saturating_add(as_ns(elsewhere_ns * slowdown(moved) / slowdown(began)));
+        let slowdown = |engine: EngineId| {
+            let candidate = candidates.iter().find(|candidate| candidate.engine == engine)?;
+            Some(world.calibration.engine(engine, candidate.tier).slowdown)
+        };
+        let Some((to, _)) = stays.iter().copied().max_by_key(|(_, ns)| *ns) else { return };
+        let away_ns: u64 = stays.iter().map(|(_, ns)| *ns).sum();
+        let home = (observation.engine, observation.phases.execute_ns.saturating_sub(away_ns));
+        // As much work as each of them did, in the time of that one.
+        let work = |(engine, ns): (EngineId, u64)| Some(ns as f64 / slowdown(engine)?);
+        let work: Option<f64> = stays.iter().copied().chain([home]).map(work).sum();
+        let (Some(work), Some(slowdown)) = (work, slowdown(to)) else { return };
+        let would_ns = as_ns(work * slowdown);
         self.profile.note_execution(to, observation.input_bytes, would_ns);
         let mut losses = std::mem::take(&mut self.losses);
         losses.observe_moved(self, observation, candidates, world);
@@ -288,7 +293,7 @@ mod tests {
             unix_ms: 0,
         };
         let mut scheduler = case.scheduler.clone();
-        scheduler.observe_moved(&observation, OPTIMIZING, 15 * MS, &case.candidates, &case.world());
+        scheduler.observe_moved(&observation, &[(OPTIMIZING, 15 * MS)], &case.candidates, &case.world());
         case.scheduler = scheduler;
         // The other half would have been 7.5 times as fast, by the shipped calibration.
         let execute_ns = |case: &Case, engine| {
@@ -303,7 +308,7 @@ mod tests {
         // What it lost by beginning where it did, it loses again and again, until better code is made.
         for _ in 0..20 {
             let mut scheduler = case.scheduler.clone();
-            scheduler.observe_moved(&observation, OPTIMIZING, 15 * MS, &case.candidates, &case.world());
+            scheduler.observe_moved(&observation, &[(OPTIMIZING, 15 * MS)], &case.candidates, &case.world());
             case.scheduler = scheduler;
         }
         let tier_up = case.scheduler.tier_up(&case.candidates, &case.world()).expect("13 ms a request pay for it");

@@ -23,6 +23,7 @@ pub(crate) struct Case {
     pub(crate) load: Load,
     pub(crate) now_ns: u64,
     pub(crate) may_race: bool,
+    pub(crate) can_move: bool,
     pub(crate) input_bytes: Option<u64>,
 }
 
@@ -44,6 +45,7 @@ impl Case {
             load: Load::idle(cores),
             now_ns: HOUR,
             may_race: true,
+            can_move: false,
             input_bytes: Some(100),
         }
     }
@@ -63,7 +65,8 @@ impl Case {
     }
 
     pub(crate) fn request(&self) -> Request<'_> {
-        Request { input_bytes: self.input_bytes, candidates: &self.candidates, may_race: self.may_race }
+        let Self { input_bytes, may_race, can_move, .. } = *self;
+        Request { input_bytes, candidates: &self.candidates, may_race, can_move }
     }
 
     pub(crate) fn decide(&self) -> Decision {

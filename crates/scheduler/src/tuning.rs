@@ -308,13 +308,19 @@ pub const PREWARM_MARGIN: u64 = 2;
 ///
 /// Source: chosen; looking takes a microsecond. Smaller, and a core is woken for nothing; larger, and a guest that has come
 /// back is in slow code that much longer.
-pub const MOVING_LOOK: RangeInclusive<Duration> = Duration::from_micros(500)..=Duration::from_millis(10);
+pub const MOVING_LOOK: RangeInclusive<Duration> = Duration::from_micros(250)..=Duration::from_millis(10);
 
 /// How long a guest has to be back where it began before it is moved again.
 ///
 /// Source: chosen, as long as asking all points that it comes to takes. Smaller, and guests that come and go are looked at
 /// for nothing; larger, and those that have come to new code stay in slow code that much longer.
-pub const MOVING_HOME_MIN: Duration = Duration::from_millis(1);
+pub const MOVING_HOME_MIN: Duration = Duration::from_micros(500);
+
+/// How long a request must have taken to be helped to move where no core is idle.
+///
+/// Source: chosen, at some times what a one-pass compiler takes for a part. Smaller, and compilers take cores from requests
+/// for guests that are about to end; larger, and long requests stay in slow code longer.
+pub const MOVING_BUSY_MIN: Duration = Duration::from_millis(10);
 
 /// How long a guest that could move is waited for to begin, before its request is raced.
 ///

@@ -5,7 +5,7 @@ use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use remuda_host::{Abi, Answer, CallError, Function, Rejected};
-use remuda_model::{Cause, Limit, Outcome, RequestId};
+use remuda_model::{Cause, EngineId, Limit, Outcome, RequestId};
 
 use crate::cgi;
 
@@ -150,7 +150,8 @@ fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("unprintable"))
 }
 
-/// The phases that took time, in milliseconds, as the Server Timing specification has them.
+/// The phases that took time, in milliseconds, as the Server Timing specification has them; and of a guest that went on in
+/// another engine's code, how much of its execution that was.
 fn server_timing(answer: &Answer) -> String {
     let entries: Vec<String> = answer
         .phases
@@ -158,8 +159,13 @@ fn server_timing(answer: &Answer) -> String {
         .into_iter()
         .filter(|(_, ns)| *ns > 0)
         .map(|(name, ns)| format!("{name};dur={:.3}", ns as f64 / 1e6))
+        .chain(moved(&answer.went_on_in()))
         .collect();
     entries.join(", ")
+}
+
+fn moved(engines: &[(EngineId, u64)]) -> impl Iterator<Item = String> {
+    engines.iter().map(|(engine, ns)| format!("moved;desc=\"{engine}\";dur={:.3}", *ns as f64 / 1e6))
 }
 
 fn log(function: &Function, id: RequestId, answer: &Answer, timing: &str) {
@@ -171,5 +177,17 @@ fn log(function: &Function, id: RequestId, answer: &Answer, timing: &str) {
     } else {
         tracing::warn!(request = %id, function = name, engine, %outcome, timing, %stderr,
             reason = answer.reason, artifact = %answer.artifact, "the function failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_timing_tells_of_moves() {
+        let engines = [(EngineId::new("wasmtime.winch"), 9_800_000), (EngineId::new("wasmtime.cranelift"), 40_000)];
+        let entries: Vec<String> = moved(&engines).collect();
+        assert_eq!(entries, ["moved;desc=\"wasmtime.winch\";dur=9.800", "moved;desc=\"wasmtime.cranelift\";dur=0.040"]);
     }
 }

@@ -617,7 +617,7 @@ impl<'a> Simulation<'a> {
     fn request<'c>(&self, request: u32, candidates: &'c [Candidate]) -> Request<'c> {
         let arrival = self.arrival(request);
         let may_race = self.workload.functions[arrival.function as usize].may_race;
-        Request { input_bytes: self.input_bytes(arrival), candidates, may_race }
+        Request { input_bytes: self.input_bytes(arrival), candidates, may_race, can_move: false }
     }
 
     /// Puts what can run a function into `self.candidates`.

@@ -253,6 +253,27 @@ fn a_request_that_takes_long_moves_and_is_answered_as_if_it_had_not() {
 }
 
 #[test]
+fn what_can_write_files_moves_and_writes_once() {
+    let mut fixture = Fixture::moving(1, 4);
+    let folder = fixture.dir.path().join("folder");
+    std::fs::create_dir(&folder).expect("it can be made");
+    let mut requests = 0;
+    // As above, it may not run for long enough.
+    while fixture.host.counters().moved.get() == 0 {
+        assert!(requests < 20, "one of twenty moves");
+        let function = fixture.function(LONG * 5, "(call $append)", |spec| {
+            spec.preopens = vec![Preopen { host: folder.clone(), guest: "/folder".into(), writable: true }];
+        });
+        let answer = fixture.answer(&function, "<writes>");
+        assert!(is_exact(&answer, "<writes>"), "{answer:?}");
+        requests += 1;
+    }
+    assert_eq!(fixture.races(), 0);
+    drop(fixture.host);
+    assert_eq!(lines(&folder.join("log")), requests);
+}
+
+#[test]
 fn three_hundred_requests_that_may_move_get_one_answer_each() {
     let mut fixture = Fixture::moving(4, 8);
     let functions: Vec<_> = (0..30).map(|_| fixture.function(LONG / 4, "", |_| {})).collect();

@@ -44,6 +44,7 @@ const WASMTIME_WINCH: Known = Known {
         tier: Tier::Baseline,
         artifacts: true,
         interruption: Interruption::Flag,
+        parts: true,
     },
     automatic: true,
     #[cfg(feature = "wasmtime.winch")]
@@ -76,6 +77,7 @@ const WASMTIME_CRANELIFT: Known = Known {
         tier: Tier::Optimizing,
         artifacts: true,
         interruption: Interruption::Flag,
+        parts: true,
     },
     automatic: true,
     #[cfg(feature = "wasmtime.cranelift")]
@@ -98,6 +100,7 @@ const WASMER_SINGLEPASS: Known = Known {
         tier: Tier::Baseline,
         artifacts: true,
         interruption: Interruption::Flag,
+        parts: false,
     },
     automatic: true,
     #[cfg(feature = "wasmer.singlepass")]
@@ -125,6 +128,7 @@ const WASMI_LAZY: Known = Known {
         tier: Tier::Interpreter,
         artifacts: false,
         interruption: Interruption::Fuel,
+        parts: false,
     },
     automatic: true,
     #[cfg(feature = "wasmi.lazy")]
@@ -142,6 +146,7 @@ const MOCK: Known = Known {
         tier: Tier::Interpreter,
         artifacts: true,
         interruption: Interruption::Cooperative,
+        parts: false,
     },
     automatic: false,
     #[cfg(feature = "mock")]

@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::io;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU8;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
@@ -61,6 +62,28 @@ impl Region {
 
     fn mapping(&self) -> &Mapping {
         self.mapping.as_ref().expect("a region has its addresses until it is dropped")
+    }
+
+    /// A byte that code may read while others write it here: none of those that are read and written by the functions below.
+    pub(crate) fn flag(&self, at: usize) -> &AtomicU8 {
+        assert!(at < self.capacity, "flags are within the region");
+        // SAFETY: the byte can be accessed, since a region is not confined to less than its memory, which has it. Those who
+        // have the region access it by machine code or as here.
+        unsafe { AtomicU8::from_ptr(self.base().as_ptr().add(at)) }
+    }
+
+    /// Reads what code has written to the beginning of its memory. Only for the thread that runs that code.
+    pub(crate) fn read(&self, bytes: &mut [u8]) {
+        assert!(bytes.len() <= self.capacity, "what is read is within the region");
+        // SAFETY: the bytes can be accessed, as above; nobody writes them meanwhile, since who would is the caller's thread.
+        unsafe { self.base().as_ptr().copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    /// Writes what code is to read at the beginning of its memory. Only for the thread that runs that code.
+    pub(crate) fn write(&self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.capacity, "what is written is within the region");
+        // SAFETY: as above.
+        unsafe { self.base().as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
     }
 
     /// Makes sure that at least the first `bytes` can be accessed.

@@ -31,7 +31,7 @@ const ID: EngineId = super::WASMI_LAZY.id;
 
 /// Fuel between two looks at the interrupt: a share of what was used until now, since an engine that is overtaken in a race
 /// holds the answer back for as long; at least some microseconds of work, and less than a millisecond.
-const FUEL_SLICE: std::ops::RangeInclusive<u64> = 50_000..=500_000;
+const FUEL_SLICE: std::ops::RangeInclusive<u64> = 50_000..=200_000;
 const FUEL_SLICE_SHARE: u64 = 32;
 /// Fuel for one `memory.grow` or `table.grow`, the most that Wasmi takes.
 ///

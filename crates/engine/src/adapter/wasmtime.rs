@@ -105,13 +105,18 @@ impl WasmtimeEngine {
     fn open(known: &'static Known, strategy: Strategy, instances: Instances) -> Result<Self, EngineError> {
         let on_demand = Arc::new(OnDemand::new(known, strategy));
         let pooled = match instances {
-            Instances::Pooled => Host::new(&config(known, strategy, InstanceAllocationStrategy::Pooling(pool()))).ok(),
+            Instances::Pooled => {
+                let pooled = Host::new(&config(known, strategy, InstanceAllocationStrategy::Pooling(pool()))).ok();
+                if pooled.is_none() {
+                    // A pool reserves terabytes of addresses, which a container may not have. Whatever else is wrong is so
+                    // here, too.
+                    on_demand.host()?;
+                }
+                pooled
+            }
+            // It is started when it is first needed: a process that runs one guest may need it for parts only.
             Instances::OnDemand => None,
         };
-        if pooled.is_none() {
-            // A pool reserves terabytes of addresses, which a container may not have. Whatever else is wrong is so here, too.
-            on_demand.host()?;
-        }
         Ok(Self { known, pooled, on_demand })
     }
 
@@ -275,6 +280,11 @@ impl Engine for WasmtimeEngine {
         let loaded = unsafe { wasmtime::Module::deserialize_open_file(&host.engine, file) }
             .map_err(|error| failed(format!("{error:#}")))?;
         Ok(self.artifact(host, loaded))
+    }
+
+    fn prepare_parts(&self) {
+        // Whoever compiles one says what is wrong.
+        let _ = self.on_demand.for_parts();
     }
 
     fn compile_part(&self, module: &Module, points: &[Point], extent: Extent) -> Result<Part, EngineError> {

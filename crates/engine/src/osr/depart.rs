@@ -28,10 +28,10 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "a module is smaller than 4 GiB: its indices fit 32 bits")]
 
-use wasm_encoder::{BlockType, Encode, ExportKind, InstructionSink, MemArg, Module, ValType};
+use wasm_encoder::{BlockType, Encode, ExportKind, InstructionSink, Module, ValType};
 use wasmparser::{BinaryReader, Parser, Payload, Result, TypeRef};
 
-use super::frame::{SLOT_BYTES, load, locals, store, val_type};
+use super::frame::{hand_over, locals, val_type};
 use super::places::{Place, Places, Point};
 use super::sections::{Entries, Sections, id, push_section};
 use super::{HOST, MEMORY, global_export, hidden};
@@ -327,16 +327,7 @@ fn poll(point: Point, place: Place, added: &Added, out: &mut Vec<u8>) {
 /// What follows the function's own code.
 fn leave(frame: &Frame, added: &Added, memory: u32, out: &mut Vec<u8>) {
     let mut code = InstructionSink::new(out);
-    let slot = |slot: u64| MemArg { offset: slot * u64::from(SLOT_BYTES), align: 0, memory_index: memory };
-    code.return_().end();
-    for (index, ty) in (0..).zip(&frame.locals) {
-        code.i32_const(0).local_get(index);
-        store(&mut code, *ty, slot(index.into()));
-    }
-    code.i32_const(RUN.cast_signed()).call_indirect(added.host, added.types + 1);
-    for (index, ty) in (0..).zip(&frame.results) {
-        code.i32_const(0);
-        load(&mut code, *ty, slot(index));
-    }
-    code.end();
+    hand_over(&mut code, &frame.locals, &frame.results, memory, |code| {
+        code.i32_const(RUN.cast_signed()).call_indirect(added.host, added.types + 1);
+    });
 }

@@ -6,6 +6,34 @@ use wasmparser::{FuncType, FunctionBody, Result};
 /// Bytes from one value to the next: the largest are vectors.
 pub(crate) const SLOT_BYTES: u32 = 16;
 
+/// Where a value lies in the frame, which is this memory.
+pub(super) fn slot(memory: u32, at: u64) -> MemArg {
+    MemArg { offset: at * u64::from(SLOT_BYTES), align: 0, memory_index: memory }
+}
+
+/// Ends a function whose body has become a block within another one, which is left where the function is: the locals are
+/// handed over, `run` runs the rest of the activation elsewhere, and its results are those of the function. What jumps out of
+/// the inner block returns.
+pub(super) fn hand_over(
+    code: &mut InstructionSink<'_>,
+    locals: &[wasmparser::ValType],
+    results: &[wasmparser::ValType],
+    memory: u32,
+    run: impl FnOnce(&mut InstructionSink<'_>),
+) {
+    code.return_().end();
+    for (index, ty) in (0..).zip(locals) {
+        code.i32_const(0).local_get(index);
+        store(code, *ty, slot(memory, index.into()));
+    }
+    run(code);
+    for (index, ty) in (0..).zip(results) {
+        code.i32_const(0);
+        load(code, *ty, slot(memory, index));
+    }
+    code.end();
+}
+
 /// The types of a function's parameters and locals.
 pub(super) fn locals(ty: &FuncType, body: &FunctionBody<'_>) -> Result<Vec<wasmparser::ValType>> {
     let mut locals = ty.params().to_vec();

@@ -21,6 +21,9 @@ use crate::adapter::region::Region;
 /// How long a guest is watched from the first point that it comes to. A tenth of a millisecond passes an interpreter's
 /// inner loops many times, and an outer one at least once if that is where the time goes; longer makes moves later.
 const LOOK_TIME: Duration = Duration::from_micros(100);
+/// A point does not count at which it comes along less often than once in so many times: what is rare is not worth compiling
+/// for, and takes along all that it calls.
+const RARE: u32 = 8;
 /// Points that it is asked at, at most: each asks the host, which takes a tenth of a microsecond or two.
 const LOOK_ASKS_MAX: u32 = 256;
 
@@ -30,8 +33,6 @@ const LOOK_ASKS_MAX: u32 = 256;
 pub struct Moves {
     /// Whether the guest has any reason to ask.
     is_wanted: AtomicBool,
-    /// Whether it is in a part, and in nothing that it has called where it came from.
-    is_away: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -46,8 +47,13 @@ struct State {
     stays: Vec<Stay>,
     /// The parts in which activations are under way, each called by the one before through where the guest came from.
     under_way: Vec<usize>,
-    /// Since when the guest has been in the last of them, if it is there now.
-    away_since: Option<Instant>,
+    /// Whether the guest is in the last of them, and not in something that it has called where the guest came from.
+    is_away: bool,
+    /// When it last went there or came from there.
+    since: Option<Instant>,
+    /// The parts that the guest can leave as well, by a number of each.
+    watched: BTreeMap<u64, Watched>,
+    watched_before: u64,
     is_over: bool,
     /// Called at every point, for tests that move a guest at a moment of their choice.
     hook: Option<Hook>,
@@ -59,11 +65,18 @@ type Hook = Box<dyn FnMut(Point) -> Option<Part> + Send>;
 impl State {
     /// Adds the time until now to that of the part that the guest is in.
     fn account(&mut self) {
-        let Some(since) = self.away_since.take() else { return };
-        let took = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        if let Some(number) = self.under_way.last() {
+        let now = Instant::now();
+        let since = self.since.replace(now);
+        if let (true, Some(since), Some(number)) = (self.is_away, since, self.under_way.last()) {
+            let took = u64::try_from(now.saturating_duration_since(since).as_nanos()).unwrap_or(u64::MAX);
             self.stays[*number].ns = self.stays[*number].ns.saturating_add(took);
         }
+    }
+
+    /// The guest goes to the last of the parts that are under way, or to where it came from.
+    fn change(&mut self, is_away: bool) {
+        self.account();
+        self.is_away = is_away && !self.under_way.is_empty();
     }
 
     fn add(&mut self, part: Part) {
@@ -76,7 +89,60 @@ impl State {
         }
         self.stays.push(Stay { engine: part.engine(), activations: 0, ns: 0 });
         self.parts.push(part);
+        self.tell_watched();
     }
+
+    /// The way in from a point for who runs code of this tier, if it leads to a better one.
+    fn way(&self, point: Point, tier: Tier) -> Option<(usize, usize)> {
+        self.ways.get(&point).copied().filter(|(number, _)| self.parts[*number].tier() > tier)
+    }
+
+    /// Has parts that can be left ask where there is a reason to.
+    fn tell_watched(&self) {
+        let asks_everywhere = self.look.is_some() || self.hook.is_some();
+        for watched in self.watched.values() {
+            for (exit, point) in watched.points.iter().enumerate() {
+                watched.flags.set(exit, asks_everywhere || self.way(*point, watched.tier).is_some());
+            }
+        }
+    }
+}
+
+/// A part that its guest can leave.
+struct Watched {
+    tier: Tier,
+    points: Arc<[Point]>,
+    flags: Arc<dyn Flags>,
+}
+
+/// What the code of such a part reads.
+pub(crate) trait Flags: Send + Sync {
+    /// Has it ask at this exit, or not.
+    fn set(&self, exit: usize, asks: bool);
+}
+
+/// A part is watched as long as this lives.
+#[cfg(feature = "wasi")]
+pub(crate) struct Watch {
+    moves: Arc<Moves>,
+    number: u64,
+}
+
+#[cfg(feature = "wasi")]
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.moves.lock().watched.remove(&self.number);
+    }
+}
+
+/// Where a guest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// The kind of engine whose code it is in: an interpreter's where it began, be it that it has come back or that a part
+    /// has called a function there.
+    pub tier: Tier,
+    /// For how long it has been there; `None` if it has never left.
+    pub since: Option<Duration>,
 }
 
 struct Look {
@@ -110,6 +176,7 @@ impl Moves {
         let mut until = Instant::now() + patience;
         let mut state = self.lock();
         state.look = Some(Look { since: None, asks: 0, seen: BTreeMap::new() });
+        state.tell_watched();
         self.is_wanted.store(true, Ordering::Release);
         loop {
             let Some(look) = &state.look else { return Vec::new() };
@@ -124,7 +191,9 @@ impl Moves {
         }
         let seen = state.look.take().map(|look| look.seen).unwrap_or_default();
         self.is_wanted.store(!state.parts.is_empty(), Ordering::Release);
-        let mut points: Vec<(Point, u32)> = seen.into_iter().collect();
+        state.tell_watched();
+        let all: u32 = seen.values().sum();
+        let mut points: Vec<(Point, u32)> = seen.into_iter().filter(|(_, asks)| asks * RARE >= all).collect();
         points.sort_by_key(|(point, asks)| (std::cmp::Reverse(*asks), *point));
         points.into_iter().map(|(point, _)| point).collect()
     }
@@ -138,7 +207,9 @@ impl Moves {
 
     /// Has the guest ask `hook` at every point from now on.
     pub(crate) fn at_every_point(&self, hook: impl FnMut(Point) -> Option<Part> + Send + 'static) {
-        self.lock().hook = Some(Box::new(hook));
+        let mut state = self.lock();
+        state.hook = Some(Box::new(hook));
+        state.tell_watched();
         self.is_wanted.store(true, Ordering::Release);
     }
 
@@ -154,19 +225,22 @@ impl Moves {
         self.lock().is_over
     }
 
-    /// Whether the guest is in a part now, and in nothing that it has called where it came from.
+    /// Where the guest is now.
     #[must_use]
-    pub fn is_away(&self) -> bool {
-        self.is_away.load(Ordering::Relaxed)
+    pub fn whereabouts(&self) -> Whereabouts {
+        let state = self.lock();
+        let part = state.under_way.last().filter(|_| state.is_away);
+        let tier = part.map_or(Tier::Interpreter, |number| state.parts[*number].tier());
+        Whereabouts { tier, since: state.since.map(|since| since.elapsed()) }
     }
 
     /// What came of it: the parts in which the guest went on, in the order in which they were offered.
     #[must_use]
     pub fn stays(&self) -> Vec<Stay> {
         let mut state = self.lock();
-        if state.away_since.is_some() {
+        // Only the time that has passed since is added.
+        if state.is_away {
             state.account();
-            state.away_since = Some(Instant::now());
         }
         state.stays.iter().copied().filter(|stay| stay.ns > 0).collect()
     }
@@ -185,8 +259,16 @@ pub(crate) enum Told {
     AskOn,
     /// Go on where you are.
     Stay,
-    /// Go on in this part: its number among those offered, and the way in.
-    Leave { number: usize, part: Part, entry: usize },
+    /// Go on there.
+    Leave(Leaving),
+}
+
+/// Where an activation goes on: a part, its number among those offered, and the way in.
+#[cfg(feature = "wasi")]
+pub(crate) struct Leaving {
+    pub(crate) number: usize,
+    pub(crate) part: Part,
+    pub(crate) entry: usize,
 }
 
 #[cfg(feature = "wasi")]
@@ -196,38 +278,45 @@ impl Moves {
         self.is_wanted.load(Ordering::Acquire)
     }
 
+    /// As long as what is returned lives, a part is asked at its exits for these points whenever there is a reason to.
+    pub(crate) fn watch(self: &Arc<Self>, tier: Tier, points: Arc<[Point]>, flags: Arc<dyn Flags>) -> Watch {
+        let mut state = self.lock();
+        let number = state.watched_before;
+        state.watched_before += 1;
+        state.watched.insert(number, Watched { tier, points, flags });
+        state.tell_watched();
+        Watch { moves: Arc::clone(self), number }
+    }
+
     /// An activation goes on in a part, by its number among those offered.
     pub(crate) fn leave(&self, number: usize) {
         let mut state = self.lock();
+        state.account();
         state.under_way.push(number);
-        state.away_since = Some(Instant::now());
-        self.is_away.store(true, Ordering::Relaxed);
+        state.is_away = true;
     }
 
-    /// The part has called a function where the guest came from.
+    /// The part has called where the guest came from.
     pub(crate) fn called_back(&self) {
-        self.lock().account();
-        self.is_away.store(false, Ordering::Relaxed);
+        self.lock().change(false);
     }
 
-    /// That function has returned.
+    /// That call has returned.
     pub(crate) fn go_on(&self) {
-        self.lock().away_since = Some(Instant::now());
-        self.is_away.store(true, Ordering::Relaxed);
+        self.lock().change(true);
     }
 
     /// The activation has ended.
     pub(crate) fn come_back(&self) {
         let mut state = self.lock();
-        state.account();
+        state.change(false);
         if let Some(number) = state.under_way.pop() {
             state.stays[number].activations += 1;
         }
-        self.is_away.store(false, Ordering::Relaxed);
     }
 
-    /// The guest has come to a point.
-    pub(crate) fn ask(&self, point: Point) -> Told {
+    /// The guest has come to a point in code of this tier.
+    pub(crate) fn ask(&self, point: Point, tier: Tier) -> Told {
         let mut state = self.lock();
         let state = &mut *state;
         if let Some(part) = state.hook.as_mut().and_then(|hook| hook(point)) {
@@ -243,8 +332,8 @@ impl Moves {
                 self.changed.notify_all();
             }
         }
-        match state.ways.get(&point) {
-            Some((number, entry)) => Told::Leave { number: *number, part: state.parts[*number].clone(), entry: *entry },
+        match state.way(point, tier) {
+            Some((number, entry)) => Told::Leave(Leaving { number, part: state.parts[number].clone(), entry }),
             None if state.look.as_ref().is_some_and(|look| look.asks < LOOK_ASKS_MAX) => Told::AskOn,
             None if state.hook.is_some() => Told::AskOn,
             None => Told::Stay,
@@ -303,6 +392,7 @@ pub(crate) trait PartCode: Send + Sync {
         self: Arc<Self>,
         memory: Option<(Arc<Region>, usize)>,
         interrupt: &Interrupt,
+        moves: &Arc<Moves>,
     ) -> Result<Box<dyn PartInstance>, EngineError>;
 }
 
@@ -326,6 +416,11 @@ pub(crate) trait Origin {
     fn memory_bytes(&mut self) -> usize;
     /// The part has been granted a memory of this size; nobody has written beyond the old one yet.
     fn grow_memory(&mut self, bytes: usize) -> bool;
+    /// Whether another activation may go on elsewhere.
+    fn can_move(&mut self) -> bool;
+    /// Has the rest of an activation that leaves a part go on in another one, as [`PartInstance::run`] does. The guest has
+    /// been put back.
+    fn go_on(&mut self, leaving: &Leaving, frame: &mut [u8]) -> Result<(), Failure>;
     /// Calls a function of the guest's module by its index there. The guest has been put back.
     fn call(&mut self, function: u32, args: &[Value], results: &mut Vec<Value>) -> Result<(), Failure>;
 }

@@ -3,22 +3,23 @@
 #![expect(clippy::cast_possible_truncation, reason = "a module is smaller than 4 GiB: its indices fit 32 bits")]
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{
-    BlockType as NewBlockType, CodeSection, ElementSection, Encode, ExportKind, Function, Instruction, MemArg, Module,
-    NameMap, NameSection, ValType,
+    BlockType as NewBlockType, CodeSection, ElementSection, Encode, ExportKind, Function, Instruction, InstructionSink,
+    MemArg, Module, NameMap, NameSection, ValType,
 };
 use wasmparser::{
-    BinaryReader, BlockType, ElementItems, ExternalKind, FuncType, FuncValidatorAllocations, FunctionBody, KnownCustom,
-    Name, Operator, OperatorsReader, Parser, Payload, TypeRef, ValidPayload, Validator,
+    BinaryReader, BlockType, ElementItems, ExternalKind, FuncType, FunctionBody, KnownCustom, Name, Operator, Parser,
+    Payload, TypeRef,
 };
 
-use super::frame::{SLOT_BYTES, load, locals, store, val_type};
+use super::frame::{hand_over, load, locals, slot, store, val_type};
 use super::moves::Extent;
-use super::places::{Place, Places, Point};
+use super::places::{PART_BYTES_MAX, Place, Places, Point};
 use super::sections::{Entries, Sections, id, push_section};
 use super::{global_export, hidden};
 
@@ -26,11 +27,19 @@ use super::{global_export, hidden};
 pub(crate) const COLD: &str = "remuda part";
 /// The part's memory, whether or not the guest exports it.
 pub(crate) const MEMORY_EXPORT: &str = hidden!("memory");
-/// The memory through which locals and results are handed over: a value every [`SLOT_BYTES`] bytes.
-pub(crate) const FRAME_EXPORT: &str = hidden!("frame");
 /// The one way in: takes the number of an entry, finds its locals in the frame, and leaves its results there. Wasmtime
 /// compiles a trampoline for each function that is exported, with Cranelift even where the code is Winch's; so it is one.
 pub(crate) const ENTER: &str = hidden!("enter");
+
+/// Of [`COLD`], where guests can leave the part again: whether to leave at this exit, `(param i32) (result i32)`.
+pub(crate) const ASK: &str = "ask";
+/// And the rest of an activation that leaves: `(func)`. Its locals are in the frame, and there its results are put.
+pub(crate) const RUN: &str = "run";
+/// Where the flags are in the frame's memory, a byte for each exit: 0 as long as nobody wants anything of it. Below are the
+/// values that are handed over, of which no function has more than a thousand.
+pub(crate) const FLAGS_AT: u32 = 32 << 10;
+/// Exits of a part, at most: so many flags fit the page.
+pub(crate) const EXITS_MAX: usize = 32 << 10;
 
 /// Entries of a part, at most: those that somebody asked for come first.
 const ENTRIES_MAX: usize = 500;
@@ -38,9 +47,6 @@ const ENTRIES_MAX: usize = 500;
 /// called where the guest came from. Cranelift compiles some 3 MB of code a second on one core: a part is to be ready within
 /// some twenty milliseconds. More makes moves late, less makes loops that call much run in slow code.
 const CODE_BYTES_MAX: usize = 48 << 10;
-/// A part as a module, in bytes at most: it is compiled in this process, while a guest waits for it to be over. Modules with
-/// more code than this are compiled in children that can be stopped.
-const PART_BYTES_MAX: usize = 64 << 10;
 /// Locals times loops of one of its functions, at most: an optimizing compiler may keep every local apart in every loop, so
 /// that little code can be much work. Modules with more are compiled in children.
 const LOCALS_IN_LOOPS_MAX: usize = 10_000;
@@ -58,6 +64,16 @@ pub(crate) struct Plan {
     /// Globals that can change, by their index in the guest's module; see [`global_export`].
     pub(crate) globals: Vec<u32>,
     pub(crate) has_memory: bool,
+    /// Where guests can leave it again, by the numbers that they ask with.
+    pub(crate) exits: Vec<Exit>,
+}
+
+/// A place at which a guest can leave a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) point: Point,
+    /// How many slots of the frame its locals and results take.
+    pub(crate) values: u32,
 }
 
 pub(crate) fn cold_import(function: u32) -> String {
@@ -71,7 +87,7 @@ pub(crate) enum NoPart {
     Malformed(#[from] wasmparser::Error),
     #[error("the module cannot be written: {0}")]
     Encode(#[from] reencode::Error),
-    #[error("a guest cannot leave at any of these points: values are on the operand stack there")]
+    #[error("there is no point to go on at")]
     Nowhere,
     #[error("it would be too much to compile while a guest waits: {what} is {found}, and {max} is the most")]
     TooLarge { what: &'static str, found: usize, max: usize },
@@ -81,24 +97,28 @@ pub(crate) enum NoPart {
     TooManyCold { found: usize },
 }
 
-/// Writes the part of `module` that goes on at `points`; those at which nobody can go on are left out.
-pub(crate) fn build(module: &[u8], places: &Places, points: &[Point], extent: Extent) -> Result<Plan, NoPart> {
+/// Writes the part of `module` that goes on at `points`; those at which nobody can go on are left out. If `leaves`, guests
+/// can leave it at any point that it contains.
+pub(crate) fn build(
+    module: &[u8],
+    places: &Places,
+    points: &[Point],
+    extent: Extent,
+    leaves: bool,
+) -> Result<Plan, NoPart> {
     let source = Source::read(module)?;
-    let mut paths = Paths::default();
-    let mut entries = Vec::new();
-    let wanted: BTreeSet<Point> = points.iter().copied().collect();
-    for point in wanted {
-        let Some(place) = places.get(point) else { continue };
-        if place.is_entry() {
-            entries.push(Entry { point, place, path: None });
-        } else if let Some(path) = paths.find(module, &source, place)? {
-            entries.push(Entry { point, place, path: Some(path) });
-        }
-    }
+    let mut bodies = Bodies::default();
+    let mut entries = entries_at(&source, &mut bodies, places, points)?;
     if entries.is_empty() && extent == Extent::Hot {
         return Err(NoPart::Nowhere);
     }
-    let selection = Selection::of(&source, &entries, extent)?;
+    let selection = Selection::of(&source, bodies, &entries, extent)?;
+    let mut resumed = BTreeMap::new();
+    if extent == Extent::Whole {
+        resumed = resumable(&source, places, &selection);
+        let is_resumed = |entry: &Entry| resumed.values().flatten().any(|loops| loops.point == entry.point);
+        entries.retain(|entry| !is_resumed(entry));
+    }
     if selection.cold.len() > COLD_MAX {
         return Err(NoPart::TooManyCold { found: selection.cold.len() });
     }
@@ -106,19 +126,119 @@ pub(crate) fn build(module: &[u8], places: &Places, points: &[Point], extent: Ex
     for (point, place) in places.iter().filter(|(_, place)| place.is_entry()) {
         let is_taken = selection.taken.contains(&(source.imported_functions + place.function));
         if is_taken && entries.len() < ENTRIES_MAX && entries.iter().all(|entry| entry.point != point) {
-            entries.push(Entry { point, place, path: None });
+            entries.push(Entry { point, place, way: Way::Beginning });
         }
     }
-    write(module, &source, &entries, &selection)
+    for (function, loops) in &resumed {
+        for (number, resumed) in (1..).zip(loops) {
+            let place = Place { function: function - source.imported_functions, at: resumed.at, depth: 0 };
+            entries.push(Entry { point: resumed.point, place, way: Way::Within(number) });
+        }
+    }
+    let exits = if leaves { Exits::of(&source, places, &selection)? } else { Exits::default() };
+    write(module, &source, &entries, &selection, &resumed, exits)
+}
+
+/// About how many bytes of code a part has that goes on at `points` and takes along what is hot: what compiling it takes goes
+/// by that.
+pub(crate) fn code_bytes(module: &[u8], places: &Places, points: &[Point]) -> Result<usize, NoPart> {
+    let source = Source::read(module)?;
+    let mut bodies = Bodies::default();
+    let entries = entries_at(&source, &mut bodies, places, points)?;
+    let selection = Selection::of(&source, bodies, &entries, Extent::Hot)?;
+    let taken = selection.taken.iter().filter_map(|function| source.defined(*function));
+    let whole: usize = taken.map(|index| source.bodies[index].range().len()).sum();
+    let begun = entries.iter().filter(|entry| matches!(entry.way, Way::Rest(_)));
+    let rest = |entry: &Entry| {
+        source.bodies[entry.place.function as usize].range().end.saturating_sub(entry.place.at as usize)
+    };
+    Ok(whole + begun.map(rest).sum::<usize>())
+}
+
+/// The ways into a part at these points.
+fn entries_at(
+    source: &Source<'_>,
+    bodies: &mut Bodies,
+    places: &Places,
+    points: &[Point],
+) -> Result<Vec<Entry>, NoPart> {
+    let mut entries = Vec::new();
+    let wanted: BTreeSet<Point> = points.iter().copied().collect();
+    for point in wanted {
+        let Some(place) = places.get(point) else { continue };
+        let way = if place.is_entry() {
+            Way::Beginning
+        } else {
+            let ops = bodies.read(source, source.imported_functions + place.function)?;
+            let Some(path) = path_to(ops, place.at) else { continue };
+            Way::Rest(path)
+        };
+        entries.push(Entry { point, place, way });
+    }
+    Ok(entries)
+}
+
+/// The loops at which the functions of a whole part can be entered, by the function's index in the guest's module, in the
+/// order in which they come: those within no block that has a result.
+fn resumable(source: &Source<'_>, places: &Places, selection: &Selection) -> BTreeMap<u32, Vec<Resumed>> {
+    let mut resumed: BTreeMap<u32, Vec<Resumed>> = BTreeMap::new();
+    let mut count = 0;
+    for (point, place) in places.iter().filter(|(_, place)| !place.is_entry()) {
+        let function = source.imported_functions + place.function;
+        let Some(ops) = selection.bodies.0.get(&function) else { continue };
+        let Some(path) = path_to(ops, place.at) else { continue };
+        let is_plain = |at: &usize| match ops[*at].kind {
+            Kind::Block { ty, .. } | Kind::Loop { ty, .. } | Kind::If { ty, .. } => ty == BlockType::Empty,
+            _ => false,
+        };
+        if path.iter().all(is_plain) && count < ENTRIES_MAX {
+            count += 1;
+            resumed.entry(function).or_default().push(Resumed { point, at: place.at, path });
+        }
+    }
+    resumed
+}
+
+/// A loop at which a function can be entered that is written only once.
+struct Resumed {
+    point: Point,
+    /// Where its body begins in the module.
+    at: u32,
+    path: Vec<usize>,
 }
 
 /// Where a part can be entered.
 struct Entry {
     point: Point,
     place: Place,
-    /// The operators that open the blocks around the loop, outermost first, and the loop itself; `None` at a function's
-    /// entry.
-    path: Option<Vec<usize>>,
+    way: Way,
+}
+
+/// How an activation gets to where it is to go on.
+enum Way {
+    /// It begins.
+    Beginning,
+    /// By a function that is written for that, and has only what is left: the operators that open the blocks around the loop,
+    /// outermost first, and the loop itself.
+    Rest(Vec<usize>),
+    /// By the function itself, which goes to the loop with this number at once.
+    Within(u32),
+}
+
+/// The operators of functions that somebody has asked for, by the index in the guest's module.
+#[derive(Default)]
+struct Bodies(HashMap<u32, Vec<Op>>);
+
+impl Bodies {
+    fn read(&mut self, source: &Source<'_>, function: u32) -> Result<&[Op], NoPart> {
+        match self.0.entry(function) {
+            Slot::Occupied(slot) => Ok(slot.into_mut()),
+            Slot::Vacant(slot) => {
+                let index = source.defined(function).unwrap_or_default();
+                Ok(slot.insert(operators(&source.bodies[index])?))
+            }
+        }
+    }
 }
 
 /// The guest's module, as far as it is needed.
@@ -239,13 +359,6 @@ impl<'a> Source<'a> {
     fn function_type(&self, function: u32) -> u32 {
         self.function_types[function as usize]
     }
-
-    fn params(&self, ty: BlockType) -> usize {
-        match ty {
-            BlockType::FuncType(index) => self.types[index as usize].params().len(),
-            BlockType::Empty | BlockType::Type(_) => 0,
-        }
-    }
 }
 
 /// An operator, as far as it is not copied as it is.
@@ -350,64 +463,23 @@ fn operators(body: &FunctionBody<'_>) -> Result<Vec<Op>, wasmparser::Error> {
     Ok(ops)
 }
 
-/// Finds the ways to loops, function by function.
-#[derive(Default)]
-struct Paths {
-    /// By the offset of a loop's body.
-    found: HashMap<u32, Option<Vec<usize>>>,
-    read: BTreeSet<u32>,
-}
-
-impl Paths {
-    /// The blocks around the loop at `place`, and the loop; `None` if there are values on the operand stack, or one of those
-    /// blocks takes some.
-    fn find(&mut self, module: &[u8], source: &Source<'_>, place: Place) -> Result<Option<Vec<usize>>, NoPart> {
-        if self.read.insert(place.function) {
-            self.read_function(module, source, place.function as usize)?;
-        }
-        Ok(self.found.get(&place.at).cloned().flatten())
-    }
-
-    fn read_function(&mut self, module: &[u8], source: &Source<'_>, function: usize) -> Result<(), NoPart> {
-        let mut validator = Validator::new_with_features(wasmparser::WasmFeatures::all());
-        let mut bodies = 0;
-        for payload in Parser::new(0).parse_all(module) {
-            let ValidPayload::Func(to_validate, body) = validator.payload(&payload?)? else { continue };
-            bodies += 1;
-            if bodies <= function {
-                continue;
-            }
-            let mut stack = to_validate.into_validator(FuncValidatorAllocations::default());
-            let mut reader = body.get_binary_reader();
-            stack.read_locals(&mut reader)?;
-            let mut operators = OperatorsReader::new(reader);
-            // The operators that opened the blocks, and whether all of them can be opened anew.
-            let mut open: Vec<(usize, bool)> = Vec::new();
-            let mut at = 0;
-            while !operators.eof() {
-                let start = operators.original_position();
-                let operator = operators.read()?;
-                let height = stack.operand_stack_height();
-                match operator {
-                    Operator::Loop { blockty } | Operator::Block { blockty } | Operator::If { blockty } => {
-                        let can = open.last().is_none_or(|(_, can)| *can) && source.params(blockty) == 0;
-                        open.push((at, can));
-                        if matches!(operator, Operator::Loop { .. }) {
-                            let path = (can && height == 0).then(|| open.iter().map(|(at, _)| *at).collect());
-                            let body = u32::try_from(operators.original_position()).unwrap_or_default();
-                            self.found.insert(body, path);
-                        }
-                    }
-                    Operator::End => drop(open.pop()),
-                    _ => {}
+/// The operators that open the blocks around the loop whose body begins at this offset, outermost first, and the loop's own.
+fn path_to(ops: &[Op], body: u32) -> Option<Vec<usize>> {
+    let mut open = Vec::new();
+    for (at, op) in ops.iter().enumerate() {
+        match op.kind {
+            Kind::Block { .. } | Kind::If { .. } => open.push(at),
+            Kind::Loop { .. } => {
+                open.push(at);
+                if op.range.end == body as usize {
+                    return Some(open);
                 }
-                stack.op(start, &operator)?;
-                at += 1;
             }
-            return Ok(());
+            Kind::End => _ = open.pop(),
+            _ => {}
         }
-        Ok(())
     }
+    None
 }
 
 /// What a part consists of.
@@ -420,26 +492,26 @@ struct Selection {
     imported: BTreeSet<u32>,
     needs_tables: bool,
     needs_data: bool,
-    /// The operators of all functions that are written.
-    ops: HashMap<u32, Vec<Op>>,
+    /// Of all functions that are written.
+    bodies: Bodies,
 }
 
 impl Selection {
-    fn of(source: &Source<'_>, entries: &[Entry], extent: Extent) -> Result<Self, NoPart> {
+    fn of(source: &Source<'_>, bodies: Bodies, entries: &[Entry], extent: Extent) -> Result<Self, NoPart> {
         let mut selection = Self {
             taken: BTreeSet::new(),
             cold: BTreeSet::new(),
             imported: BTreeSet::new(),
             needs_tables: false,
             needs_data: false,
-            ops: HashMap::new(),
+            bodies,
         };
         if extent == Extent::Whole {
             let code_bytes = source.bodies.iter().map(|body| body.range().len()).sum();
             within("its size in bytes", code_bytes, PART_BYTES_MAX)?;
             for function in (source.imported_functions..).take(source.bodies.len()) {
                 selection.taken.insert(function);
-                selection.read(source, function)?;
+                selection.bodies.read(source, function)?;
             }
             selection.find_cold(source);
             return Ok(selection);
@@ -449,14 +521,14 @@ impl Selection {
         let mut calls_by_table = false;
         for entry in entries {
             let function = source.imported_functions + entry.place.function;
-            let ops = selection.read(source, function)?;
-            match &entry.path {
+            let ops = selection.bodies.read(source, function)?;
+            match &entry.way {
                 // Whoever enters a function pays for it, whatever its size.
-                None => {
+                Way::Beginning | Way::Within(_) => {
                     bytes_left = bytes_left.max(source.bodies[entry.place.function as usize].range().len());
                     next.push_front(function);
                 }
-                Some(path) => {
+                Way::Rest(path) => {
                     let outermost = path.iter().find_map(|at| match ops[*at].kind {
                         Kind::Loop { end, .. } => Some(*at..end),
                         _ => None,
@@ -477,7 +549,7 @@ impl Selection {
                 let Some(left) = bytes_left.checked_sub(source.bodies[index].range().len()) else { continue };
                 bytes_left = left;
                 selection.taken.insert(function);
-                let ops = selection.read(source, function)?;
+                let ops = selection.bodies.read(source, function)?;
                 calls_by_table |= ops.iter().any(is_call_by_table);
                 next.extend(callees(ops));
             }
@@ -490,20 +562,9 @@ impl Selection {
         Ok(selection)
     }
 
-    fn read(&mut self, source: &Source<'_>, function: u32) -> Result<&[Op], NoPart> {
-        use std::collections::hash_map::Entry as Slot;
-        match self.ops.entry(function) {
-            Slot::Occupied(slot) => Ok(slot.into_mut()),
-            Slot::Vacant(slot) => {
-                let index = source.defined(function).unwrap_or_default();
-                Ok(slot.insert(operators(&source.bodies[index])?))
-            }
-        }
-    }
-
     /// Notes what the code that is written needs beside what is taken along.
     fn find_cold(&mut self, source: &Source<'_>) {
-        let ops = || self.ops.values().flatten();
+        let ops = || self.bodies.0.values().flatten();
         self.needs_tables = ops().any(|op| is_call_by_table(op) || matches!(op.kind, Kind::OfTable));
         self.needs_data = ops().any(|op| matches!(op.kind, Kind::OfData));
         let mentioned = ops().filter_map(|op| match op.kind {
@@ -529,12 +590,15 @@ fn callees(ops: &[Op]) -> impl Iterator<Item = u32> {
     })
 }
 
-/// New indices: for functions, imports that are needed, then cold ones, then what is taken along, then the ways in; for
+/// New indices: for functions, imports that are needed, then cold ones, then what leaving needs, then what is taken along,
+/// then what begins at a loop, then the way in; for
 /// types, in the order in which they are first needed. Wasmtime compiles a trampoline for every type that there is, so
 /// there are no others.
 struct Indices<'a> {
     source: &'a Source<'a>,
     functions: HashMap<u32, u32>,
+    /// The index of the first function that begins at a loop.
+    rests: u32,
     types: RefCell<Types>,
 }
 
@@ -545,9 +609,13 @@ struct Types {
 }
 
 impl<'a> Indices<'a> {
-    fn of(source: &'a Source<'a>, selection: &Selection) -> Self {
-        let all = selection.imported.iter().chain(&selection.cold).chain(&selection.taken);
-        Self { source, functions: all.copied().zip(0..).collect(), types: RefCell::default() }
+    /// With so many imports more, after the cold ones.
+    fn of(source: &'a Source<'a>, selection: &Selection, imports: u32) -> Self {
+        let mut functions: HashMap<u32, u32> =
+            selection.imported.iter().chain(&selection.cold).copied().zip(0..).collect();
+        let taken = functions.len() as u32 + imports;
+        functions.extend(selection.taken.iter().copied().zip(taken..));
+        Self { source, functions, rests: taken + selection.taken.len() as u32, types: RefCell::default() }
     }
 
     fn function(&self, function: u32) -> u32 {
@@ -595,103 +663,201 @@ impl Reencode for &Indices<'_> {
     }
 }
 
-fn write(module: &[u8], source: &Source<'_>, entries: &[Entry], selection: &Selection) -> Result<Plan, NoPart> {
-    let indices = Indices::of(source, selection);
-    let (mut imports, mut functions) = (Entries::default(), Entries::default());
-    for function in &selection.imported {
-        let (module, name, ty) = source.imports[*function as usize];
-        import(&mut imports, module, name, indices.ty(ty));
-    }
-    for function in &selection.cold {
-        let ty = &source.types[source.function_type(*function) as usize];
-        if ty.params().iter().chain(ty.results()).any(|ty| matches!(ty, wasmparser::ValType::Ref(_))) {
-            return Err(NoPart::References);
-        }
-        import(&mut imports, COLD, &cold_import(*function), indices.ty(source.function_type(*function)));
-    }
-    let mut code = CodeSection::new();
-    for function in &selection.taken {
-        functions.add(|out| indices.ty(source.function_type(*function)).encode(out));
-        let ops = &selection.ops[function];
-        let loops = ops.iter().filter(|op| matches!(op.kind, Kind::Loop { .. })).count();
-        let body = &source.bodies[source.defined(*function).unwrap_or_default()];
-        let ty = &source.types[source.function_type(*function) as usize];
-        within("locals times loops of a function", count_locals(ty, body)? * loops, LOCALS_IN_LOOPS_MAX)?;
-        let function = whole(module, body, &indices, ops)?;
-        within("its size in bytes", code.byte_len() + function.len(), PART_BYTES_MAX)?;
-        code.raw(&function);
-    }
-    let mut exports = Entries::default();
-    let mut enter = Enter { frame: u32::from(source.has_memory), entries: Vec::new() };
-    for entry in entries {
-        let function = source.imported_functions + entry.place.function;
-        let ty = &source.types[source.function_type(function) as usize];
-        let results = ty.results().to_vec();
-        let Some(path) = &entry.path else {
-            enter.entries.push((indices.function(function), ty.params().to_vec(), results));
-            continue;
-        };
-        let locals = locals(ty, &source.bodies[entry.place.function as usize])?;
-        enter.entries.push((imports.count + functions.count, Vec::new(), results));
-        functions.add(|out| indices.type_of(&[], ty.results()).encode(out));
-        let ops = &selection.ops[&function];
-        let loops = ops.iter().filter(|op| matches!(op.kind, Kind::Loop { .. })).count() + path.len();
-        within("locals times loops of a function", locals.len() * loops, LOCALS_IN_LOOPS_MAX)?;
-        let rest = Rest::write(module, &indices, ops, path, &locals, enter.frame);
-        within("its size in bytes", code.byte_len() + rest.len(), PART_BYTES_MAX)?;
-        code.raw(&rest);
-    }
-    exports.export(ENTER, ExportKind::Func, imports.count + functions.count);
-    exports.export(FRAME_EXPORT, ExportKind::Memory, enter.frame);
-    functions.add(|out| indices.type_of(&[wasmparser::ValType::I32], &[]).encode(out));
-    code.raw(&enter.write());
-    for global in &source.mutable_globals {
-        exports.export(&global_export(*global), ExportKind::Global, *global);
-    }
-    if source.has_memory {
-        exports.export(MEMORY_EXPORT, ExportKind::Memory, 0);
-    }
-    if source.exports_memory {
-        exports.export("memory", ExportKind::Memory, 0);
-    }
-
-    let sections = &source.sections;
-    let mut part = Module::new();
-    let copied = |section: u8| sections.get(section).map(<[u8]>::to_vec);
-    for section in id::ORDER {
-        let bytes = match section {
-            id::TYPE => indices.types.borrow().written.section(),
-            id::IMPORT => imports.section(),
-            id::FUNCTION => functions.section(),
-            id::TABLE if selection.needs_tables => copied(section),
-            // One page holds the locals of any function that can be left.
-            id::MEMORY => Some(sections.with(section, &[1, 1, 1], 1)?),
-            id::GLOBAL => copied(section),
-            id::EXPORT => exports.section(),
-            id::ELEMENT if selection.needs_tables => {
-                write_elements(sections, &indices, &mut part)?;
-                None
-            }
-            id::DATA_COUNT if selection.needs_data => copied(section),
-            id::CODE => {
-                part.section(&code);
-                None
-            }
-            id::DATA if selection.needs_data => emptied_data(sections)?,
-            _ => None,
-        };
-        if let Some(bytes) = bytes {
-            push_section(&mut part, section, &bytes);
-        }
-    }
-    write_names(entries, &indices, &mut part);
+fn write(
+    module: &[u8],
+    source: &Source<'_>,
+    entries: &[Entry],
+    selection: &Selection,
+    resumed: &BTreeMap<u32, Vec<Resumed>>,
+    exits: Exits,
+) -> Result<Plan, NoPart> {
+    let indices = Indices::of(source, selection, if exits.all.is_empty() { 0 } else { 2 });
+    let mut draft = Draft {
+        module,
+        source,
+        selection,
+        resumed,
+        indices: &indices,
+        imports: Entries::default(),
+        functions: Entries::default(),
+        code: CodeSection::new(),
+        frame: u32::from(source.has_memory),
+        resume: source.sections.count(id::GLOBAL)?,
+    };
+    let leaving = draft.imports(&exits)?;
+    draft.taken(leaving.as_ref())?;
+    draft.entries(entries, leaving.as_ref())?;
     Ok(Plan {
-        bytes: part.finish(),
+        bytes: draft.finish(entries)?,
         points: entries.iter().map(|entry| entry.point).collect(),
         cold: selection.cold.iter().copied().collect(),
         globals: source.mutable_globals.clone(),
         has_memory: source.has_memory,
+        exits: exits.all,
     })
+}
+
+/// A part that is being written.
+struct Draft<'a> {
+    module: &'a [u8],
+    source: &'a Source<'a>,
+    selection: &'a Selection,
+    resumed: &'a BTreeMap<u32, Vec<Resumed>>,
+    indices: &'a Indices<'a>,
+    imports: Entries,
+    functions: Entries,
+    code: CodeSection,
+    /// The index of the frame's memory.
+    frame: u32,
+    /// The global that says where a function is to go on.
+    resume: u32,
+}
+
+impl<'a> Draft<'a> {
+    /// What it imports. Returns what its code needs at `exits`, if there are any.
+    fn imports<'e>(&mut self, exits: &'e Exits) -> Result<Option<Leaving<'e>>, NoPart> {
+        let Self { source, selection, indices, imports, .. } = self;
+        for function in &selection.imported {
+            let (module, name, ty) = source.imports[*function as usize];
+            import(imports, module, name, indices.ty(ty));
+        }
+        for function in &selection.cold {
+            let ty = &source.types[source.function_type(*function) as usize];
+            if ty.params().iter().chain(ty.results()).any(|ty| matches!(ty, wasmparser::ValType::Ref(_))) {
+                return Err(NoPart::References);
+            }
+            import(imports, COLD, &cold_import(*function), indices.ty(source.function_type(*function)));
+        }
+        if exits.all.is_empty() {
+            return Ok(None);
+        }
+        for (name, params) in [(ASK, &[wasmparser::ValType::I32][..]), (RUN, &[])] {
+            import(imports, COLD, name, indices.type_of(params, params));
+        }
+        Ok(Some(Leaving { ask: imports.count - 2, run: imports.count - 1, frame: self.frame, exits }))
+    }
+
+    /// The functions that it takes along.
+    fn taken(&mut self, leaving: Option<&Leaving<'a>>) -> Result<(), NoPart> {
+        for function in &self.selection.taken {
+            let Self { module, source, indices, .. } = *self;
+            self.functions.add(|out| indices.ty(source.function_type(*function)).encode(out));
+            let ops = &self.selection.bodies.0[function];
+            let body = &source.bodies[source.defined(*function).unwrap_or_default()];
+            let ty = &source.types[source.function_type(*function) as usize];
+            within("locals times loops of a function", count_locals(ty, body)? * loops(ops), LOCALS_IN_LOOPS_MAX)?;
+            let leaving = leaving.map(|leaving| leaving.of(*function, ty, body)).transpose()?.flatten();
+            let written = match self.resumed.get(function) {
+                Some(loops) => {
+                    let locals = (&locals(ty, body)?[..], ty.params().len());
+                    Writer::resumable(module, indices, ops, loops, locals, (self.frame, self.resume), leaving)
+                }
+                None => Writer::whole(module, body, indices, ops, leaving)?,
+            };
+            self.add_code(&written)?;
+        }
+        Ok(())
+    }
+
+    /// The functions that begin at a loop, and the way in.
+    fn entries(&mut self, entries: &[Entry], leaving: Option<&Leaving<'a>>) -> Result<(), NoPart> {
+        let mut enter = Enter { frame: self.frame, resume: self.resume, entries: Vec::new() };
+        for entry in entries {
+            let Self { module, source, indices, .. } = *self;
+            let function = source.imported_functions + entry.place.function;
+            let ty = &source.types[source.function_type(function) as usize];
+            let mut entered = Entered {
+                function: indices.function(function),
+                params: ty.params().to_vec(),
+                results: ty.results().to_vec(),
+                resumed: None,
+            };
+            match &entry.way {
+                Way::Beginning => {}
+                Way::Within(number) => entered.resumed = Some(*number),
+                Way::Rest(path) => {
+                    entered.function = self.imports.count + self.functions.count;
+                    entered.params = Vec::new();
+                    self.functions.add(|out| indices.type_of(&[], ty.results()).encode(out));
+                    let body = &source.bodies[entry.place.function as usize];
+                    let locals = locals(ty, body)?;
+                    let ops = &self.selection.bodies.0[&function];
+                    let loops = loops(ops) + path.len();
+                    within("locals times loops of a function", locals.len() * loops, LOCALS_IN_LOOPS_MAX)?;
+                    let leaving = leaving.map(|leaving| leaving.of(function, ty, body)).transpose()?.flatten();
+                    let rest = Writer::rest(module, indices, ops, path, &locals, self.frame, leaving);
+                    self.add_code(&rest)?;
+                }
+            }
+            enter.entries.push(entered);
+        }
+        self.functions.add(|out| self.indices.type_of(&[wasmparser::ValType::I32], &[]).encode(out));
+        self.code.raw(&enter.write());
+        Ok(())
+    }
+
+    fn add_code(&mut self, function: &[u8]) -> Result<(), NoPart> {
+        within("its size in bytes", self.code.byte_len() + function.len(), PART_BYTES_MAX)?;
+        self.code.raw(function);
+        Ok(())
+    }
+
+    fn exports(&self) -> Entries {
+        let mut exports = Entries::default();
+        // The last function is the way in.
+        exports.export(ENTER, ExportKind::Func, self.imports.count + self.functions.count - 1);
+        for global in &self.source.mutable_globals {
+            exports.export(&global_export(*global), ExportKind::Global, *global);
+        }
+        if self.source.has_memory {
+            exports.export(MEMORY_EXPORT, ExportKind::Memory, 0);
+        }
+        if self.source.exports_memory {
+            exports.export("memory", ExportKind::Memory, 0);
+        }
+        exports
+    }
+
+    fn finish(self, entries: &[Entry]) -> Result<Vec<u8>, NoPart> {
+        let exports = self.exports();
+        let Self { source, selection, resumed, indices, imports, functions, code, .. } = self;
+        let sections = &source.sections;
+        let mut part = Module::new();
+        let copied = |section: u8| sections.get(section).map(<[u8]>::to_vec);
+        for section in id::ORDER {
+            let bytes = match section {
+                id::TYPE => indices.types.borrow().written.section(),
+                id::IMPORT => imports.section(),
+                id::FUNCTION => functions.section(),
+                id::TABLE if selection.needs_tables => copied(section),
+                // One page holds the locals of any function that can be left.
+                id::MEMORY => Some(sections.with(section, &[1, 1, 1], 1)?),
+                id::GLOBAL if resumed.is_empty() => copied(section),
+                id::GLOBAL => Some(sections.with(section, &[0x7f, 1, 0x41, 0, 0x0b], 1)?),
+                id::EXPORT => exports.section(),
+                id::ELEMENT if selection.needs_tables => {
+                    write_elements(sections, indices, &mut part)?;
+                    None
+                }
+                id::DATA_COUNT if selection.needs_data => copied(section),
+                id::CODE => {
+                    part.section(&code);
+                    None
+                }
+                id::DATA if selection.needs_data => emptied_data(sections)?,
+                _ => None,
+            };
+            if let Some(bytes) = bytes {
+                push_section(&mut part, section, &bytes);
+            }
+        }
+        write_names(entries, indices, &mut part);
+        Ok(part.finish())
+    }
+}
+
+fn loops(ops: &[Op]) -> usize {
+    ops.iter().filter(|op| matches!(op.kind, Kind::Loop { .. })).count()
 }
 
 fn import(imports: &mut Entries, module: &str, name: &str, ty: u32) {
@@ -737,8 +903,8 @@ fn write_names(entries: &[Entry], indices: &Indices<'_>, part: &mut Module) {
     let source = indices.source;
     let mut named: Vec<(u32, &str)> =
         indices.functions.iter().filter_map(|(old, new)| Some((*new, *source.names.get(old)?))).collect();
-    let rests = entries.iter().filter(|entry| entry.path.is_some());
-    for (index, entry) in (indices.functions.len() as u32..).zip(rests) {
+    let rests = entries.iter().filter(|entry| matches!(entry.way, Way::Rest(_)));
+    for (index, entry) in (indices.rests..).zip(rests) {
         let name = source.names.get(&(source.imported_functions + entry.place.function));
         named.extend(name.map(|name| (index, *name)));
     }
@@ -750,18 +916,6 @@ fn write_names(entries: &[Entry], indices: &Indices<'_>, part: &mut Module) {
     let mut names = NameSection::new();
     names.functions(&functions);
     part.section(&names);
-}
-
-/// A function as it was, but for indices.
-fn whole(module: &[u8], body: &FunctionBody<'_>, indices: &Indices<'_>, ops: &[Op]) -> Result<Vec<u8>, NoPart> {
-    let code_start = body.get_operators_reader()?.original_position();
-    let mut out = module[body.range().start..code_start].to_vec();
-    for op in ops {
-        if !with_indices(op, indices, &mut out) {
-            out.extend_from_slice(&module[op.range.clone()]);
-        }
-    }
-    Ok(out)
 }
 
 fn within(what: &'static str, found: usize, max: usize) -> Result<(), NoPart> {
@@ -798,15 +952,25 @@ fn with_indices(op: &Op, indices: &Indices<'_>, out: &mut Vec<u8>) -> bool {
 struct Enter {
     /// The index of the frame's memory.
     frame: u32,
-    /// The function of each entry, with its parameters and results.
-    entries: Vec<(u32, Vec<wasmparser::ValType>, Vec<wasmparser::ValType>)>,
+    /// The global that says where a function is to go on.
+    resume: u32,
+    entries: Vec<Entered>,
+}
+
+/// A function that is entered.
+struct Entered {
+    function: u32,
+    params: Vec<wasmparser::ValType>,
+    results: Vec<wasmparser::ValType>,
+    /// The loop at which it is to go on: then it finds its parameters in the frame itself.
+    resumed: Option<u32>,
 }
 
 impl Enter {
     fn write(&self) -> Vec<u8> {
         // One local for a value on its way to the frame, of each type that results have.
         let mut scratch: Vec<wasmparser::ValType> = Vec::new();
-        for ty in self.entries.iter().flat_map(|(_, _, results)| results) {
+        for ty in self.entries.iter().flat_map(|entered| &entered.results) {
             if !scratch.contains(ty) {
                 scratch.push(*ty);
             }
@@ -819,7 +983,12 @@ impl Enter {
             code.block(NewBlockType::Empty);
         }
         code.local_get(0).br_table(0..count, count).end();
-        for (function, params, results) in &self.entries {
+        let resumes = self.entries.iter().any(|entered| entered.resumed.is_some());
+        for Entered { function, params, results, resumed } in &self.entries {
+            // Each time: one that trapped before it looked at the number has left it there.
+            if resumes {
+                code.i32_const(resumed.unwrap_or_default().cast_signed()).global_set(self.resume);
+            }
             for (at, ty) in (0..).zip(params) {
                 code.i32_const(0);
                 load(&mut code, *ty, slot(self.frame, at));
@@ -838,13 +1007,65 @@ impl Enter {
     }
 }
 
-/// Where a value lies in the frame, which is this memory.
-fn slot(frame: u32, at: u64) -> MemArg {
-    MemArg { offset: at * u64::from(SLOT_BYTES), align: 0, memory_index: frame }
+/// Where guests can leave the part.
+#[derive(Default)]
+struct Exits {
+    all: Vec<Exit>,
+    /// For each function that has some, as an index in the guest's module: the number of each by the offset of its place.
+    numbers: HashMap<u32, HashMap<u32, u32>>,
 }
 
-/// Writes a function that begins at a loop within another: it finds its locals in the frame.
-struct Rest<'a> {
+impl Exits {
+    /// At all points of the functions that are written.
+    fn of(source: &Source<'_>, places: &Places, selection: &Selection) -> Result<Self, NoPart> {
+        let mut exits = Self::default();
+        for (point, place) in places.iter() {
+            let function = source.imported_functions + place.function;
+            if !selection.bodies.0.contains_key(&function) || exits.all.len() == EXITS_MAX {
+                continue;
+            }
+            let ty = &source.types[source.function_type(function) as usize];
+            let locals = count_locals(ty, &source.bodies[place.function as usize])?;
+            exits.numbers.entry(function).or_default().insert(place.at, exits.all.len() as u32);
+            exits.all.push(Exit { point, values: locals.max(ty.results().len()) as u32 });
+        }
+        Ok(exits)
+    }
+}
+
+/// What code needs at which a guest can leave.
+struct Leaving<'a> {
+    /// The imports [`ASK`] and [`RUN`].
+    ask: u32,
+    run: u32,
+    /// The index of the frame's memory.
+    frame: u32,
+    exits: &'a Exits,
+}
+
+impl<'a> Leaving<'a> {
+    /// Of one function, as an index in the guest's module; `None` if it has no exits.
+    fn of(
+        &'a self,
+        function: u32,
+        ty: &FuncType,
+        body: &FunctionBody<'_>,
+    ) -> Result<Option<LeavingFunction<'a>>, NoPart> {
+        let Some(exits) = self.exits.numbers.get(&function) else { return Ok(None) };
+        Ok(Some(LeavingFunction { leaving: self, exits, locals: locals(ty, body)?, results: ty.results().to_vec() }))
+    }
+}
+
+struct LeavingFunction<'a> {
+    leaving: &'a Leaving<'a>,
+    /// The numbers of its exits by the offsets of their places.
+    exits: &'a HashMap<u32, u32>,
+    locals: Vec<wasmparser::ValType>,
+    results: Vec<wasmparser::ValType>,
+}
+
+/// Writes a function: one as it was, or one that begins at a loop within it and finds its locals in the frame.
+struct Writer<'a> {
     module: &'a [u8],
     indices: &'a Indices<'a>,
     ops: &'a [Op],
@@ -853,16 +1074,52 @@ struct Rest<'a> {
     height: u32,
     /// For each label of the original that is in scope, outermost first, the height of the block that it is now.
     labels: Vec<u32>,
+    /// If its guest can leave it.
+    leaving: Option<LeavingFunction<'a>>,
 }
 
-impl<'a> Rest<'a> {
-    fn write(
+impl<'a> Writer<'a> {
+    /// A function as it was, but for indices and exits.
+    fn whole(
+        module: &'a [u8],
+        body: &FunctionBody<'_>,
+        indices: &'a Indices<'a>,
+        ops: &'a [Op],
+        leaving: Option<LeavingFunction<'a>>,
+    ) -> Result<Vec<u8>, NoPart> {
+        let code_start = body.get_operators_reader()?.original_position();
+        let out = module[body.range().start..code_start].to_vec();
+        let mut function = Self { module, indices, ops, out, height: 0, labels: Vec::new(), leaving };
+        function.begin();
+        // At the function's entry, which has no offset of its own.
+        function.exit(0);
+        // Jumps keep their depths: what is around the body is further away than all that they mean.
+        for op in &ops[..ops.len() - 1] {
+            if !with_indices(op, indices, &mut function.out) {
+                function.out.extend_from_slice(&module[op.range.clone()]);
+            }
+            match op.kind {
+                Kind::Block { .. } | Kind::If { .. } => function.height += 1,
+                Kind::Loop { .. } => {
+                    function.height += 1;
+                    function.exit(op.range.end);
+                }
+                Kind::End => function.height -= 1,
+                _ => {}
+            }
+        }
+        Ok(function.finish())
+    }
+
+    /// What is left of a function from the loop at the end of `path`.
+    fn rest(
         module: &'a [u8],
         indices: &'a Indices<'a>,
         ops: &'a [Op],
         path: &[usize],
         locals: &[wasmparser::ValType],
         frame: u32,
+        leaving: Option<LeavingFunction<'a>>,
     ) -> Vec<u8> {
         let mut function = Function::new_with_locals_types(locals.iter().copied().map(val_type));
         let mut code = function.instructions();
@@ -871,10 +1128,175 @@ impl<'a> Rest<'a> {
             load(&mut code, *ty, slot(frame, local.into()));
             code.local_set(local);
         }
-        let mut rest = Self { module, indices, ops, out: function.into_raw_body(), height: 0, labels: vec![0] };
+        let out = function.into_raw_body();
+        let mut rest = Self { module, indices, ops, out, height: 0, labels: Vec::new(), leaving };
+        rest.begin();
         rest.level(path, ops.len() - 1);
-        rest.out.push(END);
-        rest.out
+        rest.finish()
+    }
+
+    /// A function as it was that can also be entered at these loops: if the global `resume` has the number of one, the locals
+    /// are in the frame, and whatever comes before that loop is skipped. Each turn of a loop that has one of these within it
+    /// looks for that, which is little beside the loop within.
+    fn resumable(
+        module: &'a [u8],
+        indices: &'a Indices<'a>,
+        ops: &'a [Op],
+        loops: &[Resumed],
+        (locals, params): (&[wasmparser::ValType], usize),
+        (frame, resume): (u32, u32),
+        leaving: Option<LeavingFunction<'a>>,
+    ) -> Vec<u8> {
+        let number = locals.len() as u32;
+        let more = locals[params..].iter().copied().map(val_type).chain([ValType::I32]);
+        let mut function = Function::new_with_locals_types(more);
+        let mut code = function.instructions();
+        code.global_get(resume).local_tee(number).if_(NewBlockType::Empty);
+        for (local, ty) in (0..).zip(locals) {
+            code.i32_const(0);
+            load(&mut code, *ty, slot(frame, local.into()));
+            code.local_set(local);
+        }
+        code.i32_const(0).global_set(resume).end();
+        let out = function.into_raw_body();
+        let mut function = Self { module, indices, ops, out, height: 0, labels: Vec::new(), leaving };
+        function.begin();
+        function.open_skipped(number);
+        function.exit(0);
+        function.close_unlabelled();
+        let targets: Vec<Target<'_>> = (1..).zip(loops).map(|(id, resumed)| (id, &resumed.path[..])).collect();
+        function.find(&targets, 0..ops.len() - 1, number, loops.len() as u32);
+        function.finish()
+    }
+
+    /// Writes a sequence of operators in which `targets` are, of which `number` may have one to go to, and `last` is the last
+    /// one of the function.
+    fn find(&mut self, targets: &[Target<'_>], range: Range<usize>, number: u32, last: u32) {
+        let mut at = range.start;
+        let mut left = targets;
+        while let Some((_, path)) = left.first() {
+            let next = path[0];
+            let (within, after) = left.split_at(left.partition_point(|(_, path)| path[0] <= next));
+            left = after;
+            match self.ops[next].kind {
+                Kind::Loop { end, .. } => {
+                    let own = within.iter().find(|(_, path)| path.len() == 1).map(|(id, _)| *id);
+                    let inner = inner(within);
+                    let highest = within.last().map_or(0, |(id, _)| *id);
+                    self.skipped(at..next, number);
+                    // One that goes to a later loop does not stop at this one.
+                    if highest < last {
+                        self.open_unlabelled(Opener::Block, BlockType::Empty);
+                        let mut code = InstructionSink::new(&mut self.out);
+                        code.local_get(number).i32_const(highest.cast_signed()).i32_gt_u().br_if(0);
+                    }
+                    if let Some(own) = own {
+                        let mut code = InstructionSink::new(&mut self.out);
+                        code.local_get(number).i32_const(own.cast_signed()).i32_eq().if_(NewBlockType::Empty);
+                        code.i32_const(0).local_set(number).end();
+                    }
+                    if inner.is_empty() {
+                        self.operator(next);
+                    } else {
+                        self.open(Opener::Loop, BlockType::Empty);
+                        // One that goes to a loop within this one is not at this one's head.
+                        self.open_skipped(number);
+                        self.exit(self.ops[next].range.end);
+                        self.close_unlabelled();
+                        self.find(&inner, next + 1..end, number, last);
+                        self.close();
+                    }
+                    if highest < last {
+                        self.close_unlabelled();
+                    }
+                    at = end + 1;
+                }
+                Kind::Block { ty, end } => {
+                    self.skipped(at..next, number);
+                    self.open(Opener::Block, ty);
+                    self.find(&inner(within), next + 1..end, number, last);
+                    self.close();
+                    at = end + 1;
+                }
+                Kind::If { ty, otherwise, end } => {
+                    let (then, or_else) = within.split_at(
+                        within.partition_point(|(_, path)| otherwise.is_none_or(|otherwise| path[1] < otherwise)),
+                    );
+                    // The condition is what comes before it; one that goes to a loop goes to the arm with that loop.
+                    self.open_unlabelled(Opener::Block, BlockType::Type(wasmparser::ValType::I32));
+                    let mut code = InstructionSink::new(&mut self.out);
+                    match (then.last(), or_else.is_empty()) {
+                        (Some((id, _)), false) => code.local_get(number).i32_const(id.cast_signed()).i32_le_u(),
+                        (is_then, _) => code.i32_const(is_then.is_some().into()),
+                    };
+                    code.local_get(number).br_if(0).drop();
+                    self.sequence(at..next);
+                    self.close_unlabelled();
+                    self.open(Opener::If, ty);
+                    self.find(&inner(then), next + 1..otherwise.unwrap_or(end), number, last);
+                    if let Some(otherwise) = otherwise {
+                        self.out.push(ELSE);
+                        self.find(&inner(or_else), otherwise + 1..end, number, last);
+                    }
+                    self.close();
+                    at = end + 1;
+                }
+                _ => unreachable!("a path consists of blocks"),
+            }
+        }
+        match targets.last() {
+            Some((id, _)) if *id < last => self.skipped(at..range.end, number),
+            // Nobody comes here who goes to a loop.
+            _ => self.sequence(at..range.end),
+        }
+    }
+
+    /// Writes a sequence that leaves the operand stack as it was, and is skipped by who goes to a loop.
+    fn skipped(&mut self, range: Range<usize>, number: u32) {
+        if !range.is_empty() {
+            self.open_skipped(number);
+            self.sequence(range);
+            self.close_unlabelled();
+        }
+    }
+
+    fn open_skipped(&mut self, number: u32) {
+        self.open_unlabelled(Opener::Block, BlockType::Empty);
+        InstructionSink::new(&mut self.out).local_get(number).br_if(0);
+    }
+
+    /// Opens the block in which the function's body is, if it can be left, and the one around it.
+    fn begin(&mut self) {
+        if let Some(leaving) = &self.leaving {
+            let results = match &leaving.results[..] {
+                [] => NewBlockType::Empty,
+                [one] => NewBlockType::Result(val_type(*one)),
+                several => NewBlockType::FunctionType(self.indices.type_of(&[], several)),
+            };
+            InstructionSink::new(&mut self.out).block(NewBlockType::Empty).block(results);
+            self.height = BODY_HEIGHT;
+        }
+        self.labels.push(self.height);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.out.push(END);
+        if let Some(LeavingFunction { leaving, locals, results, .. }) = &self.leaving {
+            let mut code = InstructionSink::new(&mut self.out);
+            hand_over(&mut code, locals, results, leaving.frame, |code| _ = code.call(leaving.run));
+        }
+        self.out
+    }
+
+    /// Asks whether to leave, if there is an exit at this offset in the guest's module.
+    fn exit(&mut self, at: usize) {
+        let Some(LeavingFunction { leaving, exits, .. }) = &self.leaving else { return };
+        let Some(number) = exits.get(&(at as u32)) else { return };
+        let flag = MemArg { offset: u64::from(FLAGS_AT + number), align: 0, memory_index: leaving.frame };
+        let mut code = InstructionSink::new(&mut self.out);
+        code.i32_const(0).i32_load8_u(flag).if_(NewBlockType::Empty);
+        // Around the `if` are all blocks that are open; the outermost is the one to leave.
+        code.i32_const(number.cast_signed()).call(leaving.ask).br_if(self.height).end();
     }
 
     /// What is left of the sequence of operators that ends at `end` and in which `path` begins.
@@ -903,11 +1325,9 @@ impl<'a> Rest<'a> {
                 self.level(inner, end);
                 self.labels.pop();
                 self.branch(BR, done);
-                self.out.push(END);
-                self.height -= 1;
+                self.close_unlabelled();
                 self.operator(*at);
-                self.out.push(END);
-                self.height -= 1;
+                self.close_unlabelled();
                 end
             }
             _ => unreachable!("a path consists of blocks"),
@@ -927,8 +1347,19 @@ impl<'a> Rest<'a> {
     fn operator(&mut self, at: usize) -> usize {
         let op = &self.ops[at];
         match &op.kind {
-            Kind::Block { ty, end } => self.block(Opener::Block, *ty, at, *end),
-            Kind::Loop { ty, end } => self.block(Opener::Loop, *ty, at, *end),
+            Kind::Block { ty, end } => {
+                self.open(Opener::Block, *ty);
+                self.sequence(at + 1..*end);
+                self.close();
+                end + 1
+            }
+            Kind::Loop { ty, end } => {
+                self.open(Opener::Loop, *ty);
+                self.exit(op.range.end);
+                self.sequence(at + 1..*end);
+                self.close();
+                end + 1
+            }
             Kind::If { ty, otherwise, end } => {
                 self.open(Opener::If, *ty);
                 self.sequence(at + 1..otherwise.unwrap_or(*end));
@@ -964,13 +1395,6 @@ impl<'a> Rest<'a> {
         }
     }
 
-    fn block(&mut self, opener: Opener, ty: BlockType, at: usize, end: usize) -> usize {
-        self.open(opener, ty);
-        self.sequence(at + 1..end);
-        self.close();
-        end + 1
-    }
-
     fn open(&mut self, opener: Opener, ty: BlockType) {
         self.open_unlabelled(opener, ty);
         self.labels.push(self.height);
@@ -990,6 +1414,10 @@ impl<'a> Rest<'a> {
 
     fn close(&mut self) {
         self.labels.pop();
+        self.close_unlabelled();
+    }
+
+    fn close_unlabelled(&mut self) {
         self.out.push(END);
         self.height -= 1;
     }
@@ -1004,6 +1432,14 @@ impl<'a> Rest<'a> {
     }
 }
 
+/// The number of a loop that a function can go to at once, and what is left of the path to it.
+type Target<'a> = (u32, &'a [usize]);
+
+/// Those that are within the block that is next on their paths.
+fn inner<'a>(targets: &[Target<'a>]) -> Vec<Target<'a>> {
+    targets.iter().map(|(id, path)| (*id, &path[1..])).filter(|(_, path)| !path.is_empty()).collect()
+}
+
 #[derive(Clone, Copy)]
 enum Opener {
     Block,
@@ -1011,6 +1447,8 @@ enum Opener {
     If,
 }
 
+/// How many blocks are open at the beginning of a function that can be left.
+const BODY_HEIGHT: u32 = 2;
 const ELSE: u8 = 0x05;
 const END: u8 = 0x0b;
 const BR: u8 = 0x0c;

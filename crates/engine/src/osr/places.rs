@@ -9,6 +9,10 @@ use crate::{Proposal, Proposals};
 /// which WebAssembly engines allow a thousand. Toolchains stay far below; a function with more is run where it is.
 const LOCALS_MAX: usize = 256;
 
+/// A part as a module, in bytes at most: it is compiled in this process, while a guest waits for it to be over. Modules with
+/// more code than this are compiled in children that can be stopped.
+pub(crate) const PART_BYTES_MAX: usize = 64 << 10;
+
 /// A place in the code of a module at which a guest may move: its number among all of the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Point(pub(crate) u32);
@@ -34,7 +38,8 @@ impl Place {
 ///
 /// There are none if the module's state is more than can be handed over: several memories, or one of 64 bits, shared or
 /// with pages of another size; references in locals, results or globals; tables or segments that the code changes.
-/// Nor if results may legally differ from one engine to the next in the middle of a run (relaxed SIMD).
+/// A loop at which there are values on the operand stack is none either: they would have to be handed over, too, and toolchains
+/// hardly write any. Nor are there any if results may legally differ from one engine to the next in the middle of a run (relaxed SIMD).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Places {
     places: Vec<Place>,
@@ -78,6 +83,10 @@ pub(crate) struct Search {
     can_leave: Vec<bool>,
     /// Loops around the operator, outermost first.
     loops: Vec<Loop>,
+    /// Functions that have loops.
+    has_loops: Vec<bool>,
+    /// How many blocks are open where the outermost of those is that take values from the operand stack, if there are any.
+    takes_values: Option<u32>,
     /// The first place of the function.
     first: usize,
     /// Something makes the whole module immovable.
@@ -85,7 +94,8 @@ pub(crate) struct Search {
 }
 
 struct Loop {
-    place: usize,
+    /// `None` if a guest cannot leave there: there are values on the operand stack, or one of the blocks around it takes some.
+    place: Option<usize>,
     /// Blocks around the loop's body.
     depth: u32,
     /// Whether it contains a loop or a call, so that one turn may be long.
@@ -104,17 +114,34 @@ impl Search {
             && !locals.any(|ty| matches!(ty, ValType::Ref(_)))
             && !results.iter().any(|ty| matches!(ty, ValType::Ref(_)));
         self.can_leave.push(can_leave);
+        self.has_loops.push(false);
+        self.takes_values = None;
         self.first = self.places.len();
         self.loops.clear();
     }
 
     /// The function's next operator, which ends at `end`; `depth` blocks are open after it, the function's own among them.
-    pub(crate) fn next(&mut self, caller: u32, operator: &Operator<'_>, end: usize, depth: u32) {
+    /// If it opens one, that takes so many `params` from the operand stack; `is_empty` says whether that has nothing on it then.
+    pub(crate) fn next(
+        &mut self,
+        caller: u32,
+        operator: &Operator<'_>,
+        end: usize,
+        depth: u32,
+        params: usize,
+        is_empty: bool,
+    ) {
+        if self.takes_values.is_some_and(|outermost| depth < outermost) {
+            self.takes_values = None;
+        }
+        if params > 0 {
+            self.takes_values.get_or_insert(depth);
+        }
         while self.loops.last().is_some_and(|innermost| depth < innermost.depth) {
             self.close();
         }
         match operator {
-            Operator::Loop { .. } => self.open(end, depth),
+            Operator::Loop { .. } => self.open(end, depth, is_empty && self.takes_values.is_none()),
             Operator::Call { function_index: callee } | Operator::ReturnCall { function_index: callee } => {
                 self.calls.push((caller, *callee));
                 self.lengthen();
@@ -137,21 +164,25 @@ impl Search {
         }
     }
 
-    fn open(&mut self, at: usize, depth: u32) {
+    fn open(&mut self, at: usize, depth: u32, can_leave: bool) {
         self.lengthen();
+        if let Some(has_loops) = self.has_loops.last_mut() {
+            *has_loops = true;
+        }
         // A module is smaller than 4 GiB, as its own section sizes say.
         let at = u32::try_from(at).unwrap_or_default();
         let function = u32::try_from(self.can_leave.len() - 1).unwrap_or_default();
-        self.loops.push(Loop { place: self.places.len(), depth, is_long: false });
-        self.places.push(Place { function, at, depth });
+        let place = can_leave.then_some(self.places.len());
+        self.loops.push(Loop { place, depth, is_long: false });
+        self.places.extend(place.map(|_| Place { function, at, depth }));
     }
 
     /// Ends the innermost loop. A loop within another is no point unless it contains a loop or a call itself: the turns of
     /// the outer one are short enough, and a poll in the innermost would cost most.
     fn close(&mut self) {
         let Some(ended) = self.loops.pop() else { return };
-        if !ended.is_long && !self.loops.is_empty() {
-            self.places.remove(ended.place);
+        if let Some(place) = ended.place.filter(|_| !ended.is_long && !self.loops.is_empty()) {
+            self.places.remove(place);
         }
     }
 
@@ -172,8 +203,8 @@ impl Search {
         }
         // A function that may run for long can also be left before it begins.
         let mut is_long = recursive(&self.calls, imported_functions, self.can_leave.len());
-        for place in &self.places {
-            is_long[place.function as usize] = true;
+        for (is_long, has_loops) in is_long.iter_mut().zip(&self.has_loops) {
+            *is_long |= *has_loops;
         }
         let entries = (0..).zip(&is_long).zip(&self.can_leave).filter(|((_, is_long), can)| **is_long && **can);
         let entries = entries.map(|((function, _), _)| Place { function, at: 0, depth: 1 });

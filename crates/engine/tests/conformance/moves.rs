@@ -124,10 +124,7 @@ impl Parts {
             .entry((point, extent))
             .or_insert_with(|| match engine.compile_part(module, &[point], extent) {
                 Ok(part) => Some(part),
-                Err(error) => {
-                    assert!(error.to_string().contains("operand stack"), "{error}");
-                    None
-                }
+                Err(error) => panic!("{error}"),
             })
             .clone()
     }
@@ -181,17 +178,21 @@ fn every_guest_moves_to_every_engine_at_random_moments() {
             continue;
         }
         movable += 1;
+        let parts: Vec<(EngineId, Parts)> = targets.iter().map(|known| (known.id, Parts::default())).collect();
         let mut random = Random(subject.label.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte)));
-        for known in &targets {
-            let parts = Parts::default();
+        // To each engine, and to one after the other.
+        for route in parts.chunks(1).chain([&parts[..]]) {
             for _ in 0..*MOMENTS {
-                let moment = random.next() % asks;
+                let mut moments: Vec<u64> = route.iter().map(|_| random.next() % asks).collect();
+                moments.sort_unstable();
                 let extent = [Extent::Hot, Extent::Whole][random.below(2)];
-                let (engine, module, parts) = (Arc::clone(open(known)), subject.module.clone(), parts.clone());
+                let label = format!("{} moved at points {moments:?} of {asks} ({extent:?})", subject.label);
+                let (module, route) = (subject.module.clone(), route.to_vec());
                 let (ended, _, went) = run(&artifact, &subject.setup, move |before, point| {
-                    (before == moment).then(|| parts.get(&*engine, &module, point, extent)).flatten()
+                    let at = moments.iter().position(|moment| *moment == before)?;
+                    let (engine, parts) = &route[at];
+                    parts.get(&**open(known(*engine)), &module, point, extent)
                 });
-                let label = format!("{} moved to {} ({extent:?}) at point {moment} of {asks}", subject.label, known.id);
                 assert_same(&ended, &unmoved, &label);
                 moved += u64::from(went > 0);
                 activations += went;
@@ -336,6 +337,10 @@ fn targets() -> Vec<&'static remuda_engine::Known> {
     engines().into_iter().filter(|known| known.id.to_string().starts_with("wasmtime")).collect()
 }
 
+fn known(engine: EngineId) -> &'static remuda_engine::Known {
+    engines().into_iter().find(|known| known.id == engine).expect("it is one of the engines")
+}
+
 #[test]
 fn whatever_a_guest_does_where_it_has_moved_ends_alike() {
     let Some(origin) = engines().into_iter().find(|known| known.id == ORIGIN).map(open) else { return };
@@ -364,6 +369,43 @@ fn whatever_a_guest_does_where_it_has_moved_ends_alike() {
 }
 
 #[test]
+fn whatever_a_guest_does_on_its_way_from_part_to_part_ends_alike() {
+    let targets = targets();
+    let Some(origin) = engines().into_iter().find(|known| known.id == ORIGIN).map(open) else { return };
+    let [first, next] = targets[..] else { return };
+    assert!(first.capabilities.tier < next.capabilities.tier);
+    let setup = Setup::limited(1 << 20, 1000);
+    for (what, text) in WAYS {
+        let module = parse(&format!("(module {text})"));
+        let artifact = origin.compile(&module).unwrap();
+        let unmoved = live(&artifact, &Entry::Command, &setup).unwrap();
+        let (_, asks, _) = run(&artifact, &setup, |_, _| None);
+        let parts = [first, next].map(|known| (open(known), Parts::default()));
+        for extent in EXTENTS {
+            let mut moved_on = 0;
+            for moment in 0..asks.min(20) {
+                for stays in 1..4 {
+                    let (module, parts) = (module.clone(), parts.clone());
+                    let moved = Arc::new(AtomicU64::new(0));
+                    let has_moved = Arc::clone(&moved);
+                    let (ended, ..) = run(&artifact, &setup, move |before, point| {
+                        let since = before.checked_sub(moment)?;
+                        has_moved.store(since, Ordering::Relaxed);
+                        let (engine, parts) = &parts[usize::from(since >= stays)];
+                        parts.get(&***engine, &module, point, extent)
+                    });
+                    let label = format!("{what}, moved ({extent:?}) at points {moment} and {stays} later of {asks}");
+                    assert_same(&ended, &unmoved, &label);
+                    // It has come to a point after it had moved.
+                    moved_on += u64::from(moved.load(Ordering::Relaxed) >= stays);
+                }
+            }
+            assert!(asks < 2 || moved_on > 0, "{what}: nobody moved on ({extent:?})");
+        }
+    }
+}
+
+#[test]
 fn a_guest_is_stopped_wherever_it_is() {
     let Some(origin) = engines().into_iter().find(|known| known.id == ORIGIN).map(open) else { return };
     let endless = [
@@ -380,16 +422,28 @@ fn a_guest_is_stopped_wherever_it_is() {
         let artifact = origin.compile(&module).unwrap();
         for cause in [Cause::Deadline, Cause::Cancelled] {
             let setup = Setup::default();
-            let (engine, module, interrupt) = (open(known), module.clone(), setup.interrupt.clone());
+            let (engine, to_move, interrupt) = (open(known), module.clone(), setup.interrupt.clone());
             let (ended, ..) = run(&artifact, &setup, move |before, point| {
                 if before == 0 {
                     // Before the guest is there, while it goes there, or when it is there: any of these.
                     let interrupt = interrupt.clone();
                     std::thread::spawn(move || interrupt.raise(cause));
                 }
-                engine.compile_part(&module, &[point], Extent::Hot).ok()
+                engine.compile_part(&to_move, &[point], Extent::Hot).ok()
             });
             assert_eq!(ended.end(), End::Interrupted(cause), "{text} on {}", known.id);
+            // And on its way through all of them.
+            let (setup, module, all) = (Setup::default(), module.clone(), targets());
+            let interrupt = setup.interrupt.clone();
+            let (ended, ..) = run(&artifact, &setup, move |before, point| {
+                if before == 0 {
+                    let interrupt = interrupt.clone();
+                    std::thread::spawn(move || interrupt.raise(cause));
+                }
+                let engine = open(all[usize::try_from(before).unwrap().min(all.len() - 1)]);
+                engine.compile_part(&module, &[point], Extent::Hot).ok()
+            });
+            assert_eq!(ended.end(), End::Interrupted(cause), "{text}");
         }
     }
 }
@@ -412,6 +466,16 @@ fn what_cannot_be_handed_over_has_no_points() {
         "(func (drop (i32x4.relaxed_trunc_f32x4_s (v128.const i32x4 0 0 0 0))))",
     ] {
         assert_eq!(points(more), 0, "{more}");
+    }
+    // A loop with values on the operand stack, or in a block that takes some, and others without.
+    for around in [
+        "(i32.const 1) (loop (br_if 0 (i32.const 0))) (drop)",
+        "(i32.const 1) (block (param i32) (drop) (loop (br_if 0 (i32.const 0))))",
+        "(i32.const 1) (loop (param i32) (drop))",
+    ] {
+        let alone = testing::points(&parse(&format!("(module (func {around}))"))).len();
+        let without = testing::points(&parse("(module (func (loop (br_if 0 (i32.const 0)))))")).len();
+        assert_eq!((alone, without), (1, 2), "{around}");
     }
     // One function with references, and others without.
     assert!(points("(func (local funcref) (loop))") > 0);

@@ -1,11 +1,14 @@
 //! Running a subject on engines, and holding what they did against each other.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use remuda_engine::{Engine, Extent, Instance, InstantiateError, Known, Module, Proposals, Registry, testing};
-use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, Outcome, Sink, Stdin, TrapKind, Value};
+use remuda_engine::{
+    Engine, Extent, Instance, InstantiateError, Known, Module, Proposal, Proposals, Registry, testing,
+};
+use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, Outcome, Sink, Stdin, Tier, TrapKind, Value};
 
 use super::generate::Subject;
 
@@ -33,6 +36,17 @@ impl Group {
         Self { engines: known.iter().map(open).collect(), proposals }
     }
 
+    /// The engine whose guests move, and those that they can move to, the best last; `None` if this build has too few. Modules
+    /// for it have nothing that keeps guests from moving.
+    pub(crate) fn moving() -> Option<Self> {
+        let begins = |known: &Known| known.capabilities.tier == Tier::Interpreter;
+        let mut group = Self::of(|known| begins(known) || known.capabilities.parts);
+        group.engines.sort_by_key(|engine| engine.capabilities().tier);
+        let never = [Proposal::MultiMemory, Proposal::Memory64, Proposal::CustomPageSizes, Proposal::Externref];
+        group.proposals = group.proposals.without(Proposals::of(&never));
+        (group.engines.len() > 1).then_some(group)
+    }
+
     /// The engines' names, for messages.
     pub(crate) fn names(&self) -> String {
         self.engines.iter().map(|engine| engine.id().to_string()).collect::<Vec<_>>().join(", ")
@@ -53,8 +67,9 @@ impl Group {
         self.agreement(&runs)
     }
 
-    /// Runs a subject on the first engine, without and with moves to each of the others from the `moment`-th point on that it
-    /// comes to. Returns how far they could be compared, and how many activations moved.
+    /// Runs a subject on the first engine, without and with moves from the `moment`-th point on that it comes to: to each of
+    /// the others, and to all of these one after the other, which begins in the next one's code as soon as it may leave that
+    /// of the one before. Returns how far they could be compared, and how many parts guests went on in.
     ///
     /// # Errors
     ///
@@ -68,16 +83,22 @@ impl Group {
         let [origin, targets @ ..] = &self.engines[..] else { return Err("there is no engine".into()) };
         let mut runs = vec![run(&**origin, &subject.module, &subject.calls)?];
         let moved = Arc::new(AtomicU64::new(0));
-        for target in targets {
-            let (target, module, moved) = (Arc::clone(target), subject.module.clone(), Arc::clone(&moved));
+        let one_after_the_other = (targets.len() > 1).then_some(targets);
+        for route in targets.chunks(1).chain(one_after_the_other) {
+            let (route, module, moved) = (route.to_vec(), subject.module.clone(), Arc::clone(&moved));
             let prepare = move |instance: &dyn Instance| {
                 let Some(moves) = instance.moves() else { return };
-                let mut asked = 0;
+                let (mut asked, mut offered) = (0, HashSet::new());
                 testing::at_every_point(&moves, move |point| {
                     asked += 1;
-                    // A guest that has moved does not ask any more for as long as it is away.
-                    moved.fetch_add(u64::from(asked > moment), Ordering::Relaxed);
-                    (asked >= moment).then(|| target.compile_part(&module, &[point], extent).ok()).flatten()
+                    let asked_since = usize::try_from(u64::checked_sub(asked, moment)?).ok()?;
+                    let at = asked_since.min(route.len() - 1);
+                    // Once for each point: it is asked again wherever it cannot be left.
+                    let part =
+                        offered.insert((point, at)).then(|| route[at].compile_part(&module, &[point], extent).ok());
+                    let part = part.flatten();
+                    moved.fetch_add(part.is_some().into(), Ordering::Relaxed);
+                    part
                 });
             };
             runs.push(run_prepared(&**origin, &subject.module, &subject.calls, prepare)?);

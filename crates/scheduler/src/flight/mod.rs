@@ -105,6 +105,12 @@ pub enum Event {
         /// Whether what gates hold back is wanted.
         wanted: Wanted,
     },
+    /// In place of a look: the guest of the only racer goes on in better code while it runs, or is about to. Nobody joins it,
+    /// since whoever did would have to do all that it has done; but what it writes and reads is seen to.
+    Moves {
+        /// Whether what gates hold back is wanted.
+        wanted: Wanted,
+    },
     /// An engine has got ready.
     Ready {
         /// Which one.
@@ -255,6 +261,7 @@ impl Flight {
         let mut todo = Vec::new();
         match event {
             Event::Look { wanted } => self.look(wanted, now_ns, situation, &mut todo),
+            Event::Moves { wanted } => self.moves(wanted, now_ns, situation, &mut todo),
             Event::Ready { engine, made } => self.ready(engine, made, now_ns, situation, &mut todo),
             Event::Ended { engine, how } => self.ended(engine, how, now_ns, &mut todo),
             Event::Interrupted(cause) => self.interrupted(cause, &mut todo),
@@ -279,6 +286,17 @@ impl Flight {
         if wasted_ns > 0 {
             todo.push(Action::Spend(wasted_ns));
         }
+    }
+
+    /// Sees to what is wanted of a guest that nobody joins.
+    fn moves(&mut self, wanted: Wanted, now_ns: u64, situation: &impl Situation, todo: &mut Vec<Action>) {
+        if self.look_at_ns().is_none_or(|at_ns| now_ns < at_ns) || self.active().count() != 1 {
+            return;
+        }
+        if self.must_be_decided(wanted, false, now_ns) {
+            return self.decide(now_ns, situation, todo);
+        }
+        self.phase = Phase::Racing { look_at_ns: Some(now_ns.saturating_add(LOOK_EVERY_NS_MAX)) };
     }
 
     /// Does what the scheduler says, until it says when to look again.

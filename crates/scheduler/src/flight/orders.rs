@@ -95,7 +95,7 @@ impl Books {
                 }
             }
             Event::Delivered => self.delivering = None,
-            Event::Look { .. } | Event::Ready { .. } => {}
+            Event::Look { .. } | Event::Moves { .. } | Event::Ready { .. } => {}
         }
         let actions = self.flight.on(event, self.now_ns, case);
         for action in &actions {
@@ -122,6 +122,7 @@ impl Books {
             Action::Start(engine) => {
                 self.seen.insert("start");
                 assert!(!self.is_over && self.opened.is_empty(), "{engine} is started after the end");
+                assert!(!matches!(event, Event::Moves { .. }), "{engine} joins a guest that moves");
                 assert!(!self.spent.contains(&engine), "{engine} comes back");
                 let entered = Running { entered_ns: now_ns, is_running: false, is_told: false };
                 assert!(self.running.insert(engine, entered).is_none(), "{engine} is started twice");
@@ -223,7 +224,8 @@ fn event(books: &Books, random: &mut Pcg64Mcg) -> Event {
     // A map's order is not the seed's.
     running.sort_by_key(|(engine, _)| engine.as_str());
     match random.random_range(0..100) {
-        0..40 => Event::Look { wanted },
+        0..10 => Event::Moves { wanted },
+        10..40 => Event::Look { wanted },
         40..43 => Event::Interrupted(Cause::Deadline),
         43..45 => Event::Delivered,
         45 => Event::Closed,

@@ -242,6 +242,32 @@ fn output_that_is_wanted_decides_the_race() {
 }
 
 #[test]
+fn nobody_joins_a_guest_that_moves_and_what_it_writes_is_let_out() {
+    let case = idle();
+    for (wanted, after_ns) in [(Wanted::Nothing, u64::MAX), (Wanted::Needed, 0), (Wanted::Something, HOLD_NS)] {
+        let mut flight = Flight::new(INTERPRETER, Some(MS), true);
+        flight.on(ready(INTERPRETER), 0, &case);
+        let mut opened_ns = u64::MAX;
+        // Who looked for that long would have let others join.
+        while let Some(at_ns) = flight.look_at_ns().filter(|at_ns| *at_ns < 2 * HOLD_NS) {
+            let actions = flight.on(Event::Moves { wanted }, at_ns, &case);
+            if actions == [Action::OpenGate(INTERPRETER)] {
+                opened_ns = at_ns;
+            } else {
+                assert_eq!(actions, []);
+            }
+        }
+        let latest_ns = after_ns.saturating_add(LOOK_EVERY_NS_MAX + MS);
+        assert!((after_ns..=latest_ns).contains(&opened_ns), "{wanted:?}: after {opened_ns}");
+        // If it does not move any more, it is raced like any other, unless its output is out.
+        let joined = flight.look_at_ns().map(|at_ns| flight.on(LOOK, at_ns, &case));
+        assert_eq!(joined.is_some_and(|actions| !actions.is_empty()), wanted == Wanted::Nothing);
+        flight.on(ended(INTERPRETER, End::Answered), 3 * HOLD_NS, &case);
+        assert_eq!(flight.ending(), Some(Ending::Answered { engine: INTERPRETER, cause: None }));
+    }
+}
+
+#[test]
 fn what_is_held_back_goes_out_when_there_is_an_answer() {
     let case = idle();
     let mut flight = raced(&case, true);

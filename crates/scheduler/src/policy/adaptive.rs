@@ -2,10 +2,10 @@
 //!
 //! What was never observed is predicted: from other engines' observations of the function, or from its module. A guess
 //! may be wrong by orders of magnitude, so without a race its mean counts, which for something so uncertain is far
-//! above what is usual: then an engine is chosen whose worst case is mild. With a race the worst case is somebody
-//! else's business, and what begins first is as good a beginning as any.
+//! above what is usual: then an engine is chosen whose worst case is mild. With a race, or with a guest that goes on in better
+//! code while it runs, the worst case is somebody else's business, and what begins first is as good a beginning as any.
 
-use remuda_model::ArtifactState;
+use remuda_model::{ArtifactState, Tier};
 
 use crate::nanoseconds::as_ns;
 use crate::scheduler::is_ready;
@@ -24,10 +24,11 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
         })
         .collect();
     let favourite = predicted.iter().min_by(|a, b| a.cost_ns.total_cmp(&b.cost_ns))?;
-    if can_race(scheduler, request, world) {
+    if can_be_helped(scheduler, request, world) {
         let begins_first = predicted
             .iter()
             .map(|one| (one.candidate, &one.prediction))
+            .filter(|(candidate, _)| may_race(scheduler, request, world) || candidate.tier == Tier::Interpreter)
             .min_by(|(_, a), (_, b)| a.before_execution_ns().total_cmp(&b.before_execution_ns()))
             .filter(|(_, first)| {
                 // A request that is lucky on one engine is lucky on the other.
@@ -59,7 +60,8 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
         .min_by(|a, b| a.cost_ns.total_cmp(&b.cost_ns))
         .map(|one| (one.candidate.engine, one.prediction.total_ns()));
     let look_again_after_ns = Some(look_again_ns(&favourite.prediction)).filter(|_| {
-        may_race(scheduler, request, world)
+        (may_race(scheduler, request, world)
+            || moves(scheduler, request) && favourite.candidate.tier == Tier::Interpreter)
             && could_be_beaten(favourite, &predicted)
             && !is_known_to_be_short(&favourite.prediction)
     });
@@ -81,10 +83,15 @@ fn may_race(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> 
     scheduler.policy.may_race() && request.may_race && world.load.may_waste
 }
 
-/// Whether a request could be raced from its beginning. It needs another core for that: else it may be on the wrong engine
-/// for as long as it takes.
-fn can_race(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> bool {
-    may_race(scheduler, request, world) && world.load.idle_cores() > 0
+/// Whether a guest may go on in better code while it runs, if it begins on an interpreter. Nothing is done twice by that.
+fn moves(scheduler: &Scheduler, request: &Request<'_>) -> bool {
+    scheduler.policy.may_race() && request.can_move
+}
+
+/// Whether a request that begins on the wrong engine can be helped from its beginning, by a race or by having its guest move.
+/// It needs another core for that: else it may be there for as long as it takes.
+fn can_be_helped(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> bool {
+    (may_race(scheduler, request, world) || moves(scheduler, request)) && world.load.idle_cores() > 0
 }
 
 /// What a candidate is expected to cost: time to the answer on an idle host, and the more CPU time the busier it is.
@@ -105,7 +112,7 @@ fn cost_ns(
         Basis::Observed { .. } | Basis::Transferred { .. } => prediction.execute_ns as f64,
     };
     // Where what is known can run meanwhile, a compile that takes longer costs nobody anything.
-    let is_doubtful = is_guess(scheduler, candidate, prediction) && !can_race(scheduler, request, world);
+    let is_doubtful = is_guess(scheduler, candidate, prediction) && !can_be_helped(scheduler, request, world);
     let doubt = if is_doubtful { COMPILE_DOUBT } else { 1.0 };
     prediction.before_execution_ns() * doubt
         + execute_ns
@@ -212,6 +219,31 @@ mod tests {
             let decision = case.decide();
             assert_eq!((decision.engine, decision.look_again_after_ns), (expected, None), "{code_bytes} {input_bytes}");
         }
+    }
+
+    #[test]
+    fn what_may_not_be_raced_begins_on_the_interpreter_if_its_guest_can_move() {
+        let unknown = |can_move, busy| {
+            let mut case = Case::new(Policy::Hedged, 2);
+            (case.may_race, case.can_move, case.load.busy) = (false, can_move, busy);
+            case.input_bytes = Some(1_000_000);
+            case
+        };
+        for (can_move, busy, expected) in [(true, 1, INTERPRETER), (false, 1, OPTIMIZING), (true, 2, OPTIMIZING)] {
+            let decision = unknown(can_move, busy).decide();
+            assert_eq!(decision.engine, expected, "{can_move} {busy}");
+            assert_eq!(decision.look_again_after_ns.is_some(), expected == INTERPRETER, "{can_move} {busy}");
+        }
+        // Nobody joins it.
+        let truth = [INTERPRETER, BASELINE, OPTIMIZING].map(|engine| (engine, MS, 60_000 * MS));
+        assert_eq!(unknown(true, 1).race(&truth).who_joined(), []);
+        // A known function needs no help.
+        let mut case = unknown(true, 1);
+        case.ready(&[INTERPRETER, OPTIMIZING]);
+        for _ in 0..5 {
+            case.observe(OPTIMIZING, 10 * MS);
+        }
+        assert_eq!(case.decide().engine, OPTIMIZING);
     }
 
     #[test]

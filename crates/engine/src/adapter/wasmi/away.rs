@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use remuda_model::Value;
+use remuda_model::{Tier, Value};
 use wasmi::{AsContextMut, Caller, Error, Func, Global, Linker, Memory, Nullable, Ref, Store, Table, Val};
 
 use super::{HostStop, State, WasmiArtifact, call_in_slices, from_val, internal, to_val};
@@ -10,7 +10,7 @@ use crate::adapter::guest::Guest;
 use crate::adapter::region::{PAGE_BYTES, Region};
 use crate::osr::depart::{self, Departing};
 use crate::osr::frame::SLOT_BYTES;
-use crate::osr::moves::{Failure, Moves, Origin, Part, PartInstance, Told};
+use crate::osr::moves::{Failure, Leaving, Moves, Origin, PartInstance, Told};
 use crate::osr::places::Point;
 use crate::osr::{HOST, MEMORY, global_export};
 
@@ -35,7 +35,7 @@ pub(super) struct Away {
     functions: Table,
     globals: Vec<Global>,
     /// What a point was told, until the guest has left from there.
-    leaving: Option<Leaving>,
+    leaving: Option<(Point, Leaving)>,
     /// Instances of parts in which nothing is under way, and which part it is that they are of.
     idle: Vec<(usize, Box<dyn PartInstance>)>,
     /// Activations under way elsewhere.
@@ -44,17 +44,14 @@ pub(super) struct Away {
     vain_asks: u32,
 }
 
-/// A guest on its way.
-pub(super) struct Leaving {
-    point: Point,
-    number: usize,
-    part: Part,
-    entry: usize,
-}
-
 impl Away {
     pub(super) fn moves(&self) -> Arc<Moves> {
         Arc::clone(&self.moves)
+    }
+
+    /// Whether one more activation may go on elsewhere.
+    fn can_move(&self) -> bool {
+        self.nested < NESTED_MAX && (self.memory.is_none() || self.region.is_some())
     }
 
     /// Makes sure that a memory of so many bytes can be accessed, which is confined once compiled code has it, too.
@@ -146,14 +143,14 @@ fn away<'a>(caller: &'a mut Caller<'_, State>) -> &'a mut Away {
 fn ask(mut caller: Caller<'_, State>, point: i32) -> Result<i32, Error> {
     let point = Point(point.cast_unsigned());
     let away = away(&mut caller);
-    let told = away.moves.ask(point);
+    let told = away.moves.ask(point, Tier::Interpreter);
     match told {
-        Told::Leave { number, part, entry } if away.nested < NESTED_MAX && can_move(away) => {
-            away.leaving = Some(Leaving { point, number, part, entry });
+        Told::Leave(leaving) if away.can_move() => {
+            away.leaving = Some((point, leaving));
             return Ok(1);
         }
         Told::AskOn => {}
-        Told::Leave { .. } | Told::Stay => {
+        Told::Leave(_) | Told::Stay => {
             away.vain_asks += 1;
             if away.vain_asks >= VAIN_ASKS_MAX || !away.moves.is_wanted() {
                 let flag = away.flag;
@@ -164,33 +161,34 @@ fn ask(mut caller: Caller<'_, State>, point: i32) -> Result<i32, Error> {
     Ok(0)
 }
 
-fn can_move(away: &Away) -> bool {
-    away.memory.is_none() || away.region.is_some()
-}
-
 /// Runs the rest of an activation elsewhere: its locals are in the frame, and there its results are put.
 fn run(mut caller: Caller<'_, State>) -> Result<(), Error> {
-    let leaving = away(&mut caller).leaving.take().ok_or_else(|| Error::new("nobody was told to leave"))?;
-    let departing = Arc::clone(&away(&mut caller).departing);
-    let handed_over = &departing.frames[leaving.point.0 as usize];
+    let away = away(&mut caller);
+    let (point, leaving) = away.leaving.take().ok_or_else(|| Error::new("nobody was told to leave"))?;
+    let (departing, memory) = (Arc::clone(&away.departing), away.frame);
+    let handed_over = &departing.frames[point.0 as usize];
     let values = handed_over.locals.len().max(handed_over.results.len());
-    let memory = away(&mut caller).frame;
     let mut frame = memory.data(&caller)[..values * SLOT_BYTES as usize].to_vec();
+    go_on(&mut caller, &leaving, &mut frame).map_err(failed)?;
+    memory.data_mut(&mut caller)[..frame.len()].copy_from_slice(&frame);
+    Ok(())
+}
 
-    let fuel = caller.get_fuel()?;
-    let mut instance = begin(&mut caller, &leaving).map_err(failed)?;
-    let setting_out = away(&mut caller);
+/// Runs the rest of an activation in a part, be it one of this engine's or of another part's.
+fn go_on(caller: &mut Caller<'_, State>, leaving: &Leaving, frame: &mut [u8]) -> Result<(), Failure> {
+    let internal = |error: Error| Failure::Engine(internal(&error));
+    let fuel = caller.get_fuel().map_err(internal)?;
+    let mut instance = begin(caller, leaving)?;
+    let setting_out = away(caller);
     setting_out.nested += 1;
     setting_out.moves.leave(leaving.number);
-    let ran = instance.run(leaving.entry, &mut frame, &mut WasmiOrigin { caller: &mut caller });
-    caller.set_fuel(fuel)?;
-    let away = away(&mut caller);
+    let ran = instance.run(leaving.entry, frame, &mut WasmiOrigin { caller });
+    caller.set_fuel(fuel).map_err(internal)?;
+    let away = away(caller);
     away.nested -= 1;
     away.moves.come_back();
     away.idle.push((leaving.number, instance));
-    ran.map_err(failed)?;
-    memory.data_mut(&mut caller)[..frame.len()].copy_from_slice(&frame);
-    Ok(())
+    ran
 }
 
 fn failed(failure: Failure) -> Error {
@@ -203,11 +201,11 @@ fn begin(caller: &mut Caller<'_, State>, leaving: &Leaving) -> Result<Box<dyn Pa
     if let Some(at) = away.idle.iter().position(|(number, _)| *number == leaving.number) {
         return Ok(away.idle.swap_remove(at).1);
     }
-    let (region, memory) = (away.region.clone(), away.memory);
+    let (region, memory, moves) = (away.region.clone(), away.memory, away.moves());
     let bytes = memory.map_or(0, |memory| memory.data_size(&*caller));
     let interrupt = caller.data().guest().interrupt().clone();
     let memory = region.map(|region| (region, bytes));
-    Arc::clone(&leaving.part.0).begin(memory, &interrupt).map_err(Failure::Engine)
+    Arc::clone(&leaving.part.0).begin(memory, &interrupt, &moves).map_err(Failure::Engine)
 }
 
 /// Wasmi, as a part sees it that is called from here.
@@ -249,6 +247,18 @@ impl Origin for WasmiOrigin<'_, '_> {
         }
         let more = bytes.saturating_sub(memory.data_size(&*self.caller));
         memory.grow(&mut *self.caller, (more / PAGE_BYTES) as u64).is_ok()
+    }
+
+    fn can_move(&mut self) -> bool {
+        away(self.caller).can_move()
+    }
+
+    fn go_on(&mut self, leaving: &Leaving, frame: &mut [u8]) -> Result<(), Failure> {
+        let moves = away(self.caller).moves();
+        moves.called_back();
+        let went = go_on(self.caller, leaving, frame);
+        moves.go_on();
+        went
     }
 
     fn call(&mut self, function: u32, args: &[Value], results: &mut Vec<Value>) -> Result<(), Failure> {

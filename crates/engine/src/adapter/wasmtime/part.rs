@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use remuda_model::{EngineId, Interrupt, Tier, Value};
@@ -12,9 +13,10 @@ use wasmtime::{Caller, Global, LinearMemory, Linker, Memory, MemoryCreator, Memo
 use super::{Host, Lease, State, WasmtimeArtifact, WasmtimeEngine, end_of, from_val, to_val};
 use crate::adapter::region::{GUARD_BYTES, PAGE_BYTES, Region};
 use crate::instrument::instrument_within;
+use crate::osr::frame::SLOT_BYTES;
 use crate::osr::global_export;
-use crate::osr::moves::{Failure, Origin, Part, PartCode, PartInstance};
-use crate::osr::part::{self, COLD, ENTER, FRAME_EXPORT, MEMORY_EXPORT, Plan, cold_import};
+use crate::osr::moves::{Failure, Flags, Leaving, Moves, Origin, Part, PartCode, PartInstance, Told, Watch};
+use crate::osr::part::{self, ASK, COLD, ENTER, MEMORY_EXPORT, Plan, RUN, cold_import};
 use crate::{EngineError, Extent, Module, Point};
 
 /// Compiles the part of `module` that goes on at `points`.
@@ -27,7 +29,10 @@ pub(super) fn compile(
     let id = engine.known.id;
     let failed = |reason: String| EngineError::Compile { engine: id, reason };
     let Host { engine: compiler, linker } = engine.on_demand.for_parts()?;
-    let plan = part::build(module.bytes(), module.findings().places(), points, extent)
+    let tier = engine.known.capabilities.tier;
+    // There is nothing better to go on to from the last tier.
+    let leaves = tier < Tier::Optimizing;
+    let plan = part::build(module.bytes(), module.findings().places(), points, extent, leaves)
         .map_err(|error| failed(error.to_string()))?;
     let bytes = instrument_within(&plan.bytes, module.bytes_max()).map_err(|error| failed(error.to_string()))?.bytes;
     module.check_rewritten(&bytes).map_err(|error| failed(error.to_string()))?;
@@ -42,12 +47,18 @@ pub(super) fn compile(
         on_demand: Arc::clone(&engine.on_demand),
         unpooled: OnceLock::new(),
     });
-    Ok(Part(Arc::new(WasmtimePart { code, plan, tier: engine.known.capabilities.tier })))
+    let exits = plan.exits.iter().map(|exit| exit.point).collect();
+    Ok(Part(Arc::new(WasmtimePart { code, plan, tier, exits })))
 }
 
-/// The imports of a part: those of all guests, and the functions that are called where its guest came from.
+/// The imports of a part: those of all guests, the functions that are called where its guest came from, and what it needs to
+/// be left again.
 fn with_cold(linker: &Linker<State>, module: &wasmtime::Module, plan: &Plan) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::clone(linker);
+    if !plan.exits.is_empty() {
+        linker.func_wrap(COLD, ASK, ask)?;
+        linker.func_wrap(COLD, RUN, run)?;
+    }
     let cold = module.imports().filter(|import| import.module() == COLD);
     let types: Vec<_> = cold.filter_map(|import| import.ty().func().cloned()).collect();
     for (function, ty) in plan.cold.iter().copied().zip(types) {
@@ -61,8 +72,10 @@ fn with_cold(linker: &Linker<State>, module: &wasmtime::Module, plan: &Plan) -> 
 
 struct WasmtimePart {
     code: Arc<WasmtimeArtifact>,
-    tier: Tier,
     plan: Plan,
+    tier: Tier,
+    /// The points of the plan's exits.
+    exits: Arc<[Point]>,
 }
 
 impl PartCode for WasmtimePart {
@@ -82,6 +95,7 @@ impl PartCode for WasmtimePart {
         self: Arc<Self>,
         memory: Option<(Arc<Region>, usize)>,
         interrupt: &Interrupt,
+        moves: &Arc<Moves>,
     ) -> Result<Box<dyn PartInstance>, EngineError> {
         let internal = |error: wasmtime::Error| self.code.internal(&error);
         if let Some((region, bytes)) = &memory {
@@ -90,21 +104,25 @@ impl PartCode for WasmtimePart {
         let mut lease = self.code.lease(interrupt)?;
         let mut store = Store::new(&self.code.host.engine, State::default());
         store.limiter(|state| state);
+        let frame = Arc::new(Region::new(PAGE_BYTES as u64).map_err(|error| internal(error.into()))?);
         let instance = {
-            let frame = Region::new(PAGE_BYTES as u64).map_err(|error| internal(error.into()))?;
-            let _offered = Offered::new(memory.into_iter().chain([(Arc::new(frame), PAGE_BYTES)]));
+            let _offered = Offered::new(memory.into_iter().chain([(Arc::clone(&frame), PAGE_BYTES)]));
             lease.slot().pre.instantiate(&mut store).map_err(internal)?
         };
         let missing = || internal(wasmtime::Error::msg("a part lacks what was added to it"));
         let enter = instance.get_typed_func::<i32, ()>(&mut store, ENTER).map_err(internal)?;
-        let frame = instance.get_memory(&mut store, FRAME_EXPORT).ok_or_else(missing)?;
         let globals = self.plan.globals.iter().map(|index| instance.get_global(&mut store, &global_export(*index)));
         let globals = globals.collect::<Option<Vec<Global>>>().ok_or_else(missing)?;
         let memory = instance.get_memory(&mut store, MEMORY_EXPORT);
         if memory.is_some() != self.plan.has_memory {
             return Err(missing());
         }
-        store.data_mut().arrival = Some(Arrival { origin: None, globals, memory });
+        let departure = (!self.exits.is_empty()).then(|| {
+            let flags = Arc::new(ExitFlags(Arc::clone(&frame)));
+            let watch = moves.watch(self.tier, Arc::clone(&self.exits), flags.clone());
+            Departure { part: Arc::clone(&self), moves: Arc::clone(moves), flags, leaving: None, _watch: watch }
+        });
+        store.data_mut().arrival = Some(Arrival { origin: None, globals, memory, departure });
         Ok(Box::new(WasmtimePartInstance { id: self.code.id, store, enter, frame, _lease: lease }))
     }
 }
@@ -116,6 +134,27 @@ pub(super) struct Arrival {
     /// In the order of the guest's module.
     globals: Vec<Global>,
     memory: Option<Memory>,
+    /// What it needs to leave again, if it can.
+    departure: Option<Departure>,
+}
+
+/// What a guest needs that leaves a part for a better one.
+struct Departure {
+    part: Arc<WasmtimePart>,
+    moves: Arc<Moves>,
+    flags: Arc<ExitFlags>,
+    /// What an exit was told, by its number, until the guest has left from there.
+    leaving: Option<(usize, Leaving)>,
+    _watch: Watch,
+}
+
+/// The flags that a part reads at its exits, in the memory of its frame.
+struct ExitFlags(Arc<Region>);
+
+impl Flags for ExitFlags {
+    fn set(&self, exit: usize, asks: bool) {
+        self.0.flag(part::FLAGS_AT as usize + exit).store(asks.into(), Ordering::Relaxed);
+    }
 }
 
 impl Arrival {
@@ -151,7 +190,7 @@ struct WasmtimePartInstance {
     store: Store<State>,
     enter: TypedFunc<i32, ()>,
     /// Where locals and results are handed over.
-    frame: Memory,
+    frame: Arc<Region>,
     _lease: Lease,
 }
 
@@ -164,13 +203,13 @@ impl PartInstance for WasmtimePartInstance {
             depart(&mut self.store);
             return Err(internal(error));
         }
-        self.frame.data_mut(&mut self.store)[..frame.len()].copy_from_slice(frame);
+        self.frame.write(frame);
         let entry = i32::try_from(entry).expect("a part has few entries");
         let called = self.enter.call(&mut self.store, entry);
         depart(&mut self.store);
         match called {
             Ok(()) => {
-                frame.copy_from_slice(&self.frame.data(&self.store)[..frame.len()]);
+                self.frame.read(frame);
                 Ok(())
             }
             Err(error) => match (end_of(&error), error.downcast::<Stopped>()) {
@@ -242,6 +281,40 @@ fn call_cold(mut caller: Caller<'_, State>, function: u32, args: &[Val], results
     for (result, value) in results.iter_mut().zip(returned) {
         *result = to_val(value);
     }
+    Ok(())
+}
+
+/// The guest has come to an exit, and asks whether to leave: 1 if so.
+fn ask(mut caller: Caller<'_, State>, exit: i32) -> i32 {
+    let Arrival { origin: Some(origin), departure: Some(departure), .. } = arrival(caller.data_mut()) else { return 0 };
+    let exit = exit.cast_unsigned() as usize;
+    match departure.moves.ask(departure.part.exits[exit], departure.part.tier) {
+        Told::Leave(leaving) if origin.get().can_move() => {
+            departure.leaving = Some((exit, leaving));
+            1
+        }
+        Told::AskOn => 0,
+        Told::Leave(_) | Told::Stay => {
+            departure.flags.set(exit, false);
+            0
+        }
+    }
+}
+
+/// Runs the rest of an activation in another part: its locals are in the frame, and there its results are put.
+fn run(mut caller: Caller<'_, State>) -> wasmtime::Result<()> {
+    let told = arrival(caller.data_mut()).departure.as_mut().and_then(|departure| {
+        let (exit, leaving) = departure.leaving.take()?;
+        Some((departure.part.plan.exits[exit], leaving, Arc::clone(&departure.flags.0)))
+    });
+    let Some((exit, leaving, memory)) = told else { return Err(wasmtime::Error::msg("nobody was told to leave")) };
+    let mut frame = vec![0; exit.values as usize * SLOT_BYTES as usize];
+    memory.read(&mut frame);
+    let mut origin = depart(&mut caller);
+    let went = origin.get().go_on(&leaving, &mut frame);
+    arrive(&mut caller, origin)?;
+    went.map_err(|failure| wasmtime::Error::new(Stopped(failure)))?;
+    memory.write(&frame);
     Ok(())
 }
 
