@@ -10,6 +10,8 @@ use remuda_engine::{Availability, Known, Registry};
 
 /// The choice among the engines, as `remuda serve` makes it.
 pub const AUTO: &str = "remuda.auto";
+/// The same choice, if guests stay on the engine that they began on: where one takes long, others race it.
+pub const RACING: &str = "remuda.racing";
 /// A guest's twin, made by the machine's own compiler: the physical limit.
 pub const NATIVE: &str = "native";
 
@@ -117,7 +119,7 @@ pub fn look(root: &Path, scratch: &Path) -> std::io::Result<(Vec<Engine>, Vec<Ab
             }
         }
     }
-    here.push(auto(&registry));
+    here.extend([AUTO, RACING].map(|id| choice(id, &registry)));
     match native(root) {
         Some(engine) => here.push(engine),
         None => absent.push(Absent {
@@ -174,12 +176,17 @@ fn flags(known: &Known) -> String {
     fingerprint.strip_prefix(&named).unwrap_or(&fingerprint).to_owned()
 }
 
-fn auto(registry: &Registry) -> Engine {
+/// Whether it is Remuda that chooses the engine, call by call.
+pub(crate) fn is_choice(engine: &str) -> bool {
+    [AUTO, RACING].contains(&engine)
+}
+
+fn choice(id: &str, registry: &Registry) -> Engine {
     let mut flags = String::from("among");
     for known in registry.known().filter(|known| known.automatic && known.is_built()) {
         let _ = write!(flags, " {} {}", known.id, known.version);
     }
-    Engine { id: AUTO.into(), version: env!("CARGO_PKG_VERSION").into(), flags, kind: Kind::Hosted }
+    Engine { id: id.into(), version: env!("CARGO_PKG_VERSION").into(), flags, kind: Kind::Hosted }
 }
 
 fn native(root: &Path) -> Option<Engine> {

@@ -10,6 +10,8 @@ use crate::stats::{Estimate, Steady, geometric_mean, median, mser_5};
 
 /// The choice among the engines, measured as an engine like any other.
 pub const AUTO: &str = "remuda.auto";
+/// And of the choice whose guests stay where they began.
+pub const RACING: &str = "remuda.racing";
 /// The guest, compiled by the machine's own compiler.
 pub const NATIVE: &str = "native";
 /// What the paper normalises to here: the optimizing compiler that everybody knows.
@@ -22,6 +24,8 @@ pub enum Kind {
     Single,
     /// Remuda's choice.
     Auto,
+    /// The same, if guests stay where they began.
+    Racing,
     /// No WebAssembly at all.
     Native,
     /// Another program, of which only whole processes are known.
@@ -33,6 +37,7 @@ pub enum Kind {
 pub fn kind(engine: &str) -> Kind {
     match engine {
         AUTO => Kind::Auto,
+        RACING => Kind::Racing,
         NATIVE => Kind::Native,
         _ if engine.starts_with("peer.") => Kind::Peer,
         _ => Kind::Single,
@@ -395,8 +400,9 @@ fn rank(engine: &str) -> (usize, String) {
     ];
     let known = ORDER.iter().position(|known| *known == engine);
     let place = match kind(engine) {
-        Kind::Auto => ORDER.len() + 1,
-        Kind::Peer => ORDER.len() + 2,
+        Kind::Racing => ORDER.len() + 1,
+        Kind::Auto => ORDER.len() + 2,
+        Kind::Peer => ORDER.len() + 3,
         Kind::Native | Kind::Single => known.unwrap_or(ORDER.len()),
     };
     (place, engine.to_owned())

@@ -27,7 +27,7 @@ pub(crate) struct Characterize {
     #[arg(long = "suite", value_name = "SUITE|DIR|FILE.wasm", num_args = 1.., value_delimiter = ',')]
     suites: Vec<String>,
 
-    /// Engines to measure: ids of `remuda engines`, remuda.auto, native, peer.wasmtime, peer.node [default: all here]
+    /// Engines to measure: ids of `remuda engines`, remuda.auto, remuda.racing, native, peer.wasmtime, peer.node [default: all here]
     #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
     engines: Vec<String>,
 
@@ -225,7 +225,7 @@ impl MeasureChild {
     #[expect(clippy::unused_self, reason = "all subcommands are executed alike")]
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         measure::in_process(&mut std::io::stdin().lock(), &mut std::io::stdout().lock(), |engine| {
-            let engine = if engine == engines::AUTO { "auto" } else { engine };
+            let engine = if [engines::AUTO, engines::RACING].contains(&engine) { "auto" } else { engine };
             EngineChoice { engine: engine.into() }.policy()
         })?;
         Ok(ExitCode::SUCCESS)

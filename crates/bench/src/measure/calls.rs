@@ -14,6 +14,7 @@ use remuda_scheduler::Policy;
 
 use super::steady::Steady;
 use super::{CallJob, CallResult, Called, Clocks, OneCall, Output, Repeat, peak_memory_bytes};
+use crate::engines;
 
 /// Memory that a guest may have: all that there is.
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
@@ -62,6 +63,7 @@ fn open(job: &CallJob, policy: Policy) -> anyhow::Result<Host> {
         queue_max: 1,
         // As `serve` has it.
         compiler: std::env::current_exe().ok(),
+        moves: job.engine != engines::RACING,
         ..HostConfig::default()
     })?;
     let registry = host.registry();

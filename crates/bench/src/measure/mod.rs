@@ -37,7 +37,7 @@ pub enum Job {
 pub struct CallJob {
     /// [`monotonic_ns`] just before the process was started.
     pub started_ns: u64,
-    /// The engine's id, or `remuda.auto`.
+    /// The engine's id, or that of a choice: `remuda.auto` or `remuda.racing`.
     pub engine: String,
     /// The guest's name, which is its first argument.
     pub name: String,

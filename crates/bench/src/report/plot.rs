@@ -26,6 +26,7 @@ impl Palette {
         match kind(engine) {
             Kind::Native => (Ink::Native, Mark::Bar),
             Kind::Auto => (Ink::Auto, Mark::Ring),
+            Kind::Racing => (Ink::Auto, Mark::Cross),
             Kind::Single | Kind::Peer => {
                 let index = self.0.iter().position(|known| known == engine).unwrap_or(self.0.len());
                 #[allow(clippy::cast_possible_truncation, reason = "less than the number of colours")]

@@ -289,7 +289,7 @@ impl State<'_> {
             let mut sample = Sample {
                 iteration: Some(u32::try_from(i).unwrap_or(u32::MAX)),
                 wall_ns: call.phases_ns,
-                answered_by: call.answered_by.filter(|_| blank.point.engine == engines::AUTO),
+                answered_by: call.answered_by.filter(|_| engines::is_choice(&blank.point.engine)),
                 ..blank.clone()
             };
             put(&mut sample, "total", call.total);
@@ -359,7 +359,7 @@ impl State<'_> {
             return Ok(*weight);
         }
         let engine = &self.engine(task).id;
-        let weight = if engine == engines::AUTO {
+        let weight = if engines::is_choice(engine) {
             None
         } else {
             let job = Job::Weigh { engine: engine.clone(), module: module.clone() };

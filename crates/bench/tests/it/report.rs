@@ -38,6 +38,32 @@ fn the_markdown_is_as_it_was() {
 }
 
 #[test]
+fn the_choice_without_moves_stands_beside_the_choice() {
+    let mut records = Synthetic::default().records();
+    assert!(!render(&Results::new(records.clone()), Format::Markdown).contains("racing / best"));
+    // It takes twice as long.
+    let racing: Vec<Record> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Sample(sample) if sample.point.engine == "remuda.auto" => {
+                let mut sample = sample.clone();
+                sample.point.engine = "remuda.racing".into();
+                sample.wall_ns.values_mut().for_each(|ns| *ns *= 2);
+                Some(Record::Sample(sample))
+            }
+            _ => None,
+        })
+        .collect();
+    records.extend(racing);
+    let report = render(&Results::new(records), Format::Markdown);
+    let rows = report.lines().filter(|line| line.contains("**geometric mean**"));
+    let ratios: Vec<Vec<f64>> =
+        rows.map(|row| row.split(['|', '[', ' ', '*']).filter_map(|cell| cell.parse().ok()).collect()).collect();
+    let doubled = |row: &Vec<f64>| row.len() >= 2 && row.iter().any(|ratio| (ratio / row[0] - 2.0).abs() < 0.02);
+    assert!(report.contains("racing / best") && ratios.iter().any(doubled), "{ratios:?}");
+}
+
+#[test]
 fn the_same_rows_give_the_same_page_in_whatever_order() {
     let mut records = Synthetic::default().records();
     let page = render(&Results::new(records.clone()), Format::Html);

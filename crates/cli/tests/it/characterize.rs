@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use crate::support::{ENGINES, guest, output, remuda, text};
 
+/// Those that choose one call by call: with guests that move, and with guests that stay.
+const CHOICES: [&str; 2] = ["remuda.auto", "remuda.racing"];
+
 /// A module that the mock engine makes do what its arguments say.
 fn mock_module() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -72,7 +75,7 @@ fn suite() -> String {
 fn every_engine_goes_through_every_pattern_with_its_phases() {
     let dir = tempfile::tempdir().unwrap();
     let mut engines = ENGINES.to_vec();
-    engines.push("remuda.auto");
+    engines.extend(CHOICES);
     let (out, records) = characterize(
         &dir,
         &[
@@ -114,14 +117,14 @@ fn check_point(engine: &str, pattern: Pattern, samples: &[&&Sample]) {
         let parts: u64 = call.wall_ns.iter().filter(|(phase, _)| *phase != "total").map(|(_, ns)| ns).sum();
         assert!(call.wall_ns["total"] >= parts && call.wall_ns["execute"] > 0, "{call:?}");
         assert!(call.cpu_ns["total"] > 0, "{call:?}");
-        assert_eq!(call.answered_by.is_some(), engine == "remuda.auto", "{call:?}");
+        assert_eq!(call.answered_by.is_some(), CHOICES.contains(&engine), "{call:?}");
     }
     assert_eq!(whole.iteration, None, "{context}");
     assert!(whole.wall_ns["total"] > whole.wall_ns["bootstrap"], "{context}");
     assert!(whole.peak_memory_bytes > Some(1 << 20), "{context}");
     assert_eq!(whole.digest.len(), 64);
     let compiles = calls[0].wall_ns.contains_key("compile");
-    let is_single = engine != "remuda.auto";
+    let is_single = !CHOICES.contains(&engine);
     if is_single {
         // What is left by an earlier process is loaded, where the engine can.
         let loads = pattern == Pattern::Warm && engine != "wasmi.lazy";

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use super::page::{Cell, Claim, Part, Section, Table, Verdict};
 use super::plot::{Dot, Palette};
 use super::units;
-use crate::results::{AUTO, Kind, Metric, Results, Workload, kind};
+use crate::results::{AUTO, Kind, Metric, RACING, Results, Workload, kind};
 use crate::row::{Pattern, Point};
 use crate::stats::{Estimate, Interval};
 
@@ -51,7 +51,7 @@ fn pattern_words(pattern: Pattern) -> &'static str {
 fn executed(workload: &Workload, engine: &str, pattern: Pattern) -> Point {
     match kind(engine) {
         Kind::Native | Kind::Peer => workload.on(engine, Pattern::Cold),
-        Kind::Single | Kind::Auto => workload.on(engine, pattern),
+        Kind::Single | Kind::Auto | Kind::Racing => workload.on(engine, pattern),
     }
 }
 

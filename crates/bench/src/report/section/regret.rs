@@ -12,8 +12,9 @@ pub(super) fn section(results: &Results) -> Section {
         title: "Regret: the choice against the best engine by hindsight".into(),
         lead: format!(
             "The total time of `{AUTO}`, which does not know beforehand which engine is the best, over the total time of the \
-             single engine that turns out to be the best for the guest. 1 is perfect; less is possible where two engines \
-             together beat each of them."
+             single engine that turns out to be the best for the guest. 1 is perfect; less is possible where a guest begins on \
+             one engine and goes on in the code of another. `{RACING}` is the same choice without that: its guests stay where \
+             they began, and others race them."
         ),
         ..Section::default()
     };
@@ -64,6 +65,8 @@ struct Regret {
     /// Who answered instead, and how often.
     answered: String,
     over_best: Estimate,
+    /// The same of the choice whose guests stay where they began.
+    racing_over_best: Option<Estimate>,
 }
 
 fn regrets(results: &Results, pattern: Pattern) -> Vec<Regret> {
@@ -74,22 +77,25 @@ fn regrets(results: &Results, pattern: Pattern) -> Vec<Regret> {
             let mut engines = singles(results, &suite);
             engines.retain(|engine| results.estimate(&workload.on(engine, pattern), Metric::Total).is_some());
             let Some((winner, _)) = best(results, workload, pattern, &engines) else { continue };
-            let points: Vec<_> = std::iter::once(AUTO)
-                .chain(engines.iter().map(String::as_str))
-                .map(|engine| workload.on(engine, pattern))
-                .collect();
-            // The best is picked anew in each resample: who was lucky once does not set the mark.
-            let regret = results.paired(&points, Metric::Total, |values| {
-                values[0] / values[1..].iter().copied().fold(f64::INFINITY, f64::min)
-            });
+            let regret = |choice: &str| {
+                let points: Vec<_> = std::iter::once(choice)
+                    .chain(engines.iter().map(String::as_str))
+                    .map(|engine| workload.on(engine, pattern))
+                    .collect();
+                // The best is picked anew in each resample: who was lucky once does not set the mark.
+                results.paired(&points, Metric::Total, |values| {
+                    values[0] / values[1..].iter().copied().fold(f64::INFINITY, f64::min)
+                })
+            };
             let shares = results.answered_by(&workload.on(AUTO, pattern));
             let shares = shares.iter().map(|(engine, share)| format!("{engine} {:.0} %", share * 100.0));
             let answered = shares.collect::<Vec<_>>().join(", ");
-            regrets.extend(regret.map(|over_best| Regret {
+            regrets.extend(regret(AUTO).map(|over_best| Regret {
                 guest: label(workload, &workloads),
                 best: winner,
                 answered,
                 over_best,
+                racing_over_best: regret(RACING),
             }));
         }
     }
@@ -110,19 +116,22 @@ fn verdict(estimate: &Estimate, bound: f64) -> Verdict {
 fn table(regrets: &[Regret], geometric: &Estimate, pattern: Pattern) -> Table {
     let mut sorted: Vec<&Regret> = regrets.iter().collect();
     sorted.sort_by(|one, other| other.over_best.value.total_cmp(&one.over_best.value));
-    let mut rows = vec![vec![
-        Cell::strong("geometric mean"),
-        Cell::strong(ratio_with(geometric)),
-        Cell::default(),
-        Cell::default(),
-    ]];
+    let racing: Option<Vec<&Estimate>> = regrets.iter().map(|regret| regret.racing_over_best.as_ref()).collect();
+    let racing = racing.map(|parts| Estimate::geometric_mean(&parts));
+    let mut rows = vec![vec![Cell::strong("geometric mean"), Cell::strong(ratio_with(geometric))]];
+    rows[0].extend(racing.iter().map(|mean| Cell::strong(ratio_with(mean))));
+    rows[0].extend([Cell::default(), Cell::default()]);
     rows.extend(sorted.iter().map(|regret| {
-        [&regret.guest, &ratio_with(&regret.over_best), &regret.best, &regret.answered].map(Cell::new).to_vec()
+        let racing = regret.racing_over_best.as_ref().filter(|_| racing.is_some()).map(ratio_with);
+        let over_best = [regret.guest.clone(), ratio_with(&regret.over_best)];
+        let cells = over_best.into_iter().chain(racing).chain([regret.best.clone(), regret.answered.clone()]);
+        cells.map(|text| Cell::new(&text)).collect()
     }));
+    let columns = ["Guest", "auto / best"].into_iter().chain(racing.map(|_| "racing / best"));
     Table {
         caption: format!("Regret, {}, the worst first", pattern_words(pattern)),
         rows,
-        columns: ["Guest", "auto / best", "best by hindsight", "answered by"].map(ToOwned::to_owned).to_vec(),
+        columns: columns.chain(["best by hindsight", "answered by"]).map(ToOwned::to_owned).collect(),
         folded: true,
     }
 }
