@@ -1,4 +1,5 @@
-//! Every engine must do the same with the same module. The generator and the comparison are those of
+//! Every engine must do the same with the same module, and so must a guest that moves from one to the other while it runs. The
+//! generator and the comparison are those of
 //! `crates/engine/tests/differential`, where what was found here becomes a regression test.
 
 #[path = "../../crates/engine/tests/differential/appended.rs"]
@@ -15,7 +16,7 @@ mod random;
 use std::sync::LazyLock;
 
 use compare::Group;
-use remuda_engine::Proposal;
+use remuda_engine::{Extent, Proposal, testing};
 
 /// All engines on what all of them have; then the ones that have more, on what those have.
 static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| {
@@ -27,13 +28,28 @@ static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| {
     groups.into_iter().filter(|group| group.engines.len() > 1).collect()
 });
 
-/// Generates one module and runs it on the engines of one group.
+/// The engine whose guests move, and those that they move to.
+static MOVING: LazyLock<Option<Group>> = LazyLock::new(Group::moving);
+
+/// Generates one module and runs it on the engines of one group, or moves its guest from engine to engine.
 ///
 /// # Panics
 ///
 /// On a finding.
 pub fn run(input: &[u8]) {
     let [choice, input @ ..] = input else { return };
+    // One input of two moves, if it can.
+    if let (128.., Some(group)) = (*choice, &*MOVING) {
+        let Some(subject) = generate::subject(input, group.proposals) else { return };
+        if testing::points(&subject.module).is_empty() {
+            return;
+        }
+        let extent = if choice & 64 == 0 { Extent::Hot } else { Extent::Whole };
+        if let Err(problem) = group.compare_moved(&subject, u64::from(choice & 63), extent) {
+            panic!("{} ({extent:?}): {problem}", group.names());
+        }
+        return;
+    }
     let group = &GROUPS[usize::from(*choice) % GROUPS.len()];
     let Some(subject) = generate::subject(input, group.proposals) else { return };
     if let Err(problem) = group.compare(&subject) {
