@@ -187,7 +187,11 @@ impl Mover {
             moves,
             known,
             under_way: Vec::new(),
-            whole: if has_whole { Whole::Offered } else { Whole::NotBegun },
+            whole: match has_whole {
+                true => Whole::Offered,
+                false if function.module.can_move_anywhere() => Whole::NotBegun,
+                false => Whole::Missing,
+            },
             targets,
             tried: 0,
             first_in_vain: 0,
@@ -271,11 +275,13 @@ impl Mover {
     pub(crate) fn done(&mut self, job: Job, tried: Tried, elapsed: Duration) {
         self.under_way.retain(|under_way| *under_way != job);
         let is_offered = tried.how == How::Offered;
-        let is_in_vain = tried.how == How::InVain;
+        let is_in_vain = matches!(tried.how, How::InVain | How::Refused);
         if let Whole::Coming { is_waited_for } = &mut self.whole {
             *is_waited_for |= tried.how == How::WaitsForWhole;
         }
         match job {
+            // Where one part is too much, others will be.
+            Job::First if tried.how == How::Refused => self.first_in_vain += IN_VAIN_MAX.div_ceil(2),
             Job::First => self.first_in_vain = if is_in_vain { self.first_in_vain + 1 } else { 0 },
             Job::Better if !is_offered => self.best_in_vain = elapsed,
             Job::Better => {}
@@ -367,8 +373,10 @@ enum How {
     AboutToLeave,
     /// The whole module will serve it better, and is being made.
     WaitsForWhole,
-    /// It comes to no point, or there is no part for where it is.
+    /// It comes to no point, or the compiler failed.
     InVain,
+    /// There is no part for where it is.
+    Refused,
 }
 
 impl Tried {
@@ -408,7 +416,9 @@ impl Attempt {
                     Ok(points) => points,
                     Err(tried) => return tried,
                 };
-                let bytes = self.function.module.part_code_bytes(&points).unwrap_or(usize::MAX);
+                let Some(bytes) = self.function.module.part_code_bytes(&points) else {
+                    return Tried { how: How::Refused, points, tier: best.tier };
+                };
                 let share = bytes as f64 / self.function.module.stats().code_bytes as f64;
                 if bytes <= BEST_AT_ONCE_BYTES_MAX {
                     self.compile(job, best, &points, Extent::Hot)
@@ -469,7 +479,7 @@ impl Attempt {
             }
             Err(reason) => {
                 tracing::debug!(request = %self.call.id, ?job, engine = %target.engine, %reason, "there is no part for that");
-                Tried { how: How::InVain, points: points.to_vec(), tier: target.tier }
+                Tried { how: How::Refused, points: points.to_vec(), tier: target.tier }
             }
         }
     }

@@ -43,9 +43,9 @@ pub(crate) const EXITS_MAX: usize = 32 << 10;
 
 /// Entries of a part, at most: those that somebody asked for come first.
 const ENTRIES_MAX: usize = 500;
-/// Code of functions that a part takes along, in bytes. What a loop calls is taken breadth first; what is beyond this is
-/// called where the guest came from. Cranelift compiles some 3 MB of code a second on one core: a part is to be ready within
-/// some twenty milliseconds. More makes moves late, less makes loops that call much run in slow code.
+/// Code of functions that a part takes along, in bytes: all that its loops may call, and all that this may call. If that is
+/// more, there is no part: a call back where the guest came from takes a microsecond, and a loop that makes many is slower than
+/// in an interpreter. Larger makes some guests of large modules move, and their parts late.
 const CODE_BYTES_MAX: usize = 48 << 10;
 /// Locals times loops of one of its functions, at most: an optimizing compiler may keep every local apart in every loop, so
 /// that little code can be much work. Modules with more are compiled in children.
@@ -91,6 +91,10 @@ pub(crate) enum NoPart {
     Nowhere,
     #[error("it would be too much to compile while a guest waits: {what} is {found}, and {max} is the most")]
     TooLarge { what: &'static str, found: usize, max: usize },
+    #[error(
+        "what its loops may call is more than {CODE_BYTES_MAX} bytes of code, and calls back would cost more than is won"
+    )]
+    CallsTooMuch,
     #[error("it would hand a reference to a function that is left where its guest comes from")]
     References,
     #[error("it would call {found} functions of the engine that its guest comes from, and {COLD_MAX} are the most")]
@@ -546,8 +550,8 @@ impl Selection {
                 if selection.taken.contains(&function) {
                     continue;
                 }
-                let Some(left) = bytes_left.checked_sub(source.bodies[index].range().len()) else { continue };
-                bytes_left = left;
+                let left = bytes_left.checked_sub(source.bodies[index].range().len());
+                bytes_left = left.ok_or(NoPart::CallsTooMuch)?;
                 selection.taken.insert(function);
                 let ops = selection.bodies.read(source, function)?;
                 calls_by_table |= ops.iter().any(is_call_by_table);
