@@ -103,6 +103,8 @@ pub(crate) enum Core {
     ThisOne,
     /// The caller needs its own.
     Another,
+    /// A guest needs this one, wherever the caller is.
+    AnotherThan(usize),
 }
 
 /// Up to so many cores, each has a lane for races, whose threads stay on it. Linux hardly looks for an idle core when few
@@ -184,14 +186,14 @@ impl Background {
     }
 
     /// Keeps the caller on its core if the threads for races stay on theirs: else it may be moved to the core of one who
-    /// sleeps, who is then woken late.
-    pub(crate) fn stay_here(&self) -> Option<Stays> {
+    /// sleeps, who is then woken late. Returns which core that is, too.
+    pub(crate) fn stay_here(&self) -> (Option<Stays>, usize) {
+        let here = sched_getcpu();
         if self.queue.lanes.len() < 2 {
-            return None;
+            return (None, here);
         }
-        let before = sched_getaffinity(None).ok()?;
-        stay_on(sched_getcpu());
-        Some(Stays(before))
+        let before = sched_getaffinity(None).ok();
+        (before.inspect(|_| stay_on(here)).map(Stays), here)
     }
 
     /// Has `work` done at once, by a thread for races; if there are lanes, on the core that is said.
@@ -199,10 +201,12 @@ impl Background {
         let lanes = self.queue.lanes.len();
         let here = if lanes > 1 { sched_getcpu() % lanes } else { 0 };
         let mut state = self.queue.lock();
+        let next = state.next_lane % lanes;
+        let beside = |lane: usize| if next == lane { (lane + 1) % lanes } else { next };
         let lane = match on {
             Core::ThisOne => here,
-            Core::Another if state.next_lane % lanes == here => (here + 1) % lanes,
-            Core::Another => state.next_lane % lanes,
+            Core::Another => beside(here),
+            Core::AnotherThan(core) => beside(core % lanes),
         };
         state.next_lane = lane + 1;
         state.races[lane].push_back(Box::new(work));

@@ -117,12 +117,13 @@ pub(crate) fn run(
         let (shared, function) = (Arc::clone(shared), Arc::clone(function));
         race.shared.background.race(Core::Another, move || moving::prepare(&shared, &function));
     }
-    let stays = shared.background.stay_here();
+    let (stays, here) = shared.background.stay_here();
 
     // Kept until the answer: after that nobody needs to look.
     let watch = Interrupt::new();
     let looker = Arc::clone(&race);
-    let _watched = watch.listen(move || looker.send_looker(Core::ThisOne));
+    // The clock that sends it may be woken on the guest's core, and who looks there compiles there.
+    let _watched = watch.listen(move || looker.send_looker(Core::AnotherThan(here)));
     let _armed = match look_at_ns {
         Some(ns) if ns > tuning::EARLY_NS => {
             Some(shared.deadlines.arm(race.began, Duration::from_nanos(ns), watch.clone()))
