@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ const LOOK_ASKS_MAX: u32 = 256;
 pub struct Moves {
     /// Whether the guest has any reason to ask.
     is_wanted: AtomicBool,
+    /// How often there has been a new one.
+    news: AtomicU32,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -177,7 +179,7 @@ impl Moves {
         let mut state = self.lock();
         state.look = Some(Look { since: None, asks: 0, seen: BTreeMap::new() });
         state.tell_watched();
-        self.is_wanted.store(true, Ordering::Release);
+        self.want();
         loop {
             let Some(look) = &state.look else { return Vec::new() };
             if let Some(since) = look.since {
@@ -202,7 +204,7 @@ impl Moves {
     /// of the best tier counts, and of these the latest.
     pub fn offer(&self, part: Part) {
         self.lock().add(part);
-        self.is_wanted.store(true, Ordering::Release);
+        self.want();
     }
 
     /// Has the guest ask `hook` at every point from now on.
@@ -210,6 +212,12 @@ impl Moves {
         let mut state = self.lock();
         state.hook = Some(Box::new(hook));
         state.tell_watched();
+        self.want();
+    }
+
+    /// There is something to ask or to offer.
+    fn want(&self) {
+        self.news.fetch_add(1, Ordering::Release);
         self.is_wanted.store(true, Ordering::Release);
     }
 
@@ -276,6 +284,11 @@ impl Moves {
     /// Whether the guest has any reason to ask. Cheap enough to be asked often.
     pub(crate) fn is_wanted(&self) -> bool {
         self.is_wanted.load(Ordering::Acquire)
+    }
+
+    /// How often there has been a new reason to ask.
+    pub(crate) fn news(&self) -> u32 {
+        self.news.load(Ordering::Acquire)
     }
 
     /// As long as what is returned lives, a part is asked at its exits for these points whenever there is a reason to.

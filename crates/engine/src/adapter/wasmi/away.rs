@@ -18,10 +18,15 @@ use crate::osr::{HOST, MEMORY, global_export};
 /// back here, which moves in turn. Each takes up to half a megabyte of the thread's stack there and nearly as much here.
 const NESTED_MAX: usize = 3;
 
-/// Points at which a guest asks in vain between two pauses, at most. Asking takes some 50 ns, and a pause comes after a
-/// millisecond at most: so it costs a guest less than a tenth of its time. Fewer, and a guest passes by the entry of a
+/// Points at which a guest asks in vain between two pauses, at most. Asking takes some 50 ns, and pauses are a tenth to half of
+/// a millisecond apart. Fewer, and a guest passes by the entry of a
 /// function that it could go on in while it does not ask.
-const VAIN_ASKS_MAX: u32 = 1_000;
+const VAIN_ASKS_MAX: u32 = 500;
+
+/// A guest that has asked in vain does so again after a pause, then after twice as many, and at most after so many, some ten
+/// milliseconds; unless there is news. Fewer, and guests ask that have left for good what there are parts for; more, and one
+/// that comes back to such a place stays in slow code for longer.
+const VAIN_PAUSES_MAX: u32 = 32;
 
 /// What the moves of one guest need.
 pub(super) struct Away {
@@ -42,6 +47,11 @@ pub(super) struct Away {
     nested: usize,
     /// Asked in vain since the last pause.
     vain_asks: u32,
+    /// Pauses to come at which it does not begin to ask, and how many those will be after the next time in vain.
+    pauses_left: u32,
+    pauses: u32,
+    /// How much news there was when it last began to ask.
+    news: u32,
 }
 
 impl Away {
@@ -117,6 +127,9 @@ pub(super) fn instantiate(
         idle: Vec::new(),
         nested: 0,
         vain_asks: 0,
+        pauses_left: 0,
+        pauses: 1,
+        news: 0,
     };
     store.data_mut().away = Some(Box::new(away));
     Ok(instance)
@@ -126,6 +139,14 @@ pub(super) fn instantiate(
 pub(super) fn look_for_moves(mut store: impl AsContextMut<Data = State>) -> Result<(), Error> {
     let mut store = store.as_context_mut();
     let Some(away) = store.data_mut().away.as_mut().filter(|away| away.moves.is_wanted()) else { return Ok(()) };
+    let news = away.moves.news();
+    if news == away.news && away.pauses_left > 0 {
+        away.pauses_left -= 1;
+        return Ok(());
+    }
+    if news != away.news {
+        (away.news, away.pauses) = (news, 1);
+    }
     away.vain_asks = 0;
     let flag = away.flag;
     set(store, flag, Val::I32(1))
@@ -146,6 +167,7 @@ fn ask(mut caller: Caller<'_, State>, point: i32) -> Result<i32, Error> {
     let told = away.moves.ask(point, Tier::Interpreter);
     match told {
         Told::Leave(leaving) if away.can_move() => {
+            away.pauses = 1;
             away.leaving = Some((point, leaving));
             return Ok(1);
         }
@@ -153,6 +175,8 @@ fn ask(mut caller: Caller<'_, State>, point: i32) -> Result<i32, Error> {
         Told::Leave(_) | Told::Stay => {
             away.vain_asks += 1;
             if away.vain_asks >= VAIN_ASKS_MAX || !away.moves.is_wanted() {
+                away.pauses_left = away.pauses;
+                away.pauses = (2 * away.pauses).min(VAIN_PAUSES_MAX);
                 let flag = away.flag;
                 set(&mut caller, flag, Val::I32(0))?;
             }
