@@ -213,12 +213,12 @@ impl Mover {
         if !has_idle_core && elapsed < tuning::MOVING_BUSY_MIN {
             return wait;
         }
-        if self.whole == Whole::NotBegun && has_idle_core {
+        if self.whole == Whole::NotBegun && has_idle_core && elapsed >= tuning::MOVING_WHOLE_MIN {
             self.whole = Whole::Coming { is_waited_for: false };
             return Next::Move(Job::Whole);
         }
         if self.offered_since.is_none() {
-            return self.next_at_home().unwrap_or(wait);
+            return self.next_at_home(elapsed).unwrap_or(wait);
         }
         let (now, then) = (self.look(), self.looked);
         let passed = now.at.saturating_duration_since(then.at);
@@ -235,7 +235,7 @@ impl Mover {
             return wait;
         }
         if share(now.in_any, then.in_any) < 1.0 - SHARE_MIN {
-            return self.next_at_home().unwrap_or(wait);
+            return self.next_at_home(elapsed).unwrap_or(wait);
         }
         if self.under_way.is_empty() && self.tried < TRIES_MAX && elapsed >= self.best_in_vain.mul_f64(BEST_AGAIN) {
             return self.begin(Job::Better);
@@ -244,7 +244,7 @@ impl Mover {
     }
 
     /// What to do about a guest that is where it began, or mostly; `None` if something is being done.
-    fn next_at_home(&mut self) -> Option<Next> {
+    fn next_at_home(&mut self, elapsed: Duration) -> Option<Next> {
         if self.under_way.contains(&Job::First) || self.whole == (Whole::Coming { is_waited_for: true }) {
             return None;
         }
@@ -255,7 +255,12 @@ impl Mover {
         if is_of_use && self.tried < TRIES_MAX {
             return Some(self.begin(Job::First));
         }
-        if is_whole_coming || !self.under_way.is_empty() || self.whole == Whole::Offered || is_mostly_away {
+        let will_whole_come = match self.whole {
+            Whole::NotBegun => elapsed < tuning::MOVING_WHOLE_MIN,
+            Whole::Coming { .. } | Whole::Offered => true,
+            Whole::Missing => false,
+        };
+        if will_whole_come || !self.under_way.is_empty() || is_mostly_away {
             return None;
         }
         self.is_over = true;
@@ -280,8 +285,8 @@ impl Mover {
             *is_waited_for |= tried.how == How::WaitsForWhole;
         }
         match job {
-            // Where one part is too much, others will be.
-            Job::First if tried.how == How::Refused => self.first_in_vain += IN_VAIN_MAX.div_ceil(2),
+            // Where one part is too much, others will be, and there is no whole either.
+            Job::First if tried.how == How::Refused && self.whole == Whole::Missing => self.first_in_vain = IN_VAIN_MAX,
             Job::First => self.first_in_vain = if is_in_vain { self.first_in_vain + 1 } else { 0 },
             Job::Better if !is_offered => self.best_in_vain = elapsed,
             Job::Better => {}
