@@ -10,7 +10,7 @@
 //! - [`places`] finds the points, in the pass that validates a module anyway.
 //! - [`depart`] rewrites a module so that its guests can leave: the polls, and the code that hands locals over.
 //! - [`part`] makes the module in which they go on: one function for each point, and what these call in their loops.
-//!   All else stays with the engine that the guest came from, and is called there (*cold* calls).
+//!   All else stays with the engine that the guest came from, and is called there (*cold* calls). Or it has the whole module.
 //! - [`moves`] is what the thread that runs a guest shares with whoever compiles for it.
 //!
 //! # What a part is
@@ -19,13 +19,16 @@
 //! is that of the guest, its data segments are empty, and its imports lead back. For a point in nested blocks, its
 //! function is written by syntax alone: what is left of the innermost block, then what follows each block around it.
 //! A loop around the point becomes `block { what is left of this turn } ; the loop in full`. No control-flow graph is
-//! needed.
+//! needed. In a whole part, functions are written once, and skip what comes before the loop that they are entered at.
+//!
+//! A part of a one-pass compiler can be left in turn: at each point it reads a byte that the host sets when there is
+//! something better, and then hands its locals over as above. The engine that the guest began on runs the rest of the
+//! activation elsewhere, so that parts know nothing of each other.
 //!
 //! # Which modules can
 //!
 //! Those whose state is one memory of 32 bits, numeric globals and locals, and tables that never change; see
-//! [`places::Places`]. Others have no points, and are raced as before. A loop that is entered with values on the operand
-//! stack cannot be left either (toolchains hardly write any).
+//! [`places::Places`]. Others have no points, and are raced as before.
 
 #[cfg(feature = "wasmi.lazy")]
 pub(crate) mod depart;
