@@ -140,7 +140,7 @@ struct Look {
 /// A part that is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Job {
-    /// For a guest that is where it began: what is hot there, or the whole module if that is most of it.
+    /// Of what is hot, for a guest that is where it began.
     First,
     /// By the best compiler, for a guest that is in a part of the other.
     Better,
