@@ -133,11 +133,12 @@ pub(crate) fn build(
             entries.push(Entry { point, place, way: Way::Beginning });
         }
     }
-    for (function, loops) in &resumed {
-        for (number, resumed) in (1..).zip(loops) {
-            let place = Place { function: function - source.imported_functions, at: resumed.at, depth: 0 };
-            entries.push(Entry { point: resumed.point, place, way: Way::Within(number) });
-        }
+    for loops in resumed.values() {
+        let within = |(number, resumed): (u32, &Resumed)| {
+            let Resumed { point, place, .. } = *resumed;
+            Entry { point, place, way: Way::Within(number) }
+        };
+        entries.extend((1..).zip(loops).map(within));
     }
     let exits = if leaves { Exits::of(&source, places, &selection)? } else { Exits::default() };
     write(module, &source, &entries, &selection, &resumed, exits)
@@ -174,7 +175,7 @@ fn entries_at(
             Way::Beginning
         } else {
             let ops = bodies.read(source, source.imported_functions + place.function)?;
-            let Some(path) = path_to(ops, place.at) else { continue };
+            let Some(path) = paths(ops).remove(&place.at) else { continue };
             Way::Rest(path)
         };
         entries.push(Entry { point, place, way });
@@ -186,18 +187,19 @@ fn entries_at(
 /// order in which they come: those within no block that has a result.
 fn resumable(source: &Source<'_>, places: &Places, selection: &Selection) -> BTreeMap<u32, Vec<Resumed>> {
     let mut resumed: BTreeMap<u32, Vec<Resumed>> = BTreeMap::new();
+    let mut found = HashMap::new();
     let mut count = 0;
     for (point, place) in places.iter().filter(|(_, place)| !place.is_entry()) {
         let function = source.imported_functions + place.function;
         let Some(ops) = selection.bodies.0.get(&function) else { continue };
-        let Some(path) = path_to(ops, place.at) else { continue };
+        let Some(path) = found.entry(function).or_insert_with(|| paths(ops)).remove(&place.at) else { continue };
         let is_plain = |at: &usize| match ops[*at].kind {
             Kind::Block { ty, .. } | Kind::Loop { ty, .. } | Kind::If { ty, .. } => ty == BlockType::Empty,
             _ => false,
         };
         if path.iter().all(is_plain) && count < ENTRIES_MAX {
             count += 1;
-            resumed.entry(function).or_default().push(Resumed { point, at: place.at, path });
+            resumed.entry(function).or_default().push(Resumed { point, place, path });
         }
     }
     resumed
@@ -206,8 +208,7 @@ fn resumable(source: &Source<'_>, places: &Places, selection: &Selection) -> BTr
 /// A loop at which a function can be entered that is written only once.
 struct Resumed {
     point: Point,
-    /// Where its body begins in the module.
-    at: u32,
+    place: Place,
     path: Vec<usize>,
 }
 
@@ -467,23 +468,22 @@ fn operators(body: &FunctionBody<'_>) -> Result<Vec<Op>, wasmparser::Error> {
     Ok(ops)
 }
 
-/// The operators that open the blocks around the loop whose body begins at this offset, outermost first, and the loop's own.
-fn path_to(ops: &[Op], body: u32) -> Option<Vec<usize>> {
-    let mut open = Vec::new();
+/// For each loop, by the offset of its body in the module: the operators that open the blocks around it, outermost first, and
+/// its own.
+fn paths(ops: &[Op]) -> HashMap<u32, Vec<usize>> {
+    let (mut paths, mut open) = (HashMap::new(), Vec::new());
     for (at, op) in ops.iter().enumerate() {
         match op.kind {
             Kind::Block { .. } | Kind::If { .. } => open.push(at),
             Kind::Loop { .. } => {
                 open.push(at);
-                if op.range.end == body as usize {
-                    return Some(open);
-                }
+                paths.insert(op.range.end as u32, open.clone());
             }
             Kind::End => _ = open.pop(),
             _ => {}
         }
     }
-    None
+    paths
 }
 
 /// What a part consists of.
@@ -595,9 +595,8 @@ fn callees(ops: &[Op]) -> impl Iterator<Item = u32> {
 }
 
 /// New indices: for functions, imports that are needed, then cold ones, then what leaving needs, then what is taken along,
-/// then what begins at a loop, then the way in; for
-/// types, in the order in which they are first needed. Wasmtime compiles a trampoline for every type that there is, so
-/// there are no others.
+/// then what begins at a loop, then the way in; for types, in the order in which they are first needed. Wasmtime compiles a
+/// trampoline for every type that there is, so there are no others.
 struct Indices<'a> {
     source: &'a Source<'a>,
     functions: HashMap<u32, u32>,

@@ -115,17 +115,14 @@ fn subjects_of(manifest: &std::path::Path, subjects: &mut Vec<Subject>) {
 
 /// Parts that were compiled, by engine and points.
 #[derive(Clone, Default)]
-struct Parts(Arc<Mutex<HashMap<(Point, Extent), Option<Part>>>>);
+struct Parts(Arc<Mutex<HashMap<(Point, Extent), Part>>>);
 
 impl Parts {
-    fn get(&self, engine: &dyn Engine, module: &Module, point: Point, extent: Extent) -> Option<Part> {
+    fn get(&self, engine: &dyn Engine, module: &Module, point: Point, extent: Extent) -> Part {
         let mut known = self.0.lock().unwrap();
         known
             .entry((point, extent))
-            .or_insert_with(|| match engine.compile_part(module, &[point], extent) {
-                Ok(part) => Some(part),
-                Err(error) => panic!("{error}"),
-            })
+            .or_insert_with(|| engine.compile_part(module, &[point], extent).unwrap_or_else(|error| panic!("{error}")))
             .clone()
     }
 }
@@ -191,7 +188,7 @@ fn every_guest_moves_to_every_engine_at_random_moments() {
                 let (ended, _, went) = run(&artifact, &subject.setup, move |before, point| {
                     let at = moments.iter().position(|moment| *moment == before)?;
                     let (engine, parts) = &route[at];
-                    parts.get(&**open(known(*engine)), &module, point, extent)
+                    Some(parts.get(&**open(known(*engine)), &module, point, extent))
                 });
                 assert_same(&ended, &unmoved, &label);
                 moved += u64::from(went > 0);
@@ -334,30 +331,46 @@ const WAYS: &[(&str, &str)] = &[
 const EXTENTS: [Extent; 2] = [Extent::Hot, Extent::Whole];
 
 fn targets() -> Vec<&'static remuda_engine::Known> {
-    engines().into_iter().filter(|known| known.id.to_string().starts_with("wasmtime")).collect()
+    engines().into_iter().filter(|known| known.capabilities.parts).collect()
 }
 
 fn known(engine: EngineId) -> &'static remuda_engine::Known {
     engines().into_iter().find(|known| known.id == engine).expect("it is one of the engines")
 }
 
-#[test]
-fn whatever_a_guest_does_where_it_has_moved_ends_alike() {
-    let Some(origin) = engines().into_iter().find(|known| known.id == ORIGIN).map(open) else { return };
-    let setup = Setup::limited(1 << 20, 1000);
-    for (what, text) in WAYS {
+/// One of [`WAYS`], as it ends if its guest stays where it begins.
+struct Way {
+    what: &'static str,
+    module: Module,
+    artifact: Arc<dyn Artifact>,
+    unmoved: Ended,
+    asks: u64,
+}
+
+fn ways(setup: &Setup) -> Vec<Way> {
+    let Some(origin) = engines().into_iter().find(|known| known.id == ORIGIN).map(open) else { return Vec::new() };
+    let way = |(what, text): &(&'static str, &str)| {
         let module = parse(&format!("(module {text})"));
         let artifact = origin.compile(&module).unwrap();
-        let unmoved = live(&artifact, &Entry::Command, &setup).unwrap();
-        let (_, asks, _) = run(&artifact, &setup, |_, _| None);
+        let unmoved = live(&artifact, &Entry::Command, setup).unwrap();
+        let (_, asks, _) = run(&artifact, setup, |_, _| None);
         assert!(asks > 0, "{what}: it comes to no point");
+        Way { what, module, artifact, unmoved, asks }
+    };
+    WAYS.iter().map(way).collect()
+}
+
+#[test]
+fn whatever_a_guest_does_where_it_has_moved_ends_alike() {
+    let setup = Setup::limited(1 << 20, 1000);
+    for Way { what, module, artifact, unmoved, asks } in ways(&setup) {
         for (known, extent) in targets().into_iter().flat_map(|known| EXTENTS.map(|extent| (known, extent))) {
             let mut moved = 0;
             for moment in 0..asks.min(40) {
                 let (engine, module, parts) = (open(known), module.clone(), Parts::default());
                 // From that moment on, at every point: what is called from a part moves, too.
                 let (ended, _, went) = run(&artifact, &setup, move |before, point| {
-                    (before >= moment).then(|| parts.get(&**engine, &module, point, extent)).flatten()
+                    (before >= moment).then(|| parts.get(&**engine, &module, point, extent))
                 });
                 let label = format!("{what}, moved to {} ({extent:?}) at point {moment} of {asks}", known.id);
                 assert_same(&ended, &unmoved, &label);
@@ -371,15 +384,10 @@ fn whatever_a_guest_does_where_it_has_moved_ends_alike() {
 #[test]
 fn whatever_a_guest_does_on_its_way_from_part_to_part_ends_alike() {
     let targets = targets();
-    let Some(origin) = engines().into_iter().find(|known| known.id == ORIGIN).map(open) else { return };
     let [first, next] = targets[..] else { return };
     assert!(first.capabilities.tier < next.capabilities.tier);
     let setup = Setup::limited(1 << 20, 1000);
-    for (what, text) in WAYS {
-        let module = parse(&format!("(module {text})"));
-        let artifact = origin.compile(&module).unwrap();
-        let unmoved = live(&artifact, &Entry::Command, &setup).unwrap();
-        let (_, asks, _) = run(&artifact, &setup, |_, _| None);
+    for Way { what, module, artifact, unmoved, asks } in ways(&setup) {
         let parts = [first, next].map(|known| (open(known), Parts::default()));
         for extent in EXTENTS {
             let mut moved_on = 0;
@@ -392,7 +400,7 @@ fn whatever_a_guest_does_on_its_way_from_part_to_part_ends_alike() {
                         let since = before.checked_sub(moment)?;
                         has_moved.store(since, Ordering::Relaxed);
                         let (engine, parts) = &parts[usize::from(since >= stays)];
-                        parts.get(&***engine, &module, point, extent)
+                        Some(parts.get(&***engine, &module, point, extent))
                     });
                     let label = format!("{what}, moved ({extent:?}) at points {moment} and {stays} later of {asks}");
                     assert_same(&ended, &unmoved, &label);
@@ -417,33 +425,27 @@ fn a_guest_is_stopped_wherever_it_is() {
             (loop $a (br_if $a (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 9))))
             (call $end))",
     ];
-    for (text, known) in endless.iter().flat_map(|text| targets().into_iter().map(move |known| (text, known))) {
+    let targets = targets();
+    // To each engine, and on its way through all of them.
+    let routes: Vec<_> = targets.chunks(1).chain([&targets[..]]).filter(|route| !route.is_empty()).collect();
+    for (text, route) in endless.iter().flat_map(|text| routes.iter().map(move |route| (text, *route))) {
         let module = parse(&format!("(module {text})"));
         let artifact = origin.compile(&module).unwrap();
         for cause in [Cause::Deadline, Cause::Cancelled] {
             let setup = Setup::default();
-            let (engine, to_move, interrupt) = (open(known), module.clone(), setup.interrupt.clone());
+            let (to_move, interrupt) = (module.clone(), setup.interrupt.clone());
+            let engines: Vec<_> = route.iter().map(|known| open(known)).collect();
             let (ended, ..) = run(&artifact, &setup, move |before, point| {
                 if before == 0 {
                     // Before the guest is there, while it goes there, or when it is there: any of these.
                     let interrupt = interrupt.clone();
                     std::thread::spawn(move || interrupt.raise(cause));
                 }
+                let engine = engines[usize::try_from(before).unwrap().min(engines.len() - 1)];
                 engine.compile_part(&to_move, &[point], Extent::Hot).ok()
             });
-            assert_eq!(ended.end(), End::Interrupted(cause), "{text} on {}", known.id);
-            // And on its way through all of them.
-            let (setup, module, all) = (Setup::default(), module.clone(), targets());
-            let interrupt = setup.interrupt.clone();
-            let (ended, ..) = run(&artifact, &setup, move |before, point| {
-                if before == 0 {
-                    let interrupt = interrupt.clone();
-                    std::thread::spawn(move || interrupt.raise(cause));
-                }
-                let engine = open(all[usize::try_from(before).unwrap().min(all.len() - 1)]);
-                engine.compile_part(&module, &[point], Extent::Hot).ok()
-            });
-            assert_eq!(ended.end(), End::Interrupted(cause), "{text}");
+            let ids: Vec<_> = route.iter().map(|known| known.id).collect();
+            assert_eq!(ended.end(), End::Interrupted(cause), "{text} on {ids:?}");
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
         let begins_first = predicted
             .iter()
             .map(|one| (one.candidate, &one.prediction))
-            .filter(|(candidate, _)| may_race(scheduler, request, world) || candidate.tier == Tier::Interpreter)
+            .filter(|(candidate, _)| may_be_helped(scheduler, request, world, candidate))
             .min_by(|(_, a), (_, b)| a.before_execution_ns().total_cmp(&b.before_execution_ns()))
             .filter(|(_, first)| {
                 // A request that is lucky on one engine is lucky on the other.
@@ -60,8 +60,7 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
         .min_by(|a, b| a.cost_ns.total_cmp(&b.cost_ns))
         .map(|one| (one.candidate.engine, one.prediction.total_ns()));
     let look_again_after_ns = Some(look_again_ns(&favourite.prediction)).filter(|_| {
-        (may_race(scheduler, request, world)
-            || moves(scheduler, request) && favourite.candidate.tier == Tier::Interpreter)
+        may_be_helped(scheduler, request, world, favourite.candidate)
             && could_be_beaten(favourite, &predicted)
             && !is_known_to_be_short(&favourite.prediction)
     });
@@ -83,15 +82,18 @@ fn may_race(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> 
     scheduler.policy.may_race() && request.may_race && world.load.may_waste
 }
 
-/// Whether a guest may go on in better code while it runs, if it begins on an interpreter. Nothing is done twice by that.
-fn moves(scheduler: &Scheduler, request: &Request<'_>) -> bool {
-    scheduler.policy.may_race() && request.can_move
+/// Whether a request that begins on the wrong engine may be helped: by a race, or by having its guest move, which does nothing
+/// twice, and is for guests of interpreters.
+fn may_be_helped(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>, begun_on: &Candidate) -> bool {
+    let moves = scheduler.policy.may_race() && request.can_move && begun_on.tier == Tier::Interpreter;
+    moves || may_race(scheduler, request, world)
 }
 
-/// Whether a request that begins on the wrong engine can be helped from its beginning, by a race or by having its guest move.
-/// It needs another core for that: else it may be there for as long as it takes.
+/// Whether it can be helped from its beginning, on some engine. It needs another core for that: else it may be on the wrong one
+/// for as long as it takes.
 fn can_be_helped(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> bool {
-    (may_race(scheduler, request, world) || moves(scheduler, request)) && world.load.idle_cores() > 0
+    let may = |candidate| may_be_helped(scheduler, request, world, candidate);
+    world.load.idle_cores() > 0 && request.candidates.iter().any(may)
 }
 
 /// What a candidate is expected to cost: time to the answer on an idle host, and the more CPU time the busier it is.

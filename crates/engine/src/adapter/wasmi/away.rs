@@ -19,8 +19,7 @@ use crate::osr::{HOST, MEMORY, global_export};
 const NESTED_MAX: usize = 3;
 
 /// Points at which a guest asks in vain between two pauses, at most. Asking takes some 50 ns, and pauses are a tenth to half of
-/// a millisecond apart. Fewer, and a guest passes by the entry of a
-/// function that it could go on in while it does not ask.
+/// a millisecond apart. Fewer, and a guest passes by the entry of a function that it could go on in while it does not ask.
 const VAIN_ASKS_MAX: u32 = 500;
 
 /// A guest that has asked in vain does so again after a pause, then after twice as many, and at most after so many, some ten
