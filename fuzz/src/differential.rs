@@ -1,6 +1,6 @@
-//! Every engine must do the same with the same module, and so must a guest that moves from one to the other while it runs. The
-//! generator and the comparison are those of
-//! `crates/engine/tests/differential`, where what was found here becomes a regression test.
+//! Every engine must do the same with the same module, and so must a guest that moves from one to the other while it runs.
+//! The generator and the comparison are those of `crates/engine/tests/differential`, where what was found here becomes a
+//! regression test.
 
 #[path = "../../crates/engine/tests/differential/appended.rs"]
 mod appended;

@@ -177,7 +177,8 @@ fn flags(known: &Known) -> String {
 }
 
 /// Whether it is Remuda that chooses the engine, call by call.
-pub(crate) fn is_choice(engine: &str) -> bool {
+#[must_use]
+pub fn is_choice(engine: &str) -> bool {
     [AUTO, RACING].contains(&engine)
 }
 

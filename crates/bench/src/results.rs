@@ -8,12 +8,7 @@ use std::rc::Rc;
 use crate::row::{Failure, Pattern, Point, Record, Run, Sample};
 use crate::stats::{Estimate, Steady, geometric_mean, median, mser_5};
 
-/// The choice among the engines, measured as an engine like any other.
-pub const AUTO: &str = "remuda.auto";
-/// And of the choice whose guests stay where they began.
-pub const RACING: &str = "remuda.racing";
-/// The guest, compiled by the machine's own compiler.
-pub const NATIVE: &str = "native";
+pub use crate::engines::{AUTO, NATIVE, RACING};
 /// What the paper normalises to here: the optimizing compiler that everybody knows.
 pub const BASELINE: &str = "wasmtime.cranelift";
 

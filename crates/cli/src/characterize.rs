@@ -225,7 +225,7 @@ impl MeasureChild {
     #[expect(clippy::unused_self, reason = "all subcommands are executed alike")]
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         measure::in_process(&mut std::io::stdin().lock(), &mut std::io::stdout().lock(), |engine| {
-            let engine = if [engines::AUTO, engines::RACING].contains(&engine) { "auto" } else { engine };
+            let engine = if engines::is_choice(engine) { "auto" } else { engine };
             EngineChoice { engine: engine.into() }.policy()
         })?;
         Ok(ExitCode::SUCCESS)

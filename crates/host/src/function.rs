@@ -139,8 +139,7 @@ impl Function {
 
     /// What a decision has to know of a call.
     pub(crate) fn request<'a>(&self, call: &Call, candidates: &'a [Candidate]) -> Request<'a> {
-        let may_race = self.may_race(&call.context);
-        Request { input_bytes: call.input_bytes(), candidates, may_race, can_move: self.can_move }
+        self.request_with(call.input_bytes(), &call.context.preopens, candidates)
     }
 
     /// Whether two engines may run the same request: nobody outside can tell that they did. The host's own streams are
@@ -151,8 +150,16 @@ impl Function {
 
     /// As [`Function::request`], of a request over the network with so much input.
     pub(crate) fn request_when_served<'a>(&self, input_bytes: Option<u64>, candidates: &'a [Candidate]) -> Request<'a> {
-        let may_race = self.is_harmless(&self.spec.preopens);
-        Request { input_bytes, candidates, may_race, can_move: self.can_move }
+        self.request_with(input_bytes, &self.spec.preopens, candidates)
+    }
+
+    fn request_with<'a>(
+        &self,
+        input_bytes: Option<u64>,
+        preopens: &[Preopen],
+        candidates: &'a [Candidate],
+    ) -> Request<'a> {
+        Request { input_bytes, candidates, may_race: self.is_harmless(preopens), can_move: self.can_move }
     }
 
     fn is_harmless(&self, preopens: &[Preopen]) -> bool {
