@@ -41,7 +41,7 @@ pub fn run(input: &[u8]) {
     // One input of two moves, if it can.
     if let (128.., Some(group)) = (*choice, &*MOVING) {
         let Some(subject) = generate::subject(input, group.proposals) else { return };
-        if testing::points(&subject.module).is_empty() {
+        if !subject.module.has_points() {
             return;
         }
         let extent = if choice & 64 == 0 { Extent::Hot } else { Extent::Whole };

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use remuda_engine::Registry;
 use remuda_host::calibrate::{HostFingerprint, measure, save};
 use remuda_model::Interrupt;
-use remuda_scheduler::{Calibration, EngineCalibration};
+use remuda_scheduler::{Calibration, EngineCalibration, PartCosts};
 use serde::Serialize;
 
 use crate::options::{DataDir, duration, print, start_log};
@@ -96,24 +96,37 @@ fn measure_with_progress(registry: &Registry, scratch: &std::path::Path) -> anyh
 
 fn table(calibration: &Calibration) -> String {
     let mut text = format!(
-        "{:<20} {:>10} {:>12} {:>9} {:>10} {:>12} {:>12} {:>9}\n",
-        "ENGINE", "COMPILE", "+ A KB CODE", "ALL CORES", "LOAD", "+ A KB CODE", "INSTANTIATE", "RUNS"
+        "{:<20} {:>10} {:>12} {:>9} {:>10} {:>12} {:>10} {:>12} {:>12} {:>9}\n",
+        "ENGINE",
+        "COMPILE",
+        "+ A KB CODE",
+        "ALL CORES",
+        "LOAD",
+        "+ A KB CODE",
+        "PART",
+        "+ A KB CODE",
+        "INSTANTIATE",
+        "RUNS"
     );
     for (engine, costs) in calibration.measured() {
         let loads = costs.load_fixed_ns + costs.load_ns_per_code_byte > 0.0;
         let load = |ns: f64| if loads { duration(ns) } else { "-".into() };
+        let part = |ns: fn(PartCosts) -> f64| costs.parts.map_or_else(|| "-".into(), |parts| duration(ns(parts)));
         text += &format!(
-            "{:<20} {:>10} {:>12} {:>9} {:>10} {:>12} {:>12} {:>9}\n",
+            "{:<20} {:>10} {:>12} {:>9} {:>10} {:>12} {:>10} {:>12} {:>12} {:>9}\n",
             engine.as_str(),
             duration(costs.compile_fixed_ns),
             duration(costs.compile_ns_per_code_byte * 1e3),
             format!("{:.2}x", costs.compile_parallelism),
             load(costs.load_fixed_ns),
             load(costs.load_ns_per_code_byte * 1e3),
+            part(|parts| parts.fixed_ns),
+            part(|parts| parts.ns_per_code_byte * 1e3),
             duration(costs.instantiate_ns),
             format!("{:.2}x", costs.slowdown),
         );
     }
-    text + "ALL CORES: how many times sooner a compile is done on all of them than on one. RUNS: how many times as long\n\
+    text + "ALL CORES: how many times sooner a compile is done on all of them than on one. PART: of a module, for\n\
+            guests that move. RUNS: how many times as long\n\
             code takes as on the fastest engine.\n"
 }

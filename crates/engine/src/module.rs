@@ -284,9 +284,10 @@ impl Module {
     /// About how many bytes of code have to be compiled for guests to go on at these points, with what is hot there; `None`
     /// if nobody can, or if no engine of this build makes parts.
     #[must_use]
-    pub fn part_code_bytes(&self, points: &[crate::Point]) -> Option<usize> {
+    pub fn part_code_bytes(&self, points: &[crate::Point]) -> Option<u64> {
         #[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift"))]
-        let bytes = crate::osr::part::code_bytes(self.bytes(), self.findings.places(), points).ok();
+        let bytes =
+            crate::osr::part::code_bytes(self.bytes(), self.findings.places(), points).ok().map(|bytes| bytes as u64);
         #[cfg(not(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift")))]
         let bytes = {
             let _ = points;
@@ -337,7 +338,13 @@ impl Module {
         self.findings.has_start
     }
 
-    /// Whether guests can leave an engine that they can be left from, in the middle of their run.
+    /// Where guests can leave an engine that they can be left from, in the middle of their run.
+    #[must_use]
+    pub fn points(&self) -> Vec<crate::Point> {
+        self.findings.places.iter().map(|(point, _)| point).collect()
+    }
+
+    /// Whether there are any.
     #[must_use]
     pub fn has_points(&self) -> bool {
         !self.findings.places.is_empty()

@@ -21,11 +21,6 @@ pub fn at_every_point(moves: &Moves, hook: impl FnMut(Point) -> Option<Part> + S
     moves.at_every_point(hook);
 }
 
-/// All points of a module.
-pub fn points(module: &Module) -> Vec<Point> {
-    module.findings().places().iter().map(|(point, _)| point).collect()
-}
-
 /// The module as one whose guests stay where they are.
 pub fn without_points(module: &Module) -> Module {
     module.without_points()

@@ -1,4 +1,5 @@
-//! What each engine costs on this host, measured: compiling, loading, instantiating, and how fast its code runs.
+//! What each engine costs on this host, measured: compiling, loading, instantiating, making parts for guests that move, and
+//! how fast its code runs.
 //!
 //! What computes is measured in CPU time of its thread, and every figure is the best or the median of several tries, so
 //! that what else the host does meanwhile changes little. The whole takes a few seconds and is cut down on a slow host,
@@ -15,13 +16,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use remuda_engine::{Artifact, Engine, Known, Module, Registry};
+use remuda_engine::{Artifact, Engine, Extent, Known, Module, Point, Registry};
 use remuda_model::{EngineId, Entry, GuestContext, GuestLimits, Interrupt, Outcome, Value};
-use remuda_scheduler::{Calibration, EngineCalibration};
+use remuda_scheduler::{Calibration, EngineCalibration, PartCosts};
 
 pub(crate) use background::Calibrator;
 pub use file::{HostFingerprint, LoadCalibrationError, load, save};
-use kernels::{KERNELS, Kernel, kernels, materials, noop};
+use kernels::{KERNELS, Kernel, kernels, materials, noop, parts};
 
 use crate::ARTIFACT_DISK_BYTES_DEFAULT;
 use crate::execute::{nanoseconds, panic_message};
@@ -108,6 +109,7 @@ pub fn measure(
         store: ArtifactStore::open(folder.path(), ARTIFACT_DISK_BYTES_DEFAULT)?,
         one_core: ThreadPoolBuilder::new().num_threads(1).build()?,
         all_cores: ThreadPoolBuilder::new().num_threads(cores()).build()?,
+        parts: parts(),
         materials: materials(),
         noop: noop(),
         kernels: kernels(),
@@ -170,6 +172,8 @@ struct Bench<'a> {
     all_cores: ThreadPool,
     /// What is compiled and loaded, in ascending order of size.
     materials: Vec<Module>,
+    /// What parts are made of: a module, the point to go on at, and about how much code that is.
+    parts: Vec<(Module, Point, u64)>,
     noop: Module,
     kernels: Module,
     interrupt: &'a Interrupt,
@@ -266,10 +270,28 @@ impl Bench<'_> {
                 load_ns_per_code_byte,
                 instantiate_ns: self.instantiate_ns(&engine.compile(&self.noop)?)?,
                 slowdown: 1.0,
+                parts: if known.capabilities.parts { Some(self.parts(engine)?) } else { None },
             },
             artifact: engine.compile(&self.kernels)?,
             best_ns: HashMap::new(),
         })
+    }
+
+    /// What making parts costs that guests go on in.
+    fn parts(&self, engine: &dyn Engine) -> Result<PartCosts, Stop> {
+        let mut compiles = Vec::new();
+        for (module, point, code_bytes) in &self.parts {
+            let (cpu_ns, _) = self.best(COMPILES, || {
+                self.one_core.install(|| {
+                    let began = thread_cpu();
+                    let part = engine.compile_part(module, &[*point], Extent::Hot)?;
+                    Ok((thread_cpu().saturating_sub(began), part))
+                })
+            })?;
+            compiles.push((*code_bytes, cpu_ns));
+        }
+        let (fixed_ns, ns_per_code_byte) = fit_line(&compiles);
+        Ok(PartCosts { fixed_ns, ns_per_code_byte })
     }
 
     /// How many times sooner a compile is done on all cores than on one. Tries alternate.
@@ -477,6 +499,8 @@ mod tests {
             assert!(costs.compile_ns_per_code_byte > 0.0 && costs.instantiate_ns > 0.0, "{id}: {costs:?}");
             let keeps = registry.find(id.as_str()).unwrap().capabilities.artifacts;
             assert_eq!(keeps, costs.load_ns(1_000) > 0.0, "{id}: {costs:?}");
+            let makes_parts = registry.find(id.as_str()).unwrap().capabilities.parts;
+            assert_eq!(makes_parts, costs.parts.is_some(), "{id}: {costs:?}");
         }
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing is left behind");
     }

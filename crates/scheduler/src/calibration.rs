@@ -23,6 +23,35 @@ pub struct EngineCalibration {
     /// How long code of this engine runs, as a multiple of the same code on the fastest engine; geometric mean over the
     /// calibration's kernels.
     pub slowdown: f64,
+    /// What its parts of modules cost; `None` if it makes none.
+    pub parts: Option<PartCosts>,
+}
+
+/// What compiling a part of a module costs, in which a guest of another engine is to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartCosts {
+    /// The smallest part, in nanoseconds.
+    pub fixed_ns: f64,
+    /// What each byte of its code adds to that, in nanoseconds.
+    pub ns_per_code_byte: f64,
+}
+
+impl PartCosts {
+    /// As [`EngineCalibration::shipped`], with Winch for the baseline compilers.
+    #[must_use]
+    pub fn shipped(tier: Tier) -> Self {
+        match tier {
+            Tier::Interpreter | Tier::Baseline => Self { fixed_ns: 1e6, ns_per_code_byte: 350.0 },
+            Tier::Optimizing => Self { fixed_ns: 1e6, ns_per_code_byte: 2_000.0 },
+        }
+    }
+
+    /// A part with so much code, on one core, in nanoseconds.
+    #[must_use]
+    pub fn compile_ns(&self, code_bytes: u64) -> f64 {
+        self.fixed_ns + self.ns_per_code_byte * code_bytes as f64
+    }
 }
 
 impl EngineCalibration {
@@ -41,6 +70,7 @@ impl EngineCalibration {
                 load_ns_per_code_byte: 0.0,
                 instantiate_ns: 1.6e3,
                 slowdown: 7.5,
+                parts: None,
             },
             Tier::Baseline => Self {
                 compile_fixed_ns: 1.2e6,
@@ -50,6 +80,7 @@ impl EngineCalibration {
                 load_ns_per_code_byte: 3.1,
                 instantiate_ns: 2.8e3,
                 slowdown: 2.0,
+                parts: Some(PartCosts::shipped(tier)),
             },
             Tier::Optimizing => Self {
                 compile_fixed_ns: 3.6e6,
@@ -59,6 +90,7 @@ impl EngineCalibration {
                 load_ns_per_code_byte: 2.0,
                 instantiate_ns: 2.8e3,
                 slowdown: 1.0,
+                parts: Some(PartCosts::shipped(tier)),
             },
         }
     }
@@ -87,9 +119,11 @@ impl EngineCalibration {
             load_ns_per_code_byte,
             instantiate_ns,
             slowdown,
+            parts,
         } = *self;
         let costs = [compile_fixed_ns, compile_ns_per_code_byte, load_fixed_ns, load_ns_per_code_byte, instantiate_ns];
-        costs.iter().all(|ns| (0.0..1e12).contains(ns))
+        let of_parts = parts.iter().flat_map(|parts| [&parts.fixed_ns, &parts.ns_per_code_byte]);
+        costs.iter().chain(of_parts).all(|ns| (0.0..1e12).contains(ns))
             && (1.0..1024.0).contains(&compile_parallelism)
             && (0.5..1e4).contains(&slowdown)
     }

@@ -33,7 +33,7 @@ mod usual;
 mod waste;
 
 pub use arrivals::Arrivals;
-pub use calibration::{Calibration, EngineCalibration};
+pub use calibration::{Calibration, EngineCalibration, PartCosts};
 pub use candidate::{Candidate, Load, Request, World};
 pub use compile_queue::CompileQueue;
 pub use estimate::Estimate;

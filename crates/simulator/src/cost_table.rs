@@ -229,6 +229,7 @@ impl CostTable {
             instantiate_ns: geometric_mean(costs.iter().map(|(_, cost)| cost.instantiate_ns as f64))
                 .unwrap_or_else(|| EngineCalibration::shipped(tier).instantiate_ns),
             slowdown: geometric_mean(slowdowns).unwrap_or_else(|| EngineCalibration::shipped(tier).slowdown),
+            parts: None,
         }
     }
 

@@ -454,7 +454,7 @@ fn a_guest_is_stopped_wherever_it_is() {
 fn what_cannot_be_handed_over_has_no_points() {
     let counted = "(func (export \"_start\") (local i32)
         (loop $a (br_if $a (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 9)))))";
-    let points = |more: &str| testing::points(&parse(&format!("(module {more} {counted})"))).len();
+    let points = |more: &str| parse(&format!("(module {more} {counted})")).points().len();
     assert!(points("") > 0);
     for more in [
         "(memory 1) (memory 1)",
@@ -475,14 +475,14 @@ fn what_cannot_be_handed_over_has_no_points() {
         "(i32.const 1) (block (param i32) (drop) (loop (br_if 0 (i32.const 0))))",
         "(i32.const 1) (loop (param i32) (drop))",
     ] {
-        let alone = testing::points(&parse(&format!("(module (func {around}))"))).len();
-        let without = testing::points(&parse("(module (func (loop (br_if 0 (i32.const 0)))))")).len();
+        let alone = parse(&format!("(module (func {around}))")).points().len();
+        let without = parse("(module (func (loop (br_if 0 (i32.const 0)))))").points().len();
         assert_eq!((alone, without), (1, 2), "{around}");
     }
     // One function with references, and others without.
     assert!(points("(func (local funcref) (loop))") > 0);
     let of_references = "(module (func (export \"_start\") (local funcref) (loop (br_if 0 (i32.const 0)))))";
-    assert_eq!(testing::points(&parse(of_references)).len(), 0);
+    assert_eq!(parse(of_references).points().len(), 0);
 }
 
 #[test]
@@ -496,7 +496,7 @@ fn a_part_that_would_be_too_much_to_compile_is_refused() {
         (format!("(func (export \"_start\") (local {many}) {loops})"), "locals"),
     ] {
         let module = parse(&format!("(module {text})"));
-        let error = open(known).compile_part(&module, &testing::points(&module)[1..2], Extent::Hot).unwrap_err();
+        let error = open(known).compile_part(&module, &module.points()[1..2], Extent::Hot).unwrap_err();
         assert!(error.to_string().contains("while a guest waits") && error.to_string().contains(what), "{error}");
     }
 }

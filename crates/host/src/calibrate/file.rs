@@ -13,7 +13,7 @@ use super::{automatic, cores};
 
 const FILE_NAME: &str = "calibration.json";
 /// The layout of the file.
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
 /// A file that is larger was not written by us.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -195,7 +195,7 @@ mod tests {
     fn what_does_not_hold_here_is_not_used() {
         for (from, to, complaint) in [
             ("{", "[", "damaged"),
-            ("\"schema_version\": 1", "\"schema_version\": 2", "schema version is 2"),
+            ("\"schema_version\": 2", "\"schema_version\": 1", "schema version is 1"),
             ("\"cores\": ", "\"cores\": 1", "another host"),
             ("\"cpu_model\": \"", "\"cpu_model\": \"Not ", "another host"),
             ("\"slowdown\": 10.0", "\"slowdown\": -10.0", "not plausible"),

@@ -1,6 +1,6 @@
 //! What is compiled and run to measure an engine.
 
-use remuda_engine::Module;
+use remuda_engine::{Module, Point};
 use remuda_model::ModuleLimits;
 
 /// A piece of work.
@@ -33,6 +33,27 @@ const MATERIALS: [&[u8]; 4] = [
 /// Modules to be compiled and loaded, in ascending order of size.
 pub(super) fn materials() -> Vec<Module> {
     MATERIALS.into_iter().map(parse).collect()
+}
+
+/// Of the kernels and the [`MATERIALS`], so many places at which guests go on in parts, from those with the least code to those
+/// with the most.
+const PARTS: usize = 8;
+
+/// Places at which guests go on in parts, in ascending order of the code that is compiled for it, in bytes. None if no engine of
+/// this build makes parts.
+pub(super) fn parts() -> Vec<(Module, Point, u64)> {
+    let mut parts = Vec::new();
+    for module in materials().into_iter().chain([kernels()]) {
+        for point in module.points() {
+            if let Some(code_bytes) = module.part_code_bytes(&[point]) {
+                parts.push((module.clone(), point, code_bytes));
+            }
+        }
+    }
+    parts.sort_by_key(|(_, point, code_bytes)| (*code_bytes, *point));
+    parts.dedup_by_key(|(.., code_bytes)| *code_bytes);
+    let step = parts.len().saturating_sub(1) / (PARTS - 1);
+    parts.into_iter().step_by(step.max(1)).take(PARTS).collect()
 }
 
 /// The module with all kernels.
