@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use remuda_engine::{EngineError, Instance};
 use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome, Tier};
 use remuda_scheduler::flight::{Action, End, Ending, Event, Flight, Situation, Wanted};
+use remuda_scheduler::moving::{Job, Step};
 use remuda_scheduler::{Load, Request, Scheduler, World, tuning};
 
 use crate::background::{Compiler, Core};
@@ -26,7 +27,7 @@ use crate::execute::{
 };
 use crate::function::Function;
 use crate::host::Shared;
-use crate::moving::{self, Job, Mover, Next, Tried};
+use crate::moving::{self, Mover, Tried};
 use crate::prepare::Prepared;
 
 /// One request and those who race for its answer.
@@ -235,7 +236,7 @@ impl Race {
         let mut state = self.lock();
         while state.flight.is_open() {
             let next = state.next_move(self.began.elapsed(), &self.shared.cores.load());
-            if let Next::Move(job) = next {
+            if let Step::Make(job) = next {
                 self.start_part(&mut state, job);
                 continue;
             }
@@ -245,11 +246,11 @@ impl Race {
             let is_due = left == Some(Duration::ZERO);
             let event = match (next, left) {
                 // Nobody joins a guest that moves; but what is wanted of it has to be decided.
-                (Next::Wait(_), _) if is_due && wanted != Wanted::Nothing => Event::Moves { wanted },
-                (Next::Race, _) if is_due => Event::Look { wanted },
-                (Next::Race, None) => return,
+                (Step::Wait(_), _) if is_due && wanted != Wanted::Nothing => Event::Moves { wanted },
+                (Step::Race, _) if is_due => Event::Look { wanted },
+                (Step::Race, None) => return,
                 (_, left) => {
-                    let of_mover = if let Next::Wait(wait) = next { Some(wait) } else { None };
+                    let of_mover = if let Step::Wait(wait) = next { Some(wait) } else { None };
                     let wait = of_mover.into_iter().chain(left.filter(|_| !is_due)).min().unwrap_or_default();
                     state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
                     continue;
@@ -278,7 +279,7 @@ impl Race {
         let begun = |instance: &dyn Instance| {
             let mut state = self.lock();
             if let Some(moves) = instance.moves().filter(|_| state.will_move && began_first) {
-                state.mover = Mover::new(moves, &self.function);
+                state.mover = Mover::new(moves, &self.shared, &self.function, engine);
             }
             state.will_move &= !began_first;
         };
@@ -463,13 +464,13 @@ impl State {
     }
 
     /// What to do about the guest that was there first.
-    fn next_move(&mut self, elapsed: Duration, load: &Load) -> Next {
+    fn next_move(&mut self, elapsed: Duration, load: &Load) -> Step {
         if self.will_move && elapsed < tuning::MOVING_BEGIN_MAX {
-            return Next::Wait(*tuning::MOVING_LOOK.start());
+            return Step::Wait(*tuning::MOVING_LOOK.start());
         }
         let is_alone = !self.was_joined;
         let mover = self.mover.as_mut().filter(|_| is_alone);
-        mover.map_or(Next::Race, |mover| mover.next(elapsed, load))
+        mover.map_or(Step::Race, |mover| mover.next(elapsed, load))
     }
 
     fn give_up_compiles(&mut self) {

@@ -5,7 +5,7 @@
 //! runs in the host and in the simulator.
 //!
 //! [`Scheduler`] is one function's; it decides between requests ([`Scheduler::decide`], [`Scheduler::tier_up`]) and
-//! within one, which is a [`flight::Flight`].
+//! within one, which is a [`flight::Flight`] and may be [`moving::Moving`].
 #![forbid(unsafe_code)]
 
 mod arrivals;
@@ -17,6 +17,7 @@ mod fair_queue;
 mod features;
 pub mod flight;
 mod greedy_dual;
+pub mod moving;
 mod nanoseconds;
 mod policy;
 mod prewarm;

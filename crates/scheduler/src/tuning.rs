@@ -333,3 +333,51 @@ pub const MOVING_WHOLE_MIN: Duration = Duration::from_millis(3);
 /// Source: chosen; an interpreter begins within a millisecond, unless its module is large. Smaller, and a second engine
 /// compiles for a request that was about to move; larger, and what begins late is raced late.
 pub const MOVING_BEGIN_MAX: Duration = Duration::from_millis(3);
+
+/// Tries after which a guest has to be away for half of the time: else there is nothing more to try.
+///
+/// Source: chosen. The first ones are for loops that may be over when their part is ready. Fewer, and programs of a few phases
+/// are given up; more, and cores work for programs that no part helps.
+pub const MOVING_TRIES_FREE: usize = 6;
+
+/// The same, as long as the whole module is being made: who makes a part meanwhile takes its core.
+///
+/// Source: chosen: many programs fill their memory first, and then have one place where the time goes by. Fewer, and these wait
+/// for the whole module; more, and programs of many short phases do.
+pub const MOVING_TRIES_BEFORE_WHOLE: usize = 2;
+
+/// How often one request is tried to be moved, at most: each time takes a core for some milliseconds.
+///
+/// Source: chosen. Fewer, and long requests of many phases stay in slow code; more, and cores work for what no part helps.
+pub const MOVING_TRIES_MAX: usize = 24;
+
+/// How often in a row it may be in vain to look for where a guest is that is where it began.
+///
+/// Source: chosen. A guest whose memory grows comes to no point for some milliseconds. Fewer, and such a one is raced; more, and
+/// one that waits for something, or that cannot leave the loop that it is in, is raced late.
+pub const MOVING_IN_VAIN_MAX: usize = 3;
+
+/// The share of its time that a guest may be in slower code without anybody minding.
+///
+/// Source: chosen. Smaller, and compilers work for what hardly matters; larger, and guests that come and go, a microsecond in a
+/// part and as much where they began, stay like that.
+pub const MOVING_SHARE_MIN: f64 = 0.25;
+
+/// From which share of the whole module's code on a hot part is not made if the whole is being made anyway.
+///
+/// Source: chosen. Smaller, and guests wait for the whole in slow code; larger, and the whole is late for nothing.
+pub const MOVING_WHOLE_SHARE_MIN: f64 = 0.33;
+
+/// How long the best compiler may take for a part's code, as a multiple of the time that the guest has been in the other
+/// compiler's code since that was ready.
+///
+/// Source: chosen: a guest that has been somewhere for a while will most likely stay for as long again, and half of the most
+/// frequent points are most of that. Smaller, and guests stay in unoptimised code longer; larger, and the compiler is busy with
+/// one place when the guest has come to the next.
+pub const MOVING_BETTER_PER_STAY: f64 = 2.0;
+
+/// How much longer a request has to have taken before it is looked at once more for the best compiler, if it was in vain. A
+/// factor.
+///
+/// Source: chosen. Smaller, and a core is woken for nothing; larger, and a guest stays in unoptimised code that much longer.
+pub const MOVING_BEST_AGAIN: f64 = 1.25;
