@@ -16,7 +16,7 @@ mod random;
 use std::sync::LazyLock;
 
 use compare::Group;
-use remuda_engine::{Extent, Proposal, testing};
+use remuda_engine::{Extent, Proposal};
 
 /// All engines on what all of them have; then the ones that have more, on what those have.
 static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| {

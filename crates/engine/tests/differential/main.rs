@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use compare::{Agreement, Group};
-use remuda_engine::{Extent, Proposal, testing};
+use remuda_engine::{Extent, Proposal};
 use remuda_model::EngineId;
 
 /// The modules of the test that all engines share.
