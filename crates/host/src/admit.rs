@@ -17,8 +17,9 @@ use crate::execute::{Call, Done, execute_for};
 use crate::function::Function;
 use crate::host::Shared;
 
-/// A guest thread's own stack: the guest's half a megabyte and the host functions on top of it.
-const THREAD_STACK_BYTES: usize = 4 << 20;
+/// A guest thread's own stack: the guest's half a megabyte and the host functions on top of it, and as much again for each of
+/// the activations that have gone on elsewhere and have called back. Only what is used takes memory.
+const THREAD_STACK_BYTES: usize = 8 << 20;
 
 /// Why a request was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

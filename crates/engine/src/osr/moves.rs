@@ -27,6 +27,24 @@ const RARE: u32 = 8;
 /// Points that it is asked at, at most: each asks the host, which takes a tenth of a microsecond or two.
 const LOOK_ASKS_MAX: u32 = 256;
 
+/// Activations that have gone on elsewhere from the same point, after which it is asked whether that is worth it.
+///
+/// Source: chosen: some tens of microseconds of going to and fro. Fewer, and a few short ones in a row shut a way that is worth
+/// it; more, and guests lose that much more time before it is shut.
+const TRIAL: u32 = 64;
+/// How long an activation that goes on elsewhere has to be there on average, handing it over included, in nanoseconds: from an
+/// interpreter, and from code of a one-pass compiler.
+///
+/// Source: measured: handing over and back takes 1.2 us, of which half counts as being there. What takes 0.2 us in better code
+/// takes 1.5 us in an interpreter, which is about as long as that; what takes 1.2 us takes 2.5 in one-pass code. Shorter, and
+/// guests go to and fro for nothing; longer, and they stay in slow code.
+const STAY_NS_MIN: [u64; 2] = [800, 1_800];
+/// For how long a way is shut that is not worth it.
+///
+/// Source: chosen: trying again costs a hundredth of that. Shorter, and guests go to and fro; longer, and a function whose
+/// calls become longer stays in slow code.
+const SHUT_FOR: Duration = Duration::from_millis(10);
+
 /// The moves of one guest, from both sides: its own thread asks at its points, and others find out where it is, and offer
 /// parts to go on in.
 #[derive(Default)]
@@ -43,12 +61,12 @@ pub struct Moves {
 struct State {
     look: Option<Look>,
     parts: Vec<Part>,
-    /// The best way in for each point that has one: a part's number, and that of its entry.
-    ways: HashMap<Point, (usize, usize)>,
+    /// The best way in for each point that has one.
+    ways: HashMap<Point, Way>,
     /// For each part, how often the guest went on in it, and for how long.
     stays: Vec<Stay>,
-    /// The parts in which activations are under way, each called by the one before through where the guest came from.
-    under_way: Vec<usize>,
+    /// The activations that are under way in parts, each called by the one before through where the guest came from.
+    under_way: Vec<Activation>,
     /// Whether the guest is in the last of them, and not in something that it has called where the guest came from.
     is_away: bool,
     /// When it last went there or came from there.
@@ -61,6 +79,40 @@ struct State {
     hook: Option<Hook>,
 }
 
+/// A way into a part.
+struct Way {
+    /// The part's number.
+    part: usize,
+    /// That of its entry.
+    entry: usize,
+    /// What came of taking it: from an interpreter, and from code of a one-pass compiler.
+    from: [Taken; 2],
+}
+
+/// What came of taking a way.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    activations: u32,
+    ns: u64,
+    shut_until: Option<Instant>,
+}
+
+/// An activation that has gone on in a part.
+struct Activation {
+    /// The part's number.
+    part: usize,
+    /// Where it left, and what kind of code.
+    point: Point,
+    from: Tier,
+    /// How long it has been there.
+    ns: u64,
+}
+
+/// The place in [`STAY_NS_MIN`] and [`Way::from`] of code from which guests leave; they do not leave the best.
+fn place(from: Tier) -> usize {
+    usize::from(from != Tier::Interpreter)
+}
+
 /// Is told a point, and may offer a part.
 type Hook = Box<dyn FnMut(Point) -> Option<Part> + Send>;
 
@@ -69,9 +121,31 @@ impl State {
     fn account(&mut self) {
         let now = Instant::now();
         let since = self.since.replace(now);
-        if let (true, Some(since), Some(number)) = (self.is_away, since, self.under_way.last()) {
+        if let (true, Some(since), Some(activation)) = (self.is_away, since, self.under_way.last_mut()) {
             let took = u64::try_from(now.saturating_duration_since(since).as_nanos()).unwrap_or(u64::MAX);
-            self.stays[*number].ns = self.stays[*number].ns.saturating_add(took);
+            activation.ns = activation.ns.saturating_add(took);
+            let stay = &mut self.stays[activation.part];
+            stay.ns = stay.ns.saturating_add(took);
+        }
+    }
+
+    /// The last activation in a part has ended there.
+    fn end(&mut self) {
+        self.change(false);
+        let Some(Activation { part, point, from, ns }) = self.under_way.pop() else { return };
+        self.stays[part].activations += 1;
+        // There may be a better way by now.
+        let Some(way) = self.ways.get_mut(&point).filter(|way| way.part == part) else { return };
+        let taken = &mut way.from[place(from)];
+        taken.activations += 1;
+        taken.ns = taken.ns.saturating_add(ns);
+        if taken.activations == TRIAL {
+            let is_worth_it = taken.ns / u64::from(TRIAL) >= STAY_NS_MIN[place(from)];
+            let shut_until = (!is_worth_it).then(|| Instant::now() + SHUT_FOR);
+            *taken = Taken { shut_until, ..Taken::default() };
+            if shut_until.is_some() {
+                self.tell_watched();
+            }
         }
     }
 
@@ -84,9 +158,9 @@ impl State {
     fn add(&mut self, part: Part) {
         let number = self.parts.len();
         for (entry, point) in part.points().iter().enumerate() {
-            let is_better = |way: &(usize, usize)| part.tier() >= self.parts[way.0].tier();
+            let is_better = |way: &Way| part.tier() >= self.parts[way.part].tier();
             if self.ways.get(point).is_none_or(is_better) {
-                self.ways.insert(*point, (number, entry));
+                self.ways.insert(*point, Way { part: number, entry, from: Default::default() });
             }
         }
         self.stays.push(Stay { engine: part.engine(), activations: 0, ns: 0 });
@@ -94,9 +168,10 @@ impl State {
         self.tell_watched();
     }
 
-    /// The way in from a point for who runs code of this tier, if it leads to a better one.
-    fn way(&self, point: Point, tier: Tier) -> Option<(usize, usize)> {
-        self.ways.get(&point).copied().filter(|(number, _)| self.parts[*number].tier() > tier)
+    /// The way in from a point for who runs code of this tier, if it leads to a better one and is not shut.
+    fn way(&self, point: Point, tier: Tier) -> Option<&Way> {
+        let way = self.ways.get(&point).filter(|way| self.parts[way.part].tier() > tier)?;
+        (!way.is_shut(tier)).then_some(way)
     }
 
     /// Has parts that can be left ask where there is a reason to.
@@ -107,6 +182,13 @@ impl State {
                 watched.flags.set(exit, asks_everywhere || self.way(*point, watched.tier).is_some());
             }
         }
+    }
+}
+
+impl Way {
+    /// Whether it is not worth it for now to take it from code of this tier.
+    fn is_shut(&self, tier: Tier) -> bool {
+        self.from[place(tier)].shut_until.is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -237,8 +319,8 @@ impl Moves {
     #[must_use]
     pub fn whereabouts(&self) -> Whereabouts {
         let state = self.lock();
-        let part = state.under_way.last().filter(|_| state.is_away);
-        let tier = part.map_or(Tier::Interpreter, |number| state.parts[*number].tier());
+        let activation = state.under_way.last().filter(|_| state.is_away);
+        let tier = activation.map_or(Tier::Interpreter, |activation| state.parts[activation.part].tier());
         Whereabouts { tier, since: state.since.map(|since| since.elapsed()) }
     }
 
@@ -271,12 +353,15 @@ pub(crate) enum Told {
     Leave(Leaving),
 }
 
-/// Where an activation goes on: a part, its number among those offered, and the way in.
+/// Where an activation goes on: a part, its number among those offered, and the way in; and where it leaves, in code of which
+/// tier.
 #[cfg(feature = "wasi")]
 pub(crate) struct Leaving {
     pub(crate) number: usize,
     pub(crate) part: Part,
     pub(crate) entry: usize,
+    point: Point,
+    from: Tier,
 }
 
 #[cfg(feature = "wasi")]
@@ -301,11 +386,12 @@ impl Moves {
         Watch { moves: Arc::clone(self), number }
     }
 
-    /// An activation goes on in a part, by its number among those offered.
-    pub(crate) fn leave(&self, number: usize) {
+    /// An activation goes on in a part.
+    pub(crate) fn leave(&self, leaving: &Leaving) {
+        let Leaving { number, point, from, .. } = *leaving;
         let mut state = self.lock();
         state.account();
-        state.under_way.push(number);
+        state.under_way.push(Activation { part: number, point, from, ns: 0 });
         state.is_away = true;
     }
 
@@ -321,11 +407,7 @@ impl Moves {
 
     /// The activation has ended.
     pub(crate) fn come_back(&self) {
-        let mut state = self.lock();
-        state.change(false);
-        if let Some(number) = state.under_way.pop() {
-            state.stays[number].activations += 1;
-        }
+        self.lock().end();
     }
 
     /// The guest has come to a point in code of this tier.
@@ -340,13 +422,19 @@ impl Moves {
             let is_first = look.since.is_none();
             look.since.get_or_insert(now);
             look.asks += 1;
-            *look.seen.entry(point).or_default() += 1;
+            // Somewhere around that it may be worth it.
+            if !state.ways.get(&point).is_some_and(|way| way.is_shut(tier)) {
+                *look.seen.entry(point).or_default() += 1;
+            }
             if is_first || look.asks >= LOOK_ASKS_MAX {
                 self.changed.notify_all();
             }
         }
         match state.way(point, tier) {
-            Some((number, entry)) => Told::Leave(Leaving { number, part: state.parts[number].clone(), entry }),
+            Some(way) => {
+                let (number, entry) = (way.part, way.entry);
+                Told::Leave(Leaving { number, part: state.parts[number].clone(), entry, point, from: tier })
+            }
             None if state.look.as_ref().is_some_and(|look| look.asks < LOOK_ASKS_MAX) => Told::AskOn,
             None if state.hook.is_some() => Told::AskOn,
             None => Told::Stay,
@@ -429,8 +517,8 @@ pub(crate) trait Origin {
     fn memory_bytes(&mut self) -> usize;
     /// The part has been granted a memory of this size; nobody has written beyond the old one yet.
     fn grow_memory(&mut self, bytes: usize) -> bool;
-    /// Whether another activation may go on elsewhere.
-    fn can_move(&mut self) -> bool;
+    /// Whether another activation may go on elsewhere, in such code.
+    fn can_move_to(&mut self, tier: Tier) -> bool;
     /// Has the rest of an activation that leaves a part go on in another one, as [`PartInstance::run`] does. The guest has
     /// been put back.
     fn go_on(&mut self, leaving: &Leaving, frame: &mut [u8]) -> Result<(), Failure>;

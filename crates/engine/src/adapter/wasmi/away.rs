@@ -15,8 +15,12 @@ use crate::osr::places::Point;
 use crate::osr::{HOST, MEMORY, global_export};
 
 /// Activations of one guest that are under way elsewhere at the same time, at most: one that has moved calls a cold function
-/// back here, which moves in turn. Each takes up to half a megabyte of the thread's stack there and nearly as much here.
-const NESTED_MAX: usize = 3;
+/// back here, which moves in turn. Each takes up to half a megabyte of the thread's stack there and nearly as much here. The
+/// last one is only for the best code: else a guest is caught in one-pass code that it could leave.
+///
+/// Source: a loop of a function that is called from the rest of another one is three or four deep, if both were first in
+/// one-pass code; threads have room for eight. Fewer, and guests stay in slow code; more, and deep recursion runs out of stack.
+const NESTED_MAX: usize = 5;
 
 /// Points at which a guest asks in vain between two pauses, at most. Asking takes some 50 ns, and pauses are a tenth to half of
 /// a millisecond apart. Fewer, and a guest passes by the entry of a function that it could go on in while it does not ask.
@@ -58,9 +62,10 @@ impl Away {
         Arc::clone(&self.moves)
     }
 
-    /// Whether one more activation may go on elsewhere.
-    fn can_move(&self) -> bool {
-        self.nested < NESTED_MAX && (self.memory.is_none() || self.region.is_some())
+    /// Whether one more activation may go on elsewhere, in such code.
+    fn can_move_to(&self, tier: Tier) -> bool {
+        let nested_max = if tier == Tier::Optimizing { NESTED_MAX } else { NESTED_MAX - 1 };
+        self.nested < nested_max && (self.memory.is_none() || self.region.is_some())
     }
 
     /// Makes sure that a memory of so many bytes can be accessed, which is confined once compiled code has it, too.
@@ -165,7 +170,7 @@ fn ask(mut caller: Caller<'_, State>, point: i32) -> Result<i32, Error> {
     let away = away(&mut caller);
     let told = away.moves.ask(point, Tier::Interpreter);
     match told {
-        Told::Leave(leaving) if away.can_move() => {
+        Told::Leave(leaving) if away.can_move_to(leaving.part.tier()) => {
             away.pauses = 1;
             away.leaving = Some((point, leaving));
             return Ok(1);
@@ -204,7 +209,7 @@ fn go_on(caller: &mut Caller<'_, State>, leaving: &Leaving, frame: &mut [u8]) ->
     let mut instance = begin(caller, leaving)?;
     let setting_out = away(caller);
     setting_out.nested += 1;
-    setting_out.moves.leave(leaving.number);
+    setting_out.moves.leave(leaving);
     let ran = instance.run(leaving.entry, frame, &mut WasmiOrigin { caller });
     caller.set_fuel(fuel).map_err(internal)?;
     let away = away(caller);
@@ -272,8 +277,8 @@ impl Origin for WasmiOrigin<'_, '_> {
         memory.grow(&mut *self.caller, (more / PAGE_BYTES) as u64).is_ok()
     }
 
-    fn can_move(&mut self) -> bool {
-        away(self.caller).can_move()
+    fn can_move_to(&mut self, tier: Tier) -> bool {
+        away(self.caller).can_move_to(tier)
     }
 
     fn go_on(&mut self, leaving: &Leaving, frame: &mut [u8]) -> Result<(), Failure> {

@@ -289,7 +289,7 @@ fn ask(mut caller: Caller<'_, State>, exit: i32) -> i32 {
     let Arrival { origin: Some(origin), departure: Some(departure), .. } = arrival(caller.data_mut()) else { return 0 };
     let exit = exit.cast_unsigned() as usize;
     match departure.moves.ask(departure.part.exits[exit], departure.part.tier) {
-        Told::Leave(leaving) if origin.get().can_move() => {
+        Told::Leave(leaving) if origin.get().can_move_to(leaving.part.tier()) => {
             departure.leaving = Some((exit, leaving));
             1
         }
