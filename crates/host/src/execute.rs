@@ -334,6 +334,7 @@ pub(crate) fn run_prepared(
     answer.phases.instantiate_ns = nanoseconds(began.elapsed());
     match instantiated {
         Ok(mut instance) => {
+            function.parts.offer_to(&*instance);
             begun(&*instance);
             let began = Instant::now();
             let called = instance.call(&call.entry);

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use remuda_engine::{Extent, Moves, Part, Point};
+use remuda_engine::{Extent, Instance, Moves, Part, Point};
 use remuda_model::{EngineId, Tier};
-use remuda_scheduler::Load;
 use remuda_scheduler::moving::{Job, Made, Maker, Makers, Moving, Sight, Step};
+use remuda_scheduler::{Load, tuning};
 
 use crate::Call;
 use crate::background::Compiler;
@@ -35,6 +35,8 @@ pub(crate) struct Mover {
     targets: Targets,
     makers: Makers,
     moving: Moving,
+    /// Who makes the whole module.
+    whole: Option<Compiler>,
     /// Points for which there is a part of such an engine, or will never be one.
     known: Vec<(Point, Tier)>,
 }
@@ -53,8 +55,8 @@ struct Target {
 }
 
 impl Mover {
-    /// For a guest that has not begun, on `home`. It goes on in what its function's earlier guests have gone on in. `None` if
-    /// there is nothing that it could move to.
+    /// For a guest that has not begun, on `home`, and has been offered the parts that there are. `None` if there is nothing that
+    /// it could move to.
     pub(crate) fn new(moves: Arc<Moves>, shared: &Shared, function: &Function, home: EngineId) -> Option<Self> {
         let targets = Targets::of(function)?;
         let tier = function.engine(home).known.capabilities.tier;
@@ -68,10 +70,7 @@ impl Mover {
         let known = parts.iter().flat_map(ways).collect();
         let has_whole = parts.iter().any(|(_, extent)| *extent == Extent::Whole);
         let moving = Moving::new(!parts.is_empty(), has_whole, function.module.can_move_anywhere());
-        for (part, _) in parts {
-            moves.offer(part);
-        }
-        Some(Self { moves, targets, makers, moving, known })
+        Some(Self { moves, targets, makers, moving, whole: None, known })
     }
 
     /// What to do now, so long after the request began.
@@ -105,7 +104,7 @@ impl Mover {
     /// Has a part made, by a thread of its own, which tells `done` what came of it. `None` if there is no such thread: then
     /// `done` is not told.
     pub(crate) fn start(
-        &self,
+        &mut self,
         shared: &Arc<Shared>,
         function: &Arc<Function>,
         call: &Arc<Call>,
@@ -121,6 +120,7 @@ impl Mover {
             targets: self.targets,
             makers: self.makers,
             is_whole_coming: self.moving.is_whole_coming(),
+            is_confirmed: self.moving.is_confirmed(),
             stayed: self.moving.stayed_in_first(&self.sight()),
         };
         let make = move || {
@@ -131,7 +131,17 @@ impl Mover {
         };
         match job {
             Job::First | Job::Better => shared.background.compile_now(make),
-            Job::Whole => shared.background.compile_behind(make),
+            Job::Whole => {
+                self.whole = shared.background.compile_behind(make);
+                self.whole.clone()
+            }
+        }
+    }
+
+    /// Has the whole module made on all cores.
+    pub(crate) fn hurry(&self) {
+        if let Some(compiler) = &self.whole {
+            compiler.call_for_help();
         }
     }
 }
@@ -179,6 +189,8 @@ struct Attempt {
     makers: Makers,
     /// Whether the whole module will be ready.
     is_whole_coming: bool,
+    /// Whether a place counts only if the guest is still there a moment later.
+    is_confirmed: bool,
     /// How long the guest has been in parts of the compiler that is done first since there was one more.
     stayed: Duration,
 }
@@ -192,13 +204,14 @@ impl Attempt {
             // It can be entered anywhere.
             Job::Whole => self.compile(job, first, &[], Extent::Whole),
             Job::First => {
-                let points = match self.find(first) {
+                let points = match self.find_twice(first) {
                     Ok(points) => points,
                     Err(tried) => return tried,
                 };
                 let Some(bytes) = module.part_code_bytes(&points) else {
                     return Tried { made: Made::Refused, points, tier: best.tier };
                 };
+                tracing::debug!(request = %self.call.id, code_bytes = bytes, "so much code is hot");
                 match self.makers.for_first(bytes, module.stats().code_bytes, self.is_whole_coming) {
                     Maker::Best => self.compile(job, best, &points, Extent::Hot),
                     Maker::First => self.compile(job, first, &points, Extent::Hot),
@@ -234,6 +247,18 @@ impl Attempt {
         }
         let is_away = self.moves.whereabouts().tier > Tier::Interpreter;
         Err(Tried::of(if is_away || !found.is_empty() { Made::AboutToLeave } else { Made::InVain }))
+    }
+
+    /// The same, if the guest is still there a moment later.
+    fn find_twice(&self, target: Target) -> Result<Vec<Point>, Tried> {
+        let points = self.find(target)?;
+        if !self.is_confirmed {
+            return Ok(points);
+        }
+        std::thread::sleep(tuning::MOVING_CONFIRM);
+        let again = self.find(target)?;
+        let is_still_there = again.iter().any(|point| points.contains(point));
+        if is_still_there { Ok(again) } else { Err(Tried::of(Made::Passing)) }
     }
 
     fn compile(&self, job: Job, target: Target, points: &[Point], extent: Extent) -> Tried {
@@ -288,6 +313,18 @@ impl Parts {
 
     fn all(&self) -> Vec<(Part, Extent)> {
         self.lock().clone()
+    }
+
+    /// Has a guest that has not begun go on in what its function's earlier guests went on in, if it can move.
+    pub(crate) fn offer_to(&self, instance: &dyn Instance) {
+        if !self.are_any.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(moves) = instance.moves() {
+            for (part, _) in self.all() {
+                moves.offer(part);
+            }
+        }
     }
 
     fn keep(&self, part: Part, extent: Extent) {

@@ -248,8 +248,10 @@ fn a_request_that_takes_long_moves_and_is_answered_as_if_it_had_not() {
         .expect("one of twenty moves");
     assert!(!answer.stays.is_empty() && answer.reason.contains("its guest moved"), "{}", answer.reason);
     // What was compiled is of use to the next request, whatever it begins on.
+    let begun_on = answer.engine;
     let answer = fixture.answer(&function, "<next>");
     assert!(is_exact(&answer, "<next>"), "{answer:?}");
+    assert!(answer.engine != begun_on || !answer.stays.is_empty(), "it stayed where it began: {answer:?}");
 }
 
 #[test]

@@ -170,8 +170,12 @@ fn is_known_to_be_short(favourite: &Prediction) -> bool {
     matches!(favourite.basis, Basis::Observed { count } if count >= KNOWN_MIN) && over_ns < SHORT_NS
 }
 
-/// Whether another engine runs the function faster, once it is ready.
+/// Whether another engine runs the function faster, once it is ready; or may, as a guest that goes on elsewhere may be at a
+/// place where it cannot.
 fn could_be_beaten(favourite: &Predicted<'_>, predicted: &[Predicted<'_>]) -> bool {
+    if favourite.candidate.goes_on_in.is_some() {
+        return true;
+    }
     predicted.iter().any(|one| one.prediction.execute_ns < favourite.prediction.execute_ns)
 }
 
@@ -221,6 +225,24 @@ mod tests {
             let decision = case.decide();
             assert_eq!((decision.engine, decision.look_again_after_ns), (expected, None), "{code_bytes} {input_bytes}");
         }
+    }
+
+    #[test]
+    fn a_request_whose_guest_goes_on_elsewhere_is_looked_at_as_it_may_come_to_where_it_cannot() {
+        let is_looked_at = |goes_on_in| {
+            let mut case = observed(5, [(INTERPRETER, 80 * MS), (BASELINE, 30 * MS), (OPTIMIZING, 20 * MS)]);
+            case.scheduler.policy = Policy::Hedged;
+            // Nobody knows anything faster than the code that it goes on in.
+            for engine in [BASELINE, OPTIMIZING] {
+                case.candidate(engine).artifact = ArtifactState::Absent;
+            }
+            case.candidate(INTERPRETER).goes_on_in = goes_on_in;
+            let decision = case.decide();
+            assert_eq!(decision.engine, INTERPRETER);
+            decision.look_again_after_ns.is_some()
+        };
+        assert!(is_looked_at(Some(OPTIMIZING)));
+        assert!(is_looked_at(None), "others run it faster");
     }
 
     #[test]
