@@ -24,8 +24,8 @@ use remuda_model::{EngineId, Tier};
 use crate::calibration::{EngineCalibration, PartCosts};
 use crate::tuning::{
     MOVING_BEST_AGAIN, MOVING_BETTER_PER_STAY, MOVING_BUSY_MIN, MOVING_HOME_MIN, MOVING_IN_VAIN_MAX, MOVING_LOOK,
-    MOVING_SHARE_MIN, MOVING_TRIES_BEFORE_WHOLE, MOVING_TRIES_FREE, MOVING_TRIES_MAX, MOVING_WHOLE_MIN,
-    MOVING_WHOLE_SHARE_MIN,
+    MOVING_PASSED_MAX, MOVING_SHARE_MIN, MOVING_TRIES_BEFORE_WHOLE, MOVING_TRIES_FREE, MOVING_TRIES_MAX,
+    MOVING_WHOLE_MIN, MOVING_WHOLE_SHARE_MIN,
 };
 use crate::{Calibration, Load};
 
@@ -37,6 +37,8 @@ pub struct Moving {
     under_way: Vec<Job>,
     /// How often it was tried.
     tried: usize,
+    /// How often the guest had left a place a moment later.
+    passed: usize,
     /// How often in a row it was in vain to look for a place for a guest that is where it began.
     first_in_vain: usize,
     /// How long the request had taken when it was in vain to look for a place for the best compiler.
@@ -54,9 +56,10 @@ pub struct Moving {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whole {
     NotBegun,
-    /// It is being made, and whether there is nothing else to do until it is ready.
+    /// It is being made, whether there is nothing else to do until it is ready, and whether that is done on all cores.
     Coming {
         is_waited_for: bool,
+        is_hurried: bool,
     },
     Offered,
     /// There is none.
@@ -104,6 +107,8 @@ pub enum Job {
 pub enum Step {
     /// Have a part made, and tell [`Moving::done`] what has come of it.
     Make(Job),
+    /// Have the whole module made on all cores: its guest has nowhere else to go, and waits for it in slow code.
+    Hurry,
     /// Leave it alone for a while.
     Wait(Duration),
     /// Race it.
@@ -119,6 +124,8 @@ pub enum Made {
     AboutToLeave,
     /// The whole module will serve it better, and is being made.
     WaitsForWhole,
+    /// It has left the place at which it was a moment ago.
+    Passing,
     /// It comes to no point, or nobody had the time.
     InVain,
     /// There is no part for where it is.
@@ -138,6 +145,7 @@ impl Moving {
             },
             under_way: Vec::new(),
             tried: 0,
+            passed: 0,
             first_in_vain: 0,
             best_in_vain: Duration::ZERO,
             offered_since: (is_offered || has_whole).then_some(Duration::ZERO),
@@ -160,11 +168,11 @@ impl Moving {
             return wait;
         }
         if self.whole == Whole::NotBegun && has_idle_core && now >= MOVING_WHOLE_MIN {
-            self.whole = Whole::Coming { is_waited_for: false };
+            self.whole = Whole::Coming { is_waited_for: false, is_hurried: false };
             return Step::Make(Job::Whole);
         }
         if self.offered_since.is_none() {
-            return self.next_at_home(now, sight).unwrap_or(wait);
+            return self.next_at_home(now, sight, has_idle_core).unwrap_or(wait);
         }
         let then = self.looked;
         let passed = now.saturating_sub(then.at);
@@ -178,7 +186,7 @@ impl Moving {
             return wait;
         }
         if share(sight.in_any, then.sight.in_any) < 1.0 - MOVING_SHARE_MIN {
-            return self.next_at_home(now, sight).unwrap_or(wait);
+            return self.next_at_home(now, sight, has_idle_core).unwrap_or(wait);
         }
         if self.under_way.is_empty()
             && self.tried < MOVING_TRIES_MAX
@@ -190,9 +198,12 @@ impl Moving {
     }
 
     /// What to do about a guest that is where it began, or mostly; `None` if something is being done.
-    fn next_at_home(&mut self, now: Duration, sight: Sight) -> Option<Step> {
-        if self.under_way.contains(&Job::First) || self.whole == (Whole::Coming { is_waited_for: true }) {
+    fn next_at_home(&mut self, now: Duration, sight: Sight, has_idle_core: bool) -> Option<Step> {
+        if self.under_way.contains(&Job::First) {
             return None;
+        }
+        if matches!(self.whole, Whole::Coming { is_waited_for: true, .. }) {
+            return self.hurry(has_idle_core);
         }
         let tries_free = if self.is_whole_coming() { MOVING_TRIES_BEFORE_WHOLE } else { MOVING_TRIES_FREE };
         // Of the time in which it could.
@@ -207,16 +218,34 @@ impl Moving {
             Whole::Missing => false,
         };
         if will_whole_come || !self.under_way.is_empty() || is_mostly_away {
-            return None;
+            return if is_mostly_away { None } else { self.hurry(has_idle_core) };
         }
         self.is_over = true;
         Some(Step::Race)
+    }
+
+    /// Nothing is left but to wait for the whole module.
+    fn hurry(&mut self, has_idle_core: bool) -> Option<Step> {
+        match &mut self.whole {
+            Whole::Coming { is_hurried, .. } if has_idle_core && !*is_hurried => {
+                *is_hurried = true;
+                Some(Step::Hurry)
+            }
+            _ => None,
+        }
     }
 
     /// Whether the whole module is being made.
     #[must_use]
     pub fn is_whole_coming(&self) -> bool {
         matches!(self.whole, Whole::Coming { .. })
+    }
+
+    /// Whether a part is only made for a place at which the guest still is [a moment](crate::tuning::MOVING_CONFIRM) later; else
+    /// the job is [`Made::Passing`].
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.passed < MOVING_PASSED_MAX
     }
 
     fn begin(&mut self, job: Job) -> Step {
@@ -229,7 +258,7 @@ impl Moving {
         self.under_way.retain(|under_way| *under_way != job);
         let is_offered = made == Made::Offered;
         let is_in_vain = matches!(made, Made::InVain | Made::Refused);
-        if let Whole::Coming { is_waited_for } = &mut self.whole {
+        if let Whole::Coming { is_waited_for, .. } = &mut self.whole {
             *is_waited_for |= made == Made::WaitsForWhole;
         }
         match job {
@@ -243,6 +272,7 @@ impl Moving {
             Job::Whole => self.whole = if is_offered { Whole::Offered } else { Whole::Missing },
         }
         self.tried += usize::from(job != Job::Whole && (is_offered || is_in_vain));
+        self.passed += usize::from(made == Made::Passing);
         if is_offered {
             self.offered_since.get_or_insert(now);
             // Where it has been until now says nothing of where it will be.
@@ -401,6 +431,18 @@ mod tests {
     }
 
     #[test]
+    fn no_part_is_made_for_places_that_a_guest_passes_but_not_for_ever() {
+        let mut moving = without_whole();
+        for passed in 0..MOVING_PASSED_MAX as u64 {
+            assert!(moving.is_confirmed(), "{passed}");
+            assert_eq!(moving.next(ms(1 + passed), HOME, &idle()), Step::Make(Job::First));
+            moving.done(Job::First, Made::Passing, ms(1 + passed), HOME);
+        }
+        assert!(!moving.is_confirmed(), "it passes everything");
+        assert_eq!(moving.next(ms(100), HOME, &idle()), Step::Make(Job::First), "these were no tries");
+    }
+
+    #[test]
     fn a_guest_that_comes_to_no_point_is_raced_after_three_looks() {
         let mut moving = without_whole();
         for at in [1, 4, 7] {
@@ -450,7 +492,9 @@ mod tests {
         assert_eq!(moving.next(ms(3), HOME, &idle()), Step::Make(Job::Whole));
         assert_eq!(moving.next(ms(3), HOME, &idle()), Step::Make(Job::First));
         moving.done(Job::First, Made::WaitsForWhole, ms(4), HOME);
-        assert!(matches!(moving.next(ms(9), HOME, &idle()), Step::Wait(_)));
+        assert!(matches!(moving.next(ms(5), HOME, &busy()), Step::Wait(_)), "others have the other cores");
+        assert_eq!(moving.next(ms(5), HOME, &idle()), Step::Hurry);
+        assert!(matches!(moving.next(ms(9), HOME, &idle()), Step::Wait(_)), "more cannot be done");
         moving.done(Job::Whole, Made::Offered, ms(20), HOME);
         assert!(matches!(moving.next(ms(20), HOME, &idle()), Step::Wait(_)));
         assert_eq!(moving.next(ms(21), sight(ms(1), us(0)), &idle()), Step::Make(Job::Better));
