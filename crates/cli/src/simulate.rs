@@ -78,6 +78,10 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "SHARE", default_value_t = Sizing::of(1).waste_share_max)]
     hedge_share: f64,
 
+    /// Race guests that take long, and never move them to better code while they run
+    #[arg(long)]
+    no_moves: bool,
+
     /// What everything random is drawn from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -147,7 +151,7 @@ impl Simulate {
             waste_share_max: self.hedge_share,
             ..host
         };
-        Setup { cores, size }
+        Setup { cores, size, moves: !self.no_moves }
     }
 
     fn table(&self) -> anyhow::Result<CostTable> {
@@ -237,10 +241,10 @@ mod tests {
         let config = HostConfig::default();
         let Command { simulate } = Command::parse_from(["simulate"]);
         for cores in [1, 2, 8, 64] {
-            let Setup { size, .. } = simulate.setup(cores);
+            let Setup { size, moves, .. } = simulate.setup(cores);
             assert_eq!(simulate.setup(cores), Setup::new(cores));
             assert_eq!((server.workers, size.workers), (None, cores));
-            assert_eq!(server.queue_max, size.waiting_max);
+            assert_eq!((server.queue_max, config.moves), (size.waiting_max, moves));
             for (memory, disk, share) in [
                 (server.artifact_memory_bytes, server.artifact_disk_bytes, server.hedge_share),
                 (config.memory_budget_bytes, config.disk_budget_bytes, config.waste_share),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use remuda_model::{EngineId, Tier};
-use remuda_scheduler::{Calibration, EngineCalibration, Features};
+use remuda_scheduler::{Calibration, EngineCalibration, Features, PartCosts};
 use serde::{Deserialize, Serialize};
 
 /// The layout of the file below.
@@ -22,12 +22,14 @@ pub struct CostTable {
 }
 
 /// An engine of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Engine {
     /// Its name.
     pub id: EngineId,
     /// How much its compiler invests.
     pub tier: Tier,
+    /// What parts cost that it makes for guests that move; `None` if it makes none.
+    pub parts: Option<PartCosts>,
 }
 
 /// A module, and what it costs.
@@ -39,8 +41,22 @@ pub struct Module {
     pub features: Features,
     /// What each engine of the table takes to be ready; `None` if the engine cannot run it.
     pub engines: Vec<Option<ModuleCost>>,
+    /// What its guests go on in when they move; `None` if they cannot.
+    pub part: Option<ModulePart>,
     /// Inputs that it was measured with.
     pub cases: Vec<Case>,
+}
+
+/// What a module's guests go on in when they move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModulePart {
+    /// At how many places its guests spend their time, one after the other; from 1.
+    pub places: u32,
+    /// The code that is hot at one of them, in bytes.
+    pub hot_code_bytes: u64,
+    /// Whether a part may have all of the module.
+    pub has_whole: bool,
 }
 
 /// What an engine takes to be ready to run a module.
@@ -113,6 +129,8 @@ struct File {
 struct FileEngine {
     id: String,
     tier: Tier,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<PartCosts>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,6 +140,8 @@ struct FileModule {
     code_bytes: u64,
     functions: u32,
     loops: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    part: Option<ModulePart>,
     engines: BTreeMap<String, ModuleCost>,
     cases: Vec<FileCase>,
 }
@@ -157,7 +177,7 @@ impl CostTable {
             return Err(TableError::Schema(file.schema));
         }
         let engines: Vec<Engine> =
-            file.engines.iter().map(|engine| Engine { id: engine_id(&engine.id), tier: engine.tier }).collect();
+            file.engines.iter().map(|e| Engine { id: engine_id(&e.id), tier: e.tier, parts: e.parts }).collect();
         let modules = file.modules.into_iter().map(|module| read_module(module, &engines)).collect::<Result<_, _>>()?;
         Self { source: file.source, engines, modules }.checked()
     }
@@ -174,6 +194,7 @@ impl CostTable {
             code_bytes: module.features.code_bytes,
             functions: module.features.functions,
             loops: module.features.loops,
+            part: module.part,
             engines: self
                 .engines
                 .iter()
@@ -193,7 +214,11 @@ impl CostTable {
         let file = File {
             schema: SCHEMA,
             source: self.source.clone(),
-            engines: self.engines.iter().map(|e| FileEngine { id: e.id.to_string(), tier: e.tier }).collect(),
+            engines: self
+                .engines
+                .iter()
+                .map(|e| FileEngine { id: e.id.to_string(), tier: e.tier, parts: e.parts })
+                .collect(),
             modules: modules.collect(),
         };
         serde_json::to_string_pretty(&file).unwrap_or_default()
@@ -229,7 +254,7 @@ impl CostTable {
             instantiate_ns: geometric_mean(costs.iter().map(|(_, cost)| cost.instantiate_ns as f64))
                 .unwrap_or_else(|| EngineCalibration::shipped(tier).instantiate_ns),
             slowdown: geometric_mean(slowdowns).unwrap_or_else(|| EngineCalibration::shipped(tier).slowdown),
-            parts: None,
+            parts: self.engines[engine].parts,
         }
     }
 
@@ -282,7 +307,7 @@ fn read_module(module: FileModule, engines: &[Engine]) -> Result<Module, TableEr
         cases.push(Case { name: case.name, input_bytes: case.input_bytes, execute_ns });
     }
     let features = Features { code_bytes: module.code_bytes, functions: module.functions, loops: module.loops };
-    Ok(Module { name, features, engines: costs, cases })
+    Ok(Module { name, features, engines: costs, part: module.part, cases })
 }
 
 /// The id of an engine that a file names. Ids live as long as the process, and there is only one of each name.

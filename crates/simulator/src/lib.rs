@@ -24,7 +24,7 @@ mod trace;
 mod workload;
 
 pub use checkers::{Bounds, Checkers, Event, Violation};
-pub use cost_table::{CostTable, Engine, Module, ModuleCost, TableError};
+pub use cost_table::{CostTable, Engine, Module, ModuleCost, ModulePart, TableError};
 pub use report::{Comparison, Report, compare};
 pub use results::{ResultsError, read_results};
 pub use setup::{Chooser, Setup};

@@ -67,6 +67,10 @@ pub struct Report {
     pub hedges: u64,
     /// Of these, winners.
     pub hedges_won: u64,
+    /// Requests whose guests moved.
+    pub moves: u64,
+    /// Parts that were compiled for that.
+    pub parts: u64,
     /// What was made ready for an expected request that then came and ran on it.
     pub prewarms_useful: u64,
     /// And that did not.
@@ -157,6 +161,8 @@ impl Report {
             loads: totals.loads,
             hedges: totals.hedges,
             hedges_won: totals.hedges_won,
+            moves: totals.moves,
+            parts: totals.parts,
             prewarms_useful: totals.prewarms_useful,
             prewarms_wasted: totals.prewarms_wasted,
             queued: totals.queued,
@@ -172,7 +178,7 @@ impl fmt::Display for Comparison {
         writeln!(f, "{workload}: {requests} requests of {functions} functions on {cores} cores\n")?;
         let head = [
             "policy", "p50 ms", "p90 ms", "p99 ms", "mean ms", "regret", "p99", "total", "function", "worst", "CPU s",
-            "wasted s", "compiles", "unused", "loads", "hedges", "won", "queued", "rejected",
+            "wasted s", "compiles", "unused", "loads", "hedges", "won", "moved", "queued", "rejected",
         ];
         let ms = |ns: u64| format!("{:.2}", ns as f64 / 1e6);
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
@@ -197,6 +203,7 @@ impl fmt::Display for Comparison {
                     r.loads.to_string(),
                     r.hedges.to_string(),
                     r.hedges_won.to_string(),
+                    r.moves.to_string(),
                     r.queued.to_string(),
                     r.rejected.to_string(),
                 ]

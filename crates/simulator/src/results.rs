@@ -134,7 +134,8 @@ fn module(name: String, engines: &BTreeMap<String, Measured>, like: &CostTable) 
     let known =
         like.modules.iter().find(|module| name == module.name || name.starts_with(&format!("{}.", module.name)));
     let features = known.map_or_else(|| guess(&costs, like), |module| module.features);
-    Some(Module { features, cases: cases.collect(), name, engines: costs })
+    let part = known.and_then(|module| module.part);
+    Some(Module { features, cases: cases.collect(), name, engines: costs, part })
 }
 
 /// A module's size, from what it takes to compile it.

@@ -25,12 +25,14 @@ pub struct Setup {
     pub cores: usize,
     /// How much it does at once, and how much it keeps.
     pub size: Sizing,
+    /// Whether guests move while they run.
+    pub moves: bool,
 }
 
 impl Setup {
     /// What a host with so many cores has by default.
     #[must_use]
     pub fn new(cores: usize) -> Self {
-        Self { cores, size: Sizing::of(cores) }
+        Self { cores, size: Sizing::of(cores), moves: true }
     }
 }

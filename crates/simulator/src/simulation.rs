@@ -1,20 +1,22 @@
 //! One policy, one workload, one host: events in the order of time.
 //!
-//! Each request is a [`Flight`], as in the host; `race` drives it.
+//! Each request is a [`Flight`], as in the host, which `race` drives; its guest may move, which `moves` does.
 //!
 //! The model, where the real host may differ: a compile and a load take one core; compilers cannot be interrupted, so that
 //! one that was begun for a race goes on when that is over, with what cores have left; expected requests' artifacts are
 //! loaded several at a time; an artifact that no budget has room for is used once and dropped. Deciding takes no time, and
 //! neither does stopping a guest. For the oracle, a compile that a request begins to wait for weighs as much as a request.
 
+mod moves;
 mod prewarm;
 mod race;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use remuda_model::{ArtifactState, ModuleDigest, Observation, Outcome, Phases};
+use remuda_model::{ArtifactState, ModuleDigest, Observation, Outcome, Phases, Tier};
 use remuda_scheduler::flight::{self, Flight};
+use remuda_scheduler::moving::Job;
 use remuda_scheduler::{
     Calibration, Candidate, CompileQueue, FairQueue, FunctionProfile, Load, Request, Scheduler, Usual, WasteBudget,
     World, tuning,
@@ -51,6 +53,10 @@ pub struct Totals {
     pub hedges: u64,
     /// Of these, winners.
     pub hedges_won: u64,
+    /// Requests whose guests moved.
+    pub moves: u64,
+    /// Parts that were compiled for that.
+    pub parts: u64,
     /// Artifacts that were loaded or compiled for a request that was expected, and the next request ran on them.
     pub prewarms_useful: u64,
     /// And it did not, or did not come in time.
@@ -92,6 +98,8 @@ struct Simulation<'a> {
     appointments: BinaryHeap<Reverse<(u64, u32)>>,
     compiles: CompileQueue<u32, (u32, usize)>,
     compilers_idle: usize,
+    /// Compilers that make parts for a request, but for those that have only what cores have left.
+    part_makers: usize,
     store: Store,
     waste: WasteBudget,
     checkers: Checkers,
@@ -104,6 +112,7 @@ struct Simulation<'a> {
 enum Work {
     Guest { request: u32, engine: usize },
     Make { function: u32, engine: usize },
+    Part { request: u32, engine: usize, job: Job, cover: moves::Cover },
 }
 
 #[derive(Debug)]
@@ -123,6 +132,7 @@ struct FunctionState {
     usual: Usual,
     has_appointment: bool,
     prewarmed: Option<prewarm::Prewarmed>,
+    parts: moves::Parts,
 }
 
 #[derive(Default)]
@@ -161,6 +171,17 @@ struct InFlight {
     answer: Option<Racing>,
     /// Which of the looks that were asked for is due.
     look: u32,
+    /// Its guest can move once it has begun.
+    will_move: bool,
+    mover: Option<moves::Mover>,
+    /// When it is looked at again as long as its guest can move.
+    moves_until_ns: Option<u64>,
+    /// Those that make parts for it.
+    parts: Vec<RunnerId>,
+    /// Of these, who makes the whole module.
+    whole: Option<RunnerId>,
+    /// A second engine has joined.
+    was_joined: bool,
 }
 
 struct Racing {
@@ -195,6 +216,7 @@ impl<'a> Simulation<'a> {
                 usual: Usual::default(),
                 has_appointment: false,
                 prewarmed: None,
+                parts: moves::Parts::default(),
             }
         });
         Self {
@@ -215,6 +237,7 @@ impl<'a> Simulation<'a> {
             appointments: BinaryHeap::new(),
             compiles: CompileQueue::default(),
             compilers_idle: setup.size.compilers,
+            part_makers: 0,
             store: Store::new(setup.size.memory_bytes_max, setup.size.disk_bytes_max),
             waste: WasteBudget::new(setup.size.waste_share_max),
             checkers: Checkers::new(bounds),
@@ -236,14 +259,16 @@ impl<'a> Simulation<'a> {
             if end == Some(next_ns) {
                 while let Some((work, _)) = self.cores.pop_ended() {
                     match work {
+                        Work::Guest { request, engine } if self.comes_to_next_place(request, engine) => {}
                         Work::Guest { request, engine } => self.ended(request, engine),
                         Work::Make { function, engine } => self.made(function, engine),
+                        Work::Part { request, engine, job, cover } => self.part_made(request, engine, job, cover),
                     }
                 }
             } else if look == Some(next_ns) {
                 let Some(Reverse((_, request, number))) = self.looks.pop() else { continue };
                 if self.requests[request as usize].as_ref().is_some_and(|flight| flight.look == number) {
-                    self.happens(request, race::LOOK);
+                    self.look(request);
                 }
             } else if arrival == Some(next_ns) {
                 self.comes();
@@ -341,6 +366,12 @@ impl<'a> Simulation<'a> {
             racers: Vec::new(),
             answer: None,
             look: 0,
+            will_move: self.will_move(request, engine),
+            mover: None,
+            moves_until_ns: None,
+            parts: Vec::new(),
+            whole: None,
+            was_joined: false,
         };
         self.requests[request as usize] = Some(Box::new(flight));
         match self.enter(request, engine) {
@@ -383,6 +414,9 @@ impl<'a> Simulation<'a> {
         let now_ns = self.now_ns;
         if let Some(racer) = self.racer(request, engine) {
             racer.running = Some((runner, now_ns));
+        }
+        if self.requests[request as usize].as_ref().is_some_and(|flight| flight.will_move && flight.first == engine) {
+            self.begin_to_move(request, engine);
         }
     }
 
@@ -448,7 +482,12 @@ impl<'a> Simulation<'a> {
         if flight.first != engine {
             scheduler.abandon(self.table.engines[flight.first].id);
         }
-        scheduler.observe(&observation, &self.candidates, &world);
+        match flight.mover.as_ref().map(|mover| mover.went_on_in(self.table, self.now_ns)) {
+            Some(stays) if engine == flight.first && !stays.is_empty() => {
+                scheduler.observe_moved(&observation, &stays, &self.candidates, &world);
+            }
+            _ => scheduler.observe(&observation, &self.candidates, &world),
+        }
         if let Some(tier_up) = scheduler.tier_up(&self.candidates, &world) {
             self.want(arrival.function, engine_number(self.table, tier_up.engine), tier_up.worth_ns);
         }
@@ -617,7 +656,8 @@ impl<'a> Simulation<'a> {
     fn request<'c>(&self, request: u32, candidates: &'c [Candidate]) -> Request<'c> {
         let arrival = self.arrival(request);
         let may_race = self.workload.functions[arrival.function as usize].may_race;
-        Request { input_bytes: self.input_bytes(arrival), candidates, may_race, can_move: false }
+        let can_move = self.can_move_anywhere(arrival.function);
+        Request { input_bytes: self.input_bytes(arrival), candidates, may_race, can_move }
     }
 
     /// Puts what can run a function into `self.candidates`.
@@ -632,14 +672,14 @@ impl<'a> Simulation<'a> {
     fn candidates_of(&self, function: u32) -> impl Iterator<Item = Candidate> {
         let module = &self.table.modules[self.workload.functions[function as usize].module as usize];
         let slots = &self.functions[function as usize].slots;
+        let goes_on_in = self.goes_on_in(function);
         let able = self.table.engines.iter().zip(&module.engines).zip(slots).filter(|((_, cost), _)| cost.is_some());
-        able.map(|((engine, _), slot)| Candidate {
+        able.map(move |((engine, _), slot)| Candidate {
             engine: engine.id,
             tier: engine.tier,
             artifact: slot.artifact(),
             making_since_ns: slot.making.as_ref().map(|making| making.since_ns),
-            // The simulator knows what whole modules cost, and not their parts.
-            goes_on_in: None,
+            goes_on_in: goes_on_in.filter(|_| engine.tier == Tier::Interpreter),
         })
     }
 
@@ -650,7 +690,7 @@ impl<'a> Simulation<'a> {
     fn load(&self, about_to_run: usize) -> Load {
         Load {
             cores: self.setup.cores,
-            busy: self.racing + (self.setup.size.compilers - self.compilers_idle) + about_to_run,
+            busy: self.racing + (self.setup.size.compilers - self.compilers_idle) + self.part_makers + about_to_run,
             waiting: self.waiting.len(),
             may_waste: self.waste.may_waste(),
         }
@@ -730,9 +770,10 @@ fn as_ns(ns: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use remuda_scheduler::{Policy, Sizing};
+    use remuda_scheduler::{PartCosts, Policy, Sizing};
 
     use super::*;
+    use crate::ModulePart;
     use crate::cost_table::engine_id;
     use crate::{azure_2021, compare};
 
@@ -785,7 +826,7 @@ mod tests {
         let mut workload = Workload::default();
         workload.add_function(0, true);
         workload.arrivals = vec![Arrival { at_ns: 0, function: 0, case: 0, work: 1.0 }; 4];
-        let setup = Setup { size: Sizing { workers: 2, ..Sizing::of(1) }, cores: 1 };
+        let setup = Setup { size: Sizing { workers: 2, ..Sizing::of(1) }, ..Setup::new(1) };
         let totals = run(&table(), &workload, &setup, single("base"));
         // One compiles, and the other waits for it; then both run at half the speed.
         assert_eq!(ms(&totals), [610.0, 610.0, 1210.0, 1210.0]);
@@ -804,7 +845,7 @@ mod tests {
         workload.is_closed = false;
         let cases = [(1500, 1 << 20, [310.0, 310.0, 300.5, 300.5], 2), (1500, 1500, [310.0, 310.0, 310.0, 310.0], 4)];
         for (memory_bytes_max, disk_bytes_max, expected, compiles) in cases {
-            let setup = Setup { size: Sizing { memory_bytes_max, disk_bytes_max, ..Sizing::of(1) }, cores: 1 };
+            let setup = Setup { size: Sizing { memory_bytes_max, disk_bytes_max, ..Sizing::of(1) }, ..Setup::new(1) };
             let totals = run(&table(), &workload, &setup, single("base"));
             assert_eq!((ms(&totals), totals.compiles), (expected.to_vec(), compiles), "{disk_bytes_max}");
         }
@@ -816,9 +857,58 @@ mod tests {
         assert!(hedged.hedges >= 1 && hedged.hedges_won == 1, "{hedged:?}");
         assert!(hedged.wasted_ns > 0);
         assert!(hedged.latencies_ns[0].unwrap() < 320_000_000, "{hedged:?}");
-        let lonely = Setup { size: Sizing { waste_share_max: 0.0, ..Sizing::of(4) }, cores: 4 };
+        let lonely = Setup { size: Sizing { waste_share_max: 0.0, ..Sizing::of(4) }, ..Setup::new(4) };
         let alone = run(&table(), &Workload::calls(&table(), 1), &lonely, Chooser::Policy(Policy::Hedged));
         assert_eq!((alone.hedges, alone.wasted_ns), (0, 0));
+    }
+
+    /// [`table`], whose guests can move: parts are made in 1 and 5 ms.
+    fn table_with_parts(places: u32) -> CostTable {
+        let mut table = table();
+        let parts = |fixed_ns| Some(PartCosts { fixed_ns, ns_per_code_byte: 0.0 });
+        for engine in &mut table.engines {
+            engine.parts = match engine.tier {
+                Tier::Interpreter => None,
+                Tier::Baseline => parts(1e6),
+                Tier::Optimizing => parts(5e6),
+            };
+        }
+        table.modules[0].part = Some(ModulePart { places, hot_code_bytes: 1_000, has_whole: true });
+        table
+    }
+
+    #[test]
+    fn a_guest_moves_to_better_code_while_it_runs() {
+        let hedged = Chooser::Policy(Policy::Hedged);
+        let totals = run(&table_with_parts(1), &Workload::calls(&table(), 1), &Setup::new(2), hedged);
+        // A millisecond until somebody looks, one for the first part, one or two until that is known to be used, five for
+        // the better part, and then nearly all of 100 ms of work.
+        let [latency_ms] = ms(&totals)[..] else { panic!("{totals:?}") };
+        assert!((100.0..110.0).contains(&latency_ms), "{totals:?}");
+        assert_eq!((totals.moves, totals.hedges, totals.wasted_ns), (1, 0, 0), "{totals:?}");
+        assert_eq!(totals.parts, 3, "the first, the better one, and the whole module: {totals:?}");
+        let raced =
+            run(&table_with_parts(1), &Workload::calls(&table(), 1), &Setup { moves: false, ..Setup::new(2) }, hedged);
+        assert!(raced.hedges > 0 && raced.moves == 0 && ms(&raced)[0] > latency_ms, "{raced:?}");
+    }
+
+    #[test]
+    fn a_guest_that_comes_to_another_place_is_helped_there_too() {
+        let hedged = Chooser::Policy(Policy::Hedged);
+        let totals = run(&table_with_parts(4), &Workload::calls(&table(), 1), &Setup::new(2), hedged);
+        let [latency_ms] = ms(&totals)[..] else { panic!("{totals:?}") };
+        // The whole module is there by the second place, and each of them waits for better code.
+        assert!((110.0..150.0).contains(&latency_ms), "{totals:?}");
+        assert_eq!((totals.moves, totals.hedges), (1, 0), "{totals:?}");
+        assert_eq!(totals.parts, 6, "the whole module, two at the first place, one at each other: {totals:?}");
+    }
+
+    #[test]
+    fn the_next_guest_goes_on_in_the_parts_that_there_are() {
+        let hedged = Chooser::Policy(Policy::Hedged);
+        let totals = run(&table_with_parts(1), &Workload::calls(&table(), 3), &Setup::new(2), hedged);
+        assert_eq!(ms(&totals)[1..], [100.0, 100.0], "{totals:?}");
+        assert_eq!((totals.hedges, totals.parts), (0, 3), "{totals:?}");
     }
 
     #[test]
@@ -843,7 +933,7 @@ mod tests {
         workload.arrivals = (0..20).map(|minute| call(60 * minute, 0)).collect();
         // It takes the only place.
         workload.arrivals.insert(16, call(60 * 15 + 30, 1));
-        let setup = Setup { size: Sizing { memory_bytes_max: 1_500, ..Sizing::of(1) }, cores: 1 };
+        let setup = Setup { size: Sizing { memory_bytes_max: 1_500, ..Sizing::of(1) }, ..Setup::new(1) };
         let totals = run(&table(), &workload, &setup, single("base"));
         assert_eq!((totals.prewarms_useful, totals.prewarms_wasted), (1, 0), "{totals:?}");
         assert_eq!(ms(&totals)[15..19], [300.0, 310.0, 300.0, 300.0]);
@@ -863,7 +953,7 @@ mod tests {
             azure_2021(&include_bytes!("../data/azure2021.csv")[..], &table, 0.1, 4).unwrap(),
         ];
         let size = Sizing { memory_bytes_max: 300_000, disk_bytes_max: 1_000_000, waiting_max: 100, ..Sizing::of(1) };
-        let small = Setup { size, cores: 1 };
+        let small = Setup { size, ..Setup::new(1) };
         let choosers = [Policy::Profile, Policy::Adaptive, Policy::Hedged, Policy::Single(table.engines[0].id)];
         for workload in &workloads {
             for setup in [small, Setup::new(2), Setup::new(8)] {

@@ -21,7 +21,11 @@ impl Situation for Asked<'_, '_> {
     fn ask<T>(&self, ask: impl FnOnce(&Scheduler, &Request<'_>, &World<'_>) -> T) -> T {
         let Self { simulation, request } = *self;
         let function = simulation.arrival(request).function;
-        let candidates: Vec<Candidate> = simulation.candidates_of(function).collect();
+        let mut candidates: Vec<Candidate> = simulation.candidates_of(function).collect();
+        // A guest that is raced is one that does not go on elsewhere.
+        for candidate in &mut candidates {
+            candidate.goes_on_in = None;
+        }
         let scheduler = &simulation.functions[function as usize].scheduler;
         ask(scheduler, &simulation.request(request, &candidates), &simulation.world(0))
     }
@@ -59,6 +63,9 @@ impl Simulation<'_> {
             Action::Start(engine) => {
                 self.totals.hedges += 1;
                 self.see(crate::checkers::Event::Joined { request });
+                if let Some(flight) = &mut self.requests[request as usize] {
+                    flight.was_joined = true;
+                }
                 return self.enter(request, engine_number(self.table, engine));
             }
             Action::Run(engine) => self.start_guest(request, engine_number(self.table, engine)),
@@ -111,8 +118,9 @@ impl Simulation<'_> {
 
     /// What was begun for a race and is not done when it is over gets what cores have left.
     fn give_up_compiles(&mut self, request: u32) {
-        let Some(flight) = &self.requests[request as usize] else { return };
-        let first = flight.first;
+        let Some(flight) = &mut self.requests[request as usize] else { return };
+        let (first, parts) = (flight.first, std::mem::take(&mut flight.parts));
+        self.give_up_parts(&parts);
         let slots = &self.functions[self.arrival(request).function as usize].slots;
         for (engine, slot) in slots.iter().enumerate() {
             if let Some(making) = &slot.making
@@ -156,8 +164,8 @@ impl Simulation<'_> {
     pub(super) fn look_later(&mut self, request: u32) {
         let Some(flight) = &mut self.requests[request as usize] else { return };
         flight.look = flight.look.wrapping_add(1);
-        if let Some(at_ns) = flight.flight.look_at_ns() {
-            let at_ns = flight.began_ns.saturating_add(at_ns);
+        let of_flight = flight.flight.look_at_ns().map(|at_ns| flight.began_ns.saturating_add(at_ns));
+        if let Some(at_ns) = flight.moves_until_ns.take().or(of_flight) {
             self.looks.push(Reverse((at_ns, request, flight.look)));
         }
     }
