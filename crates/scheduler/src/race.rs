@@ -107,6 +107,20 @@ pub(crate) fn may_run(scheduler: &Scheduler, engine: EngineId, race: &RaceView<'
     wins(multiples.least) || wins(multiples.usual) || wins(multiples.tail)
 }
 
+/// Whether a racer that gets ready would end before the only one that runs, if the request is long.
+pub(crate) fn may_be_overtaken(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> bool {
+    if race.racers.iter().filter(|racer| racer.running_since_ns.is_some()).count() != 1 {
+        return false;
+    }
+    let entries = entries(scheduler, race, world);
+    let tail = Multiples::of(&entries).tail;
+    let finish = |runs: bool| {
+        let racing = entries.iter().filter(|entry| entry.is_racing && entry.running_ns.is_some() == runs);
+        racing.map(|entry| entry.finish_ns(tail)).fold(f64::INFINITY, f64::min)
+    };
+    finish(false) < finish(true)
+}
+
 /// The racer that is expected to end first.
 pub(crate) fn soonest(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> Option<EngineId> {
     let entries = entries(scheduler, race, world);

@@ -206,6 +206,13 @@ pub const LOOK_EVERY_NS_MAX: u64 = HOLD_NS / 10;
 /// Smaller, and races are decided by a guess that would soon have been settled; larger, and a command looks stuck.
 pub const HOLD_NS: u64 = 100_000_000;
 
+/// The same for output, as long as an engine gets ready that would overtake a long request. In nanoseconds.
+///
+/// Source: chosen, below what a command takes to compile a large module with an optimizing compiler before it writes anything.
+/// Smaller, and a long request stays on an interpreter for good because it has written something (sqlite3 of Sightglass: 31 s
+/// instead of 5); larger, and a command that is stuck in its compiler looks stuck.
+pub const HOLD_UNREADY_NS: u64 = 5_000_000_000;
+
 /// Whoever is to look at a request so soon is sent at once, and waits. In nanoseconds.
 ///
 /// Source: waking a thread takes long where all cores are busy by then: up to a time slice of Linux, some milliseconds.

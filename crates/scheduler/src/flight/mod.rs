@@ -26,7 +26,7 @@ mod tests;
 use remuda_model::{Cause, EngineId};
 
 use crate::race::{self, RaceStep, RaceView, Racer};
-use crate::tuning::{HOLD_NS, LOOK_EVERY_NS_MAX};
+use crate::tuning::{HOLD_NS, HOLD_UNREADY_NS, LOOK_EVERY_NS_MAX};
 use crate::{Candidate, Request, Scheduler, World};
 
 /// One request's way through engines. All times are in nanoseconds since its first engine was decided on.
@@ -293,7 +293,7 @@ impl Flight {
         if self.look_at_ns().is_none_or(|at_ns| now_ns < at_ns) || self.active().count() != 1 {
             return;
         }
-        if self.must_be_decided(wanted, false, now_ns) {
+        if self.must_be_decided(wanted, false, now_ns, situation) {
             return self.decide(now_ns, situation, todo);
         }
         self.phase = Phase::Racing { look_at_ns: Some(now_ns.saturating_add(LOOK_EVERY_NS_MAX)) };
@@ -303,7 +303,7 @@ impl Flight {
     fn follow(&mut self, wanted: Wanted, now_ns: u64, situation: &impl Situation, todo: &mut Vec<Action>) {
         loop {
             let step = self.ask(now_ns, situation, race::step);
-            if self.must_be_decided(wanted, step == RaceStep::Settled, now_ns) {
+            if self.must_be_decided(wanted, step == RaceStep::Settled, now_ns, situation) {
                 return self.decide(now_ns, situation, todo);
             }
             let look_at_ns = match step {
@@ -326,13 +326,17 @@ impl Flight {
     }
 
     /// Whether somebody must get the host's own streams now: because nobody can beat who is racing, or because what is
-    /// held back has been for long enough.
-    fn must_be_decided(&mut self, wanted: Wanted, is_settled: bool, now_ns: u64) -> bool {
+    /// held back has been for long enough. That is longer if somebody gets ready who would overtake a long request: whoever is
+    /// decided for keeps it, however long it is, and alone the other one would not have written anything yet either.
+    fn must_be_decided(&mut self, wanted: Wanted, is_settled: bool, now_ns: u64, situation: &impl Situation) -> bool {
         let Output::Held { wanted_since_ns } = &mut self.output else { return false };
         match wanted {
             _ if is_settled => true,
             Wanted::Needed => true,
-            Wanted::Something => now_ns.saturating_sub(*wanted_since_ns.get_or_insert(now_ns)) >= HOLD_NS,
+            Wanted::Something => {
+                let held_ns = now_ns.saturating_sub(*wanted_since_ns.get_or_insert(now_ns));
+                held_ns >= HOLD_UNREADY_NS || held_ns >= HOLD_NS && !self.ask(now_ns, situation, race::may_be_overtaken)
+            }
             Wanted::Nothing => {
                 *wanted_since_ns = None;
                 false
