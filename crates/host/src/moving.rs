@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use remuda_engine::{Extent, Instance, Moves, Part, Point};
 use remuda_model::{EngineId, Tier};
-use remuda_scheduler::moving::{Job, Made, Maker, Makers, Moving, Sight, Step};
+use remuda_scheduler::moving::{Job, Made, Maker, Makers, Moving, Sight, Step, Whole};
 use remuda_scheduler::{Load, tuning};
 
 use crate::Call;
@@ -119,7 +119,7 @@ impl Mover {
             known: self.known.clone(),
             targets: self.targets,
             makers: self.makers,
-            is_whole_coming: self.moving.is_whole_coming(),
+            whole: self.moving.whole(),
             is_confirmed: self.moving.is_confirmed(),
             stayed: self.moving.stayed_in_first(&self.sight()),
         };
@@ -187,8 +187,8 @@ struct Attempt {
     known: Vec<(Point, Tier)>,
     targets: Targets,
     makers: Makers,
-    /// Whether the whole module will be ready.
-    is_whole_coming: bool,
+    /// How far the whole module is.
+    whole: Whole,
     /// Whether a place counts only if the guest is still there a moment later.
     is_confirmed: bool,
     /// How long the guest has been in parts of the compiler that is done first since there was one more.
@@ -212,10 +212,11 @@ impl Attempt {
                     return Tried { made: Made::Refused, points, tier: best.tier };
                 };
                 tracing::debug!(request = %self.call.id, code_bytes = bytes, "so much code is hot");
-                match self.makers.for_first(bytes, module.stats().code_bytes, self.is_whole_coming) {
+                match self.makers.for_first(bytes, module.stats().code_bytes, self.whole) {
                     Maker::Best => self.compile(job, best, &points, Extent::Hot),
                     Maker::First => self.compile(job, first, &points, Extent::Hot),
                     Maker::WaitForWhole => Tried::of(Made::WaitsForWhole),
+                    Maker::Nobody => Tried { made: Made::Refused, points, tier: first.tier },
                 }
             }
             Job::Better => {

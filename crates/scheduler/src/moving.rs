@@ -24,7 +24,7 @@ use remuda_model::{EngineId, Tier};
 use crate::calibration::{EngineCalibration, PartCosts};
 use crate::tuning::{
     MOVING_BEST_AGAIN, MOVING_BETTER_PER_STAY, MOVING_BUSY_MIN, MOVING_HOME_MIN, MOVING_IN_VAIN_MAX, MOVING_LOOK,
-    MOVING_PASSED_MAX, MOVING_SHARE_MIN, MOVING_TRIES_BEFORE_WHOLE, MOVING_TRIES_FREE, MOVING_TRIES_MAX,
+    MOVING_PASSED_MAX, MOVING_SHARE_MIN, MOVING_TRIES_BESIDE_WHOLE, MOVING_TRIES_FREE, MOVING_TRIES_MAX,
     MOVING_WHOLE_MIN, MOVING_WHOLE_SHARE_MIN,
 };
 use crate::{Calibration, Load};
@@ -54,13 +54,17 @@ pub struct Moving {
 
 /// How far the whole module is as a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whole {
+pub enum Whole {
+    /// Nobody has begun to make it.
     NotBegun,
-    /// It is being made, whether there is nothing else to do until it is ready, and whether that is done on all cores.
+    /// It is being made.
     Coming {
+        /// There is nothing else to do until it is ready.
         is_waited_for: bool,
+        /// It is made on all cores.
         is_hurried: bool,
     },
+    /// The guest can go on in it.
     Offered,
     /// There is none.
     Missing,
@@ -205,7 +209,7 @@ impl Moving {
         if matches!(self.whole, Whole::Coming { is_waited_for: true, .. }) {
             return self.hurry(has_idle_core);
         }
-        let tries_free = if self.is_whole_coming() { MOVING_TRIES_BEFORE_WHOLE } else { MOVING_TRIES_FREE };
+        let tries_free = if self.whole == Whole::NotBegun { MOVING_TRIES_FREE } else { MOVING_TRIES_BESIDE_WHOLE };
         // Of the time in which it could.
         let is_mostly_away = self.offered_since.is_some_and(|since| 2 * sight.in_any >= now.saturating_sub(since));
         let is_of_use = (self.tried < tries_free || is_mostly_away) && self.first_in_vain < MOVING_IN_VAIN_MAX;
@@ -214,8 +218,9 @@ impl Moving {
         }
         let will_whole_come = match self.whole {
             Whole::NotBegun => now < MOVING_WHOLE_MIN,
-            Whole::Coming { .. } | Whole::Offered => true,
-            Whole::Missing => false,
+            Whole::Coming { .. } => true,
+            // It is there, and the guest is not in it.
+            Whole::Offered | Whole::Missing => false,
         };
         if will_whole_come || !self.under_way.is_empty() || is_mostly_away {
             return if is_mostly_away { None } else { self.hurry(has_idle_core) };
@@ -235,10 +240,10 @@ impl Moving {
         }
     }
 
-    /// Whether the whole module is being made.
+    /// How far the whole module is.
     #[must_use]
-    pub fn is_whole_coming(&self) -> bool {
-        matches!(self.whole, Whole::Coming { .. })
+    pub fn whole(&self) -> Whole {
+        self.whole
     }
 
     /// Whether a part is only made for a place at which the guest still is [a moment](crate::tuning::MOVING_CONFIRM) later; else
@@ -262,11 +267,13 @@ impl Moving {
             *is_waited_for |= made == Made::WaitsForWhole;
         }
         match job {
-            // Where one part is too much, others will be, and there is no whole either.
-            Job::First if made == Made::Refused && self.whole == Whole::Missing => {
+            // Where one part is too much, others will be, and there is no other whole either.
+            Job::First if made == Made::Refused && matches!(self.whole, Whole::Missing | Whole::Offered) => {
                 self.first_in_vain = MOVING_IN_VAIN_MAX;
             }
-            Job::First => self.first_in_vain = if is_in_vain { self.first_in_vain + 1 } else { 0 },
+            // Who is about to leave again and again does not.
+            Job::First if is_in_vain || made == Made::AboutToLeave => self.first_in_vain += 1,
+            Job::First => self.first_in_vain = 0,
             Job::Better if !is_offered => self.best_in_vain = now,
             Job::Better => {}
             Job::Whole => self.whole = if is_offered { Whole::Offered } else { Whole::Missing },
@@ -297,6 +304,8 @@ pub enum Maker {
     Best,
     /// Nobody: the whole module will be there soon enough.
     WaitForWhole,
+    /// Nobody: it would be too much for what may be only a moment, and a race gains more.
+    Nobody,
 }
 
 /// What the two compilers of parts cost, and what their code is worth.
@@ -331,12 +340,16 @@ impl Makers {
 
     /// Who makes a part of `part_bytes` of code, in a module of `module_bytes`, for a guest that is where it began.
     #[must_use]
-    pub fn for_first(&self, part_bytes: u64, module_bytes: u64, is_whole_coming: bool) -> Maker {
+    pub fn for_first(&self, part_bytes: u64, module_bytes: u64, whole: Whole) -> Maker {
         if self.is_best_at_once(part_bytes) {
             return Maker::Best;
         }
         let share = part_bytes as f64 / module_bytes.max(1) as f64;
-        if is_whole_coming && share > MOVING_WHOLE_SHARE_MIN { Maker::WaitForWhole } else { Maker::First }
+        match whole {
+            Whole::Coming { .. } if share > MOVING_WHOLE_SHARE_MIN => Maker::WaitForWhole,
+            Whole::NotBegun | Whole::Coming { .. } => Maker::First,
+            Whole::Offered | Whole::Missing => Maker::Nobody,
+        }
     }
 
     /// Whether a guest that stays where it is loses less by waiting for the best compiler in slow code than by going on in
@@ -443,9 +456,9 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_comes_to_no_point_is_raced_after_three_looks() {
+    fn a_guest_that_comes_to_no_point_is_raced_after_two_looks() {
         let mut moving = without_whole();
-        for at in [1, 4, 7] {
+        for at in [1, 4] {
             assert_eq!(moving.next(ms(at), HOME, &idle()), Step::Make(Job::First));
             moving.done(Job::First, Made::InVain, ms(at + 2), HOME);
         }
@@ -466,10 +479,22 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_is_always_about_to_leave_and_never_does_is_raced() {
+        let mut moving = Moving::new(false, false, true);
+        assert_eq!(moving.next(ms(3), HOME, &idle()), Step::Make(Job::Whole));
+        moving.done(Job::Whole, Made::Offered, ms(20), HOME);
+        for at in [21, 22, 23] {
+            assert_eq!(moving.next(ms(at), HOME, &idle()), Step::Make(Job::First));
+            moving.done(Job::First, Made::AboutToLeave, ms(at), HOME);
+        }
+        assert_eq!(moving.next(ms(24), HOME, &idle()), Step::Race);
+    }
+
+    #[test]
     fn a_guest_that_parts_do_not_help_is_raced() {
         let mut moving = without_whole();
         let mut at = ms(1);
-        for _ in 0..MOVING_TRIES_FREE {
+        for _ in 0..MOVING_TRIES_BESIDE_WHOLE {
             assert_eq!(moving.next(at, HOME, &idle()), Step::Make(Job::First), "{at:?}");
             moving.done(Job::First, Made::Offered, at + ms(2), HOME);
             at += ms(3);
@@ -520,6 +545,8 @@ mod tests {
         assert_eq!(moving.next(ms(10), sight(ms(7), us(0)), &idle()), Step::Make(Job::Better));
     }
 
+    const COMING: Whole = Whole::Coming { is_waited_for: false, is_hurried: false };
+
     /// Of these costs in milliseconds, fixed and for each KB.
     fn makers(first: (f64, f64), best: (f64, f64), slowdowns: [f64; 3]) -> Makers {
         let parts = |(fixed_ms, ms_per_kb): (f64, f64)| PartCosts {
@@ -543,18 +570,23 @@ mod tests {
     fn the_best_compiler_makes_small_parts_at_once() {
         let makers = makers((1.0, 0.5), (1.0, 2.0), [8.0, 2.0, 1.0]);
         // With 1 KB: 3 ms at seven eighths lost, or 1.5 at that and 3 at a half.
-        assert_eq!(makers.for_first(1_000, 10_000, false), Maker::Best);
+        assert_eq!(makers.for_first(1_000, 10_000, Whole::NotBegun), Maker::Best);
         // With 2 KB: 5, or 2 and 5.
-        assert_eq!(makers.for_first(2_000, 10_000, false), Maker::First);
-        assert_eq!(makers.for_first(2_000, 10_000, true), Maker::First);
-        assert_eq!(makers.for_first(4_000, 10_000, true), Maker::WaitForWhole, "it is two fifths of it");
-        assert_eq!(makers.for_first(4_000, 10_000, false), Maker::First);
+        assert_eq!(makers.for_first(2_000, 10_000, Whole::NotBegun), Maker::First);
+        assert_eq!(makers.for_first(2_000, 10_000, COMING), Maker::First);
+        assert_eq!(makers.for_first(4_000, 10_000, COMING), Maker::WaitForWhole, "it is two fifths of it");
+        assert_eq!(makers.for_first(4_000, 10_000, Whole::NotBegun), Maker::First);
+        for whole in [Whole::Missing, Whole::Offered] {
+            assert_eq!(makers.for_first(1_000, 10_000, whole), Maker::Best);
+            assert_eq!(makers.for_first(2_000, 10_000, whole), Maker::Nobody);
+        }
     }
 
     #[test]
     fn who_makes_parts_goes_by_what_this_host_costs() {
-        let best =
-            |first, best, slowdowns| makers(first, best, slowdowns).for_first(2_000, 10_000, false) == Maker::Best;
+        let best = |first, best, slowdowns| {
+            makers(first, best, slowdowns).for_first(2_000, 10_000, Whole::NotBegun) == Maker::Best
+        };
         assert!(!best((1.0, 0.5), (1.0, 2.0), [8.0, 2.0, 1.0]));
         assert!(best((1.0, 0.5), (1.0, 1.0), [8.0, 2.0, 1.0]), "a faster compiler");
         assert!(best((1.0, 0.5), (1.0, 2.0), [8.0, 4.0, 1.0]), "worse code of the other");
@@ -566,8 +598,8 @@ mod tests {
         let only = (EngineId::new("only"), Tier::Optimizing);
         let calibration = Calibration::default();
         let makers = Makers::of(&calibration, (EngineId::new("home"), Tier::Interpreter), only, only);
-        assert_eq!(makers.for_first(2_000, 10_000, true), Maker::First, "which is the best, too");
-        assert_eq!(makers.for_first(5_000, 10_000, true), Maker::WaitForWhole);
+        assert_eq!(makers.for_first(2_000, 10_000, COMING), Maker::First, "which is the best, too");
+        assert_eq!(makers.for_first(5_000, 10_000, COMING), Maker::WaitForWhole);
     }
 
     #[test]

@@ -347,11 +347,12 @@ pub const MOVING_BEGIN_MAX: Duration = Duration::from_millis(3);
 /// are given up; more, and cores work for programs that no part helps.
 pub const MOVING_TRIES_FREE: usize = 6;
 
-/// The same, as long as the whole module is being made: who makes a part meanwhile takes its core.
+/// The same, where the whole module is being made or there, and where there will be none: who makes a part meanwhile takes the
+/// core of who makes the whole, and a guest that parts do not help is raced.
 ///
 /// Source: chosen: many programs fill their memory first, and then have one place where the time goes by. Fewer, and these wait
 /// for the whole module; more, and programs of many short phases do.
-pub const MOVING_TRIES_BEFORE_WHOLE: usize = 2;
+pub const MOVING_TRIES_BESIDE_WHOLE: usize = 2;
 
 /// How often one request is tried to be moved, at most: each time takes a core for some milliseconds.
 ///

@@ -252,13 +252,12 @@ impl Simulation<'_> {
         let made = match job {
             Job::Whole => Ok((first, module_bytes)),
             Job::First if is_there(first) => Err(Made::AboutToLeave),
-            Job::First => {
-                match mover.makers.for_first(part.hot_code_bytes, module_bytes, mover.moving.is_whole_coming()) {
-                    Maker::First => Ok((first, part.hot_code_bytes)),
-                    Maker::Best => Ok((best, part.hot_code_bytes)),
-                    Maker::WaitForWhole => Err(Made::WaitsForWhole),
-                }
-            }
+            Job::First => match mover.makers.for_first(part.hot_code_bytes, module_bytes, mover.moving.whole()) {
+                Maker::First => Ok((first, part.hot_code_bytes)),
+                Maker::Best => Ok((best, part.hot_code_bytes)),
+                Maker::WaitForWhole => Err(Made::WaitsForWhole),
+                Maker::Nobody => Err(Made::Refused),
+            },
             Job::Better if is_there(best) => Err(Made::AboutToLeave),
             Job::Better => {
                 let stayed = mover.moving.stayed_in_first(&sight);
