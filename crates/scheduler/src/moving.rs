@@ -24,8 +24,8 @@ use remuda_model::{EngineId, Tier};
 use crate::calibration::{EngineCalibration, PartCosts};
 use crate::tuning::{
     MOVING_BEST_AGAIN, MOVING_BETTER_PER_STAY, MOVING_BUSY_MIN, MOVING_HOME_MIN, MOVING_IN_VAIN_MAX, MOVING_LOOK,
-    MOVING_PASSED_MAX, MOVING_SHARE_MIN, MOVING_TRIES_BESIDE_WHOLE, MOVING_TRIES_FREE, MOVING_TRIES_MAX,
-    MOVING_WHOLE_MIN, MOVING_WHOLE_SHARE_MIN,
+    MOVING_PASSED_MAX, MOVING_SETTLE_MAX, MOVING_SHARE_MIN, MOVING_TRIES_BESIDE_WHOLE, MOVING_TRIES_FREE,
+    MOVING_TRIES_MAX, MOVING_WHOLE_MIN, MOVING_WHOLE_SHARE_MIN,
 };
 use crate::{Calibration, Load};
 
@@ -219,8 +219,9 @@ impl Moving {
         let will_whole_come = match self.whole {
             Whole::NotBegun => now < MOVING_WHOLE_MIN,
             Whole::Coming { .. } => true,
-            // It is there, and the guest is not in it.
-            Whole::Offered | Whole::Missing => false,
+            // It is there, and the guest is not in it yet, or will never be.
+            Whole::Offered => now.saturating_sub(self.offered.at) < MOVING_SETTLE_MAX,
+            Whole::Missing => false,
         };
         if will_whole_come || !self.under_way.is_empty() || is_mostly_away {
             return if is_mostly_away { None } else { self.hurry(has_idle_core) };
@@ -487,7 +488,8 @@ mod tests {
             assert_eq!(moving.next(ms(at), HOME, &idle()), Step::Make(Job::First));
             moving.done(Job::First, Made::AboutToLeave, ms(at), HOME);
         }
-        assert_eq!(moving.next(ms(24), HOME, &idle()), Step::Race);
+        assert!(matches!(moving.next(ms(24), HOME, &idle()), Step::Wait(_)), "it may take its time");
+        assert_eq!(moving.next(ms(30), HOME, &idle()), Step::Race);
     }
 
     #[test]

@@ -409,3 +409,9 @@ pub const MOVING_PASSED_MAX: usize = 16;
 /// Source: chosen: one core makes the largest in 50 ms. Fewer, and guests wait longer; more, and threads are started that other
 /// requests may want the cores of.
 pub const MOVING_WHOLE_CORES_MAX: usize = 4;
+
+/// How long a guest that was offered the whole module may stay where it is before it is raced.
+///
+/// Source: chosen: some times what a guest takes that asks seldom because it asked in vain. Smaller, and guests are raced that
+/// are about to leave; larger, and those that never do are raced that much later.
+pub const MOVING_SETTLE_MAX: Duration = Duration::from_millis(10);
