@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use remuda_model::{EngineId, ModuleDigest};
-use remuda_scheduler::{CompileQueue, Sizing, tuning};
+use remuda_scheduler::{CompileQueue, Sizing};
 use rustix::thread::{CpuSet, Pid, gettid, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadId, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
@@ -224,16 +224,13 @@ impl Background {
         self.compile_apart(false, work)
     }
 
-    /// As [`Background::compile_now`], but with what cores have left, and alone, until [help](Compiler::call_for_help) is called
-    /// for.
+    /// As [`Background::compile_now`], but with what cores have left from the beginning.
     pub(crate) fn compile_behind(&self, work: impl FnOnce() + Send + 'static) -> Option<Compiler> {
         self.compile_apart(true, work)
     }
 
     fn compile_apart(&self, stands_back: bool, work: impl FnOnce() + Send + 'static) -> Option<Compiler> {
-        let helpers = stands_back.then(Arc::<Helpers>::default);
-        let home = self.is_pinned.then_some(self.home);
-        let compiler = Compiler { thread: Arc::default(), home, helpers: helpers.clone() };
+        let compiler = Compiler { thread: Arc::default(), home: self.is_pinned.then_some(self.home) };
         let theirs = compiler.clone();
         let mut threads = self.lock_threads();
         threads.retain(|thread| !thread.is_finished());
@@ -243,17 +240,15 @@ impl Background {
         }
         let spawned = thread::Builder::new().name("remuda-comp".into()).stack_size(STACK_BYTES).spawn(move || {
             theirs.begin();
-            // Before it stands back, which helpers would inherit.
-            let _pool = helpers.as_ref().map_or_else(compile_alone, |helpers| helpers.pool(home));
             if stands_back {
                 // On the core of who sends it: Linux may leave it behind a guest on another one.
                 stand_back(thread_native_id());
             }
+            let _alone = compile_alone();
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("panic in a compile for a race");
             }
             theirs.end();
-            theirs.call_for_help();
         });
         threads.push(spawned.ok()?);
         Some(compiler)
@@ -364,47 +359,6 @@ pub(crate) struct Compiler {
     thread: Arc<Mutex<Option<(ThreadId, Pid)>>>,
     /// Where it may go when the race is over. Until then it is on the core of who joined the race.
     home: Option<Home>,
-    helpers: Option<Arc<Helpers>>,
-}
-
-/// Threads that compile with another one as soon as they are called, at the priority of requests.
-#[derive(Default)]
-struct Helpers {
-    are_called: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Helpers {
-    /// A pool of the calling thread and of helpers, who may use the cores of `home`.
-    fn pool(self: &Arc<Self>, home: Option<Home>) -> Option<rayon::ThreadPool> {
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(tuning::MOVING_WHOLE_CORES_MAX);
-        // Linux would wake them on the core of who compiles, which counts as idle: it has only what others leave.
-        let home = home.map(|home| home.without(sched_getcpu()));
-        let spawn = |thread: rayon::ThreadBuilder| {
-            let helpers = Arc::clone(self);
-            let help = move || {
-                helpers.wait();
-                if let Some(home) = home {
-                    home.go();
-                }
-                thread.run();
-            };
-            thread::Builder::new().name("remuda-help".into()).stack_size(STACK_BYTES).spawn(help).map(drop)
-        };
-        let pool =
-            rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().spawn_handler(spawn).build();
-        pool.inspect_err(|error| tracing::warn!(%error, "a background compiler has no helpers")).ok()
-    }
-
-    fn wait(&self) {
-        let are_called = self.are_called.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.changed.wait_while(are_called, |are_called| !*are_called));
-    }
-
-    fn call(&self) {
-        *self.are_called.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
-    }
 }
 
 impl Compiler {
@@ -425,13 +379,6 @@ impl Compiler {
                 // If it cannot, it stays where it is.
                 let _ = sched_setaffinity(Some(id), cores);
             }
-        }
-    }
-
-    /// Has all cores compile with it, if it is one that [stands behind](Background::compile_behind).
-    pub(crate) fn call_for_help(&self) {
-        if let Some(helpers) = &self.helpers {
-            helpers.call();
         }
     }
 
@@ -473,14 +420,6 @@ impl Home {
     /// Those of the calling thread.
     pub(crate) fn of_this_thread() -> Self {
         Self(sched_getaffinity(None).ok())
-    }
-
-    /// All of them but one.
-    fn without(self, core: usize) -> Self {
-        Self(self.0.map(|mut cores| {
-            cores.unset(core);
-            cores
-        }))
     }
 
     /// Lets the calling thread use them.

@@ -35,8 +35,6 @@ pub(crate) struct Mover {
     targets: Targets,
     makers: Makers,
     moving: Moving,
-    /// Who makes the whole module.
-    whole: Option<Compiler>,
     /// Points for which there is a part of such an engine, or will never be one.
     known: Vec<(Point, Tier)>,
 }
@@ -70,7 +68,7 @@ impl Mover {
         let known = parts.iter().flat_map(ways).collect();
         let has_whole = parts.iter().any(|(_, extent)| *extent == Extent::Whole);
         let moving = Moving::new(!parts.is_empty(), has_whole, function.module.can_move_anywhere());
-        Some(Self { moves, targets, makers, moving, whole: None, known })
+        Some(Self { moves, targets, makers, moving, known })
     }
 
     /// What to do now, so long after the request began.
@@ -104,7 +102,7 @@ impl Mover {
     /// Has a part made, by a thread of its own, which tells `done` what came of it. `None` if there is no such thread: then
     /// `done` is not told.
     pub(crate) fn start(
-        &mut self,
+        &self,
         shared: &Arc<Shared>,
         function: &Arc<Function>,
         call: &Arc<Call>,
@@ -131,17 +129,7 @@ impl Mover {
         };
         match job {
             Job::First | Job::Better => shared.background.compile_now(make),
-            Job::Whole => {
-                self.whole = shared.background.compile_behind(make);
-                self.whole.clone()
-            }
-        }
-    }
-
-    /// Has the whole module made on all cores.
-    pub(crate) fn hurry(&self) {
-        if let Some(compiler) = &self.whole {
-            compiler.call_for_help();
+            Job::Whole => shared.background.compile_behind(make),
         }
     }
 }

@@ -240,11 +240,6 @@ impl Race {
                 self.start_part(&mut state, job);
                 continue;
             }
-            if next == Step::Hurry {
-                tracing::debug!(request = %self.call.id, since = ?self.began.elapsed(), "the whole module is made on all cores");
-                state.mover.iter().for_each(Mover::hurry);
-                continue;
-            }
             let wanted = if self.is_held { state.wanted() } else { Wanted::Nothing };
             let left =
                 state.flight.look_at_ns().map(|at| Duration::from_nanos(at).saturating_sub(self.began.elapsed()));

@@ -61,8 +61,6 @@ pub enum Whole {
     Coming {
         /// There is nothing else to do until it is ready.
         is_waited_for: bool,
-        /// It is made on all cores.
-        is_hurried: bool,
     },
     /// The guest can go on in it.
     Offered,
@@ -111,8 +109,6 @@ pub enum Job {
 pub enum Step {
     /// Have a part made, and tell [`Moving::done`] what has come of it.
     Make(Job),
-    /// Have the whole module made on all cores: its guest has nowhere else to go, and waits for it in slow code.
-    Hurry,
     /// Leave it alone for a while.
     Wait(Duration),
     /// Race it.
@@ -172,11 +168,11 @@ impl Moving {
             return wait;
         }
         if self.whole == Whole::NotBegun && has_idle_core && now >= MOVING_WHOLE_MIN {
-            self.whole = Whole::Coming { is_waited_for: false, is_hurried: false };
+            self.whole = Whole::Coming { is_waited_for: false };
             return Step::Make(Job::Whole);
         }
         if self.offered_since.is_none() {
-            return self.next_at_home(now, sight, has_idle_core).unwrap_or(wait);
+            return self.next_at_home(now, sight).unwrap_or(wait);
         }
         let then = self.looked;
         let passed = now.saturating_sub(then.at);
@@ -190,7 +186,7 @@ impl Moving {
             return wait;
         }
         if share(sight.in_any, then.sight.in_any) < 1.0 - MOVING_SHARE_MIN {
-            return self.next_at_home(now, sight, has_idle_core).unwrap_or(wait);
+            return self.next_at_home(now, sight).unwrap_or(wait);
         }
         if self.under_way.is_empty()
             && self.tried < MOVING_TRIES_MAX
@@ -202,12 +198,9 @@ impl Moving {
     }
 
     /// What to do about a guest that is where it began, or mostly; `None` if something is being done.
-    fn next_at_home(&mut self, now: Duration, sight: Sight, has_idle_core: bool) -> Option<Step> {
-        if self.under_way.contains(&Job::First) {
+    fn next_at_home(&mut self, now: Duration, sight: Sight) -> Option<Step> {
+        if self.under_way.contains(&Job::First) || self.whole == (Whole::Coming { is_waited_for: true }) {
             return None;
-        }
-        if matches!(self.whole, Whole::Coming { is_waited_for: true, .. }) {
-            return self.hurry(has_idle_core);
         }
         let tries_free = if self.whole == Whole::NotBegun { MOVING_TRIES_FREE } else { MOVING_TRIES_BESIDE_WHOLE };
         // Of the time in which it could.
@@ -224,21 +217,10 @@ impl Moving {
             Whole::Missing => false,
         };
         if will_whole_come || !self.under_way.is_empty() || is_mostly_away {
-            return if is_mostly_away { None } else { self.hurry(has_idle_core) };
+            return None;
         }
         self.is_over = true;
         Some(Step::Race)
-    }
-
-    /// Nothing is left but to wait for the whole module.
-    fn hurry(&mut self, has_idle_core: bool) -> Option<Step> {
-        match &mut self.whole {
-            Whole::Coming { is_hurried, .. } if has_idle_core && !*is_hurried => {
-                *is_hurried = true;
-                Some(Step::Hurry)
-            }
-            _ => None,
-        }
     }
 
     /// How far the whole module is.
@@ -264,7 +246,7 @@ impl Moving {
         self.under_way.retain(|under_way| *under_way != job);
         let is_offered = made == Made::Offered;
         let is_in_vain = matches!(made, Made::InVain | Made::Refused);
-        if let Whole::Coming { is_waited_for, .. } = &mut self.whole {
+        if let Whole::Coming { is_waited_for } = &mut self.whole {
             *is_waited_for |= made == Made::WaitsForWhole;
         }
         match job {
@@ -519,9 +501,7 @@ mod tests {
         assert_eq!(moving.next(ms(3), HOME, &idle()), Step::Make(Job::Whole));
         assert_eq!(moving.next(ms(3), HOME, &idle()), Step::Make(Job::First));
         moving.done(Job::First, Made::WaitsForWhole, ms(4), HOME);
-        assert!(matches!(moving.next(ms(5), HOME, &busy()), Step::Wait(_)), "others have the other cores");
-        assert_eq!(moving.next(ms(5), HOME, &idle()), Step::Hurry);
-        assert!(matches!(moving.next(ms(9), HOME, &idle()), Step::Wait(_)), "more cannot be done");
+        assert!(matches!(moving.next(ms(9), HOME, &idle()), Step::Wait(_)));
         moving.done(Job::Whole, Made::Offered, ms(20), HOME);
         assert!(matches!(moving.next(ms(20), HOME, &idle()), Step::Wait(_)));
         assert_eq!(moving.next(ms(21), sight(ms(1), us(0)), &idle()), Step::Make(Job::Better));
@@ -547,7 +527,7 @@ mod tests {
         assert_eq!(moving.next(ms(10), sight(ms(7), us(0)), &idle()), Step::Make(Job::Better));
     }
 
-    const COMING: Whole = Whole::Coming { is_waited_for: false, is_hurried: false };
+    const COMING: Whole = Whole::Coming { is_waited_for: false };
 
     /// Of these costs in milliseconds, fixed and for each KB.
     fn makers(first: (f64, f64), best: (f64, f64), slowdowns: [f64; 3]) -> Makers {

@@ -404,12 +404,6 @@ pub const MOVING_CONFIRM: Duration = Duration::from_micros(300);
 /// that often, which takes a tenth of its time, before it is helped.
 pub const MOVING_PASSED_MAX: usize = 16;
 
-/// On how many cores the whole module is made, at most, if its guest waits for it.
-///
-/// Source: chosen: one core makes the largest in 50 ms. Fewer, and guests wait longer; more, and threads are started that other
-/// requests may want the cores of.
-pub const MOVING_WHOLE_CORES_MAX: usize = 4;
-
 /// How long a guest that was offered the whole module may stay where it is before it is raced.
 ///
 /// Source: chosen: some times what a guest takes that asks seldom because it asked in vain. Smaller, and guests are raced that

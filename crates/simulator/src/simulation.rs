@@ -178,8 +178,6 @@ struct InFlight {
     moves_until_ns: Option<u64>,
     /// Those that make parts for it.
     parts: Vec<RunnerId>,
-    /// Of these, who makes the whole module.
-    whole: Option<RunnerId>,
     /// A second engine has joined.
     was_joined: bool,
 }
@@ -370,7 +368,6 @@ impl<'a> Simulation<'a> {
             mover: None,
             moves_until_ns: None,
             parts: Vec::new(),
-            whole: None,
             was_joined: false,
         };
         self.requests[request as usize] = Some(Box::new(flight));

@@ -197,13 +197,6 @@ impl Simulation<'_> {
         loop {
             match self.next_move(request) {
                 Step::Make(job) => self.make_part(request, job),
-                // It is done by one core, at least at once.
-                Step::Hurry => {
-                    let whole = self.requests[request as usize].as_ref().and_then(|flight| flight.whole);
-                    if let Some(runner) = whole {
-                        self.cores.promote(runner);
-                    }
-                }
                 Step::Wait(wait) => {
                     let until_ns = self.now_ns.saturating_add(as_ns(wait.as_nanos() as f64).max(1));
                     if let Some(flight) = &mut self.requests[request as usize] {
@@ -275,9 +268,6 @@ impl Simulation<'_> {
                 self.totals.parts += 1;
                 if let Some(flight) = &mut self.requests[request as usize] {
                     flight.parts.push(runner);
-                    if job == Job::Whole {
-                        flight.whole = Some(runner);
-                    }
                 }
             }
             Err(made) => self.part_done(request, job, made),
