@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use remuda_engine::{EngineError, Instance, InstantiateError, Stay};
+use remuda_engine::{EngineError, Extent, Instance, InstantiateError, Part, Stay};
 use remuda_model::{
     ArtifactState, EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Observation, Outcome, Phases,
     RequestId, Value,
@@ -274,7 +274,7 @@ pub(crate) enum Attempt {
 
 fn attempt(shared: &Shared, function: &Function, engine: EngineId, call: &Call, interrupt: &Interrupt) -> Attempt {
     match prepare(shared, function, engine, interrupt) {
-        Ok(prepared) => run_prepared(function, engine, call, &call.context, interrupt, prepared, |_| ()),
+        Ok(prepared) => run_prepared(function, engine, call, &call.context, interrupt, prepared, |_, _| ()),
         Err(ended) => ended,
     }
 }
@@ -324,7 +324,7 @@ pub(crate) fn run_prepared(
     context: &GuestContext,
     interrupt: &Interrupt,
     prepared: Prepared,
-    begun: impl FnOnce(&dyn Instance),
+    begun: impl FnOnce(&dyn Instance, &[(Part, Extent)]),
 ) -> Attempt {
     let Prepared { artifact, compile, load, was, .. } = prepared;
     let phases = Phases { compile_ns: nanoseconds(compile), load_ns: nanoseconds(load), ..Phases::default() };
@@ -334,8 +334,7 @@ pub(crate) fn run_prepared(
     answer.phases.instantiate_ns = nanoseconds(began.elapsed());
     match instantiated {
         Ok(mut instance) => {
-            function.parts.offer_to(&*instance);
-            begun(&*instance);
+            begun(&*instance, &function.parts.offer_to(&*instance));
             let began = Instant::now();
             let called = instance.call(&call.entry);
             answer.phases.execute_ns = nanoseconds(began.elapsed());

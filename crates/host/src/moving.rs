@@ -53,21 +53,26 @@ struct Target {
 }
 
 impl Mover {
-    /// For a guest that has not begun, on `home`, and has been offered the parts that there are. `None` if there is nothing that
-    /// it could move to.
-    pub(crate) fn new(moves: Arc<Moves>, shared: &Shared, function: &Function, home: EngineId) -> Option<Self> {
+    /// For a guest that has not begun, on `home`, and has been offered these parts. `None` if there is nothing that it could move
+    /// to.
+    pub(crate) fn new(
+        moves: Arc<Moves>,
+        offered: &[(Part, Extent)],
+        shared: &Shared,
+        function: &Function,
+        home: EngineId,
+    ) -> Option<Self> {
         let targets = Targets::of(function)?;
         let tier = function.engine(home).known.capabilities.tier;
         let makers = shared.with_world(|world| {
             let Targets { first, best } = targets;
             Makers::of(world.calibration, (home, tier), (first.engine, first.tier), (best.engine, best.tier))
         });
-        let parts = function.parts.all();
         let ways =
             |(part, _): &(Part, Extent)| part.points().iter().map(|point| (*point, part.tier())).collect::<Vec<_>>();
-        let known = parts.iter().flat_map(ways).collect();
-        let has_whole = parts.iter().any(|(_, extent)| *extent == Extent::Whole);
-        let moving = Moving::new(!parts.is_empty(), has_whole, function.module.can_move_anywhere());
+        let known = offered.iter().flat_map(ways).collect();
+        let has_whole = offered.iter().any(|(_, extent)| *extent == Extent::Whole);
+        let moving = Moving::new(!offered.is_empty(), has_whole, function.module.can_move_anywhere());
         Some(Self { moves, targets, makers, moving, known })
     }
 
@@ -300,20 +305,18 @@ impl Parts {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn all(&self) -> Vec<(Part, Extent)> {
-        self.lock().clone()
-    }
-
-    /// Has a guest that has not begun go on in what its function's earlier guests went on in, if it can move.
-    pub(crate) fn offer_to(&self, instance: &dyn Instance) {
+    /// Has a guest that has not begun go on in what its function's earlier guests went on in, if it can move; returns what that
+    /// is.
+    pub(crate) fn offer_to(&self, instance: &dyn Instance) -> Vec<(Part, Extent)> {
         if !self.are_any.load(Ordering::Acquire) {
-            return;
+            return Vec::new();
         }
-        if let Some(moves) = instance.moves() {
-            for (part, _) in self.all() {
-                moves.offer(part);
-            }
+        let Some(moves) = instance.moves() else { return Vec::new() };
+        let parts = self.lock().clone();
+        for (part, _) in &parts {
+            moves.offer(part.clone());
         }
+        parts
     }
 
     fn keep(&self, part: Part, extent: Extent) {

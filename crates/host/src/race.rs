@@ -14,7 +14,7 @@ use std::sync::mpsc::{SendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use remuda_engine::{EngineError, Instance};
+use remuda_engine::{EngineError, Extent, Instance, Part};
 use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome, Tier};
 use remuda_scheduler::flight::{Action, End, Ending, Event, Flight, Situation, Wanted};
 use remuda_scheduler::moving::{Job, Step};
@@ -276,10 +276,10 @@ impl Race {
         let engine = *engine;
         let _busy = self.shared.cores.work();
         // Whoever joins later has no time to move.
-        let begun = |instance: &dyn Instance| {
+        let begun = |instance: &dyn Instance, offered: &[(Part, Extent)]| {
             let mut state = self.lock();
             if let Some(moves) = instance.moves().filter(|_| state.will_move && began_first) {
-                state.mover = Mover::new(moves, &self.shared, &self.function, engine);
+                state.mover = Mover::new(moves, offered, &self.shared, &self.function, engine);
             }
             state.will_move &= !began_first;
         };
@@ -410,11 +410,7 @@ impl Race {
 
 impl Situation for Race {
     fn ask<T>(&self, ask: impl FnOnce(&Scheduler, &Request<'_>, &World<'_>) -> T) -> T {
-        let mut candidates = self.function.candidates(&self.shared.cores);
-        // A guest that is raced is one that does not go on elsewhere.
-        for candidate in &mut candidates {
-            candidate.goes_on_in = None;
-        }
+        let candidates = self.function.candidates(&self.shared.cores);
         let request = self.function.request(&self.call, &candidates);
         self.shared.with_world(|world| self.function.brain.with(|scheduler| ask(scheduler, &request, world)))
     }

@@ -526,7 +526,9 @@ impl Flight {
         let racers: Vec<Racer> = self.active().collect();
         situation.ask(|scheduler, request, world| {
             let is_in = |candidate: &&Candidate| !self.out.contains(&candidate.engine);
-            let candidates: Vec<Candidate> = request.candidates.iter().filter(is_in).copied().collect();
+            // A guest that is raced is one that does not go on elsewhere.
+            let stays = |candidate: &Candidate| Candidate { goes_on_in: None, ..*candidate };
+            let candidates: Vec<Candidate> = request.candidates.iter().filter(is_in).map(stays).collect();
             let request = Request { candidates: &candidates, ..*request };
             ask(scheduler, &RaceView { request, racers: &racers, elapsed_ns: now_ns }, world)
         })

@@ -21,11 +21,7 @@ impl Situation for Asked<'_, '_> {
     fn ask<T>(&self, ask: impl FnOnce(&Scheduler, &Request<'_>, &World<'_>) -> T) -> T {
         let Self { simulation, request } = *self;
         let function = simulation.arrival(request).function;
-        let mut candidates: Vec<Candidate> = simulation.candidates_of(function).collect();
-        // A guest that is raced is one that does not go on elsewhere.
-        for candidate in &mut candidates {
-            candidate.goes_on_in = None;
-        }
+        let candidates: Vec<Candidate> = simulation.candidates_of(function).collect();
         let scheduler = &simulation.functions[function as usize].scheduler;
         ask(scheduler, &simulation.request(request, &candidates), &simulation.world(0))
     }
