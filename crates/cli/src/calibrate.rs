@@ -127,6 +127,5 @@ fn table(calibration: &Calibration) -> String {
         );
     }
     text + "ALL CORES: how many times sooner a compile is done on all of them than on one. PART: of a module, for\n\
-            guests that move. RUNS: how many times as long\n\
-            code takes as on the fastest engine.\n"
+            guests that move. RUNS: how many times as long code takes as on the fastest engine.\n"
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use remuda_engine::{Artifact, Engine, Extent, Known, Module, Point, Registry};
+use remuda_engine::{Artifact, Engine, EngineError, Extent, Known, Module, Point, Registry};
 use remuda_model::{EngineId, Entry, GuestContext, GuestLimits, Interrupt, Outcome, Value};
 use remuda_scheduler::{Calibration, EngineCalibration, PartCosts};
 
@@ -105,14 +105,15 @@ pub fn measure(
         .prefix("calibration-")
         .tempdir_in(scratch)
         .map_err(|source| CalibrateError::Folder { path: scratch.to_owned(), source })?;
+    let (materials, kernels) = (materials(), kernels());
     let bench = Bench {
         store: ArtifactStore::open(folder.path(), ARTIFACT_DISK_BYTES_DEFAULT)?,
         one_core: ThreadPoolBuilder::new().num_threads(1).build()?,
         all_cores: ThreadPoolBuilder::new().num_threads(cores()).build()?,
-        parts: parts(),
-        materials: materials(),
+        parts: parts(materials.iter().chain([&kernels])),
+        materials,
         noop: noop(),
-        kernels: kernels(),
+        kernels,
         interrupt,
         began: Instant::now(),
     };
@@ -200,19 +201,22 @@ impl Subject {
 }
 
 /// What a compile took and made.
-struct Compiled {
+struct Compiled<T> {
     wall: Duration,
     /// Of the thread that began it: all of it on a pool of one thread.
     cpu: Duration,
-    artifact: Arc<dyn Artifact>,
+    made: T,
 }
 
-fn compile(pool: &ThreadPool, engine: &dyn Engine, module: &Module) -> Result<Compiled, Stop> {
+fn compile<T: Send>(
+    pool: &ThreadPool,
+    make: impl FnOnce() -> Result<T, EngineError> + Send,
+) -> Result<Compiled<T>, Stop> {
     // Compilers that work in parallel do so on the pool whose thread calls them.
     pool.install(|| {
         let (began, began_cpu) = (Instant::now(), thread_cpu());
-        let artifact = engine.compile(module)?;
-        Ok(Compiled { wall: began.elapsed(), cpu: thread_cpu().saturating_sub(began_cpu), artifact })
+        let made = make()?;
+        Ok(Compiled { wall: began.elapsed(), cpu: thread_cpu().saturating_sub(began_cpu), made })
     })
 }
 
@@ -248,8 +252,8 @@ impl Bench<'_> {
         let mut loads = Vec::new();
         for module in &self.materials {
             let (cpu_ns, artifact) = self.best(COMPILES, || {
-                let compiled = compile(&self.one_core, engine, module)?;
-                Ok((compiled.cpu, compiled.artifact))
+                let compiled = compile(&self.one_core, || engine.compile(module))?;
+                Ok((compiled.cpu, compiled.made))
             })?;
             compiles.push((module.stats().code_bytes, cpu_ns));
             if let Some(bytes) = artifact.serialize()? {
@@ -282,11 +286,8 @@ impl Bench<'_> {
         let mut compiles = Vec::new();
         for (module, point, code_bytes) in &self.parts {
             let (cpu_ns, _) = self.best(COMPILES, || {
-                self.one_core.install(|| {
-                    let began = thread_cpu();
-                    let part = engine.compile_part(module, &[*point], Extent::Hot)?;
-                    Ok((thread_cpu().saturating_sub(began), part))
-                })
+                let compiled = compile(&self.one_core, || engine.compile_part(module, &[*point], Extent::Hot))?;
+                Ok((compiled.cpu, compiled.made))
             })?;
             compiles.push((*code_bytes, cpu_ns));
         }
@@ -303,9 +304,9 @@ impl Bench<'_> {
         let module = self.materials.last().expect("there are several");
         let (mut one, mut one_cpu, mut all) = (Duration::MAX, Duration::MAX, Duration::MAX);
         self.repeat(COMPILES, || {
-            let compiled = compile(&self.one_core, engine, module)?;
+            let compiled = compile(&self.one_core, || engine.compile(module))?;
             (one, one_cpu) = (one.min(compiled.wall), one_cpu.min(compiled.cpu));
-            all = all.min(compile(&self.all_cores, engine, module)?.wall);
+            all = all.min(compile(&self.all_cores, || engine.compile(module))?.wall);
             Ok(())
         })?;
         let measured = if one.as_secs_f64() > one_cpu.as_secs_f64() * BUSY {

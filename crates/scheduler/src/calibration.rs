@@ -38,7 +38,8 @@ pub struct PartCosts {
 }
 
 impl PartCosts {
-    /// As [`EngineCalibration::shipped`], with Winch for the baseline compilers.
+    /// For hosts that have not been calibrated. Taken from what parts took in the log of requests that moved, on the host of
+    /// [`EngineCalibration::shipped`], with Winch for the baseline compilers.
     #[must_use]
     pub fn shipped(tier: Tier) -> Self {
         match tier {

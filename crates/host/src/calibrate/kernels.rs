@@ -35,15 +35,14 @@ pub(super) fn materials() -> Vec<Module> {
     MATERIALS.into_iter().map(parse).collect()
 }
 
-/// Of the kernels and the [`MATERIALS`], so many places at which guests go on in parts, from those with the least code to those
-/// with the most.
+/// So many places at which guests go on in parts are measured, from those with the least code to those with the most.
 const PARTS: usize = 8;
 
-/// Places at which guests go on in parts, in ascending order of the code that is compiled for it, in bytes. None if no engine of
-/// this build makes parts.
-pub(super) fn parts() -> Vec<(Module, Point, u64)> {
+/// Places in these modules at which guests go on in parts, in ascending order of the code that is compiled for it, in bytes.
+/// None if no engine of this build makes parts.
+pub(super) fn parts<'a>(modules: impl IntoIterator<Item = &'a Module>) -> Vec<(Module, Point, u64)> {
     let mut parts = Vec::new();
-    for module in materials().into_iter().chain([kernels()]) {
+    for module in modules {
         for point in module.points() {
             if let Some(code_bytes) = module.part_code_bytes(&[point]) {
                 parts.push((module.clone(), point, code_bytes));

@@ -163,18 +163,25 @@ impl Simulation<'_> {
 
     /// Whether a guest that has done its work where it is comes to another place, and does so.
     pub(super) fn comes_to_next_place(&mut self, request: u32, engine: usize) -> bool {
-        let Some(flight) = &self.requests[request as usize] else { return false };
-        let next =
-            flight.mover.as_ref().filter(|_| flight.first == engine).map(|mover| (mover.place + 1, mover.places));
-        let Some((place, _)) = next.filter(|(place, places)| place < places) else { return false };
-        self.begin_place(request, place);
+        let flight = self.requests[request as usize].as_ref().filter(|flight| flight.first == engine);
+        let next = match flight.and_then(|flight| flight.mover.as_ref()) {
+            Some(mover) if mover.place + 1 < mover.places => mover.place + 1,
+            _ => return false,
+        };
+        self.begin_place(request, next);
         true
     }
 
     /// The guest does its work at this place in the best code that there is for it.
     fn begin_place(&mut self, request: u32, place: u32) {
+        let function = self.arrival(request).function;
+        let at = self.functions[function as usize].parts.best_at(self.table, place);
+        self.run_on(request, place, 1.0, at);
+    }
+
+    /// The guest goes on with this share of its work at a place, in an engine's code or where it began.
+    fn run_on(&mut self, request: u32, place: u32, left: f64, at: Option<usize>) {
         let (arrival, now_ns) = (*self.arrival(request), self.now_ns);
-        let at = self.functions[arrival.function as usize].parts.best_at(self.table, place);
         let Some(flight) = &mut self.requests[request as usize] else { return };
         let first = flight.first;
         let racer = flight.racers.iter_mut().find(|racer| racer.engine == first);
@@ -186,8 +193,8 @@ impl Simulation<'_> {
         }
         self.totals.moves += u64::from(at.is_some() && mover.stays.is_empty());
         let whole_ns = run_ns(self.table, self.workload, &arrival, at.unwrap_or(first)).unwrap_or(0.0);
-        (mover.place, mover.at, mover.since_ns, mover.left) = (place, at, now_ns, 1.0);
-        mover.left_ns = as_ns(whole_ns / f64::from(mover.places)).max(1);
+        (mover.place, mover.at, mover.since_ns, mover.left) = (place, at, now_ns, left);
+        mover.left_ns = as_ns(whole_ns * left / f64::from(mover.places)).max(1);
         let runner = self.cores.start(Class::Foreground, mover.left_ns, Work::Guest { request, engine: first });
         racer.running = Some((runner, began_ns));
     }
@@ -300,31 +307,18 @@ impl Simulation<'_> {
 
     /// The guest goes on in this engine's code, if that is better than what it is in.
     fn go_on(&mut self, request: u32, engine: usize) {
-        let (arrival, now_ns) = (*self.arrival(request), self.now_ns);
-        let Some(whole_ns) = run_ns(self.table, self.workload, &arrival, engine) else { return };
-        let Some(flight) = &mut self.requests[request as usize] else { return };
-        let first = flight.first;
-        let (Some(mover), Some(racer)) =
-            (&mut flight.mover, flight.racers.iter_mut().find(|racer| racer.engine == first))
-        else {
-            return;
-        };
-        let Some((runner, began_ns)) = racer.running else { return };
-        let present = self.table.engines[mover.at.unwrap_or(first)].tier;
-        if self.table.engines[engine].tier <= present {
+        if run_ns(self.table, self.workload, self.arrival(request), engine).is_none() {
             return;
         }
-        let left_ns = self.cores.left_ns(runner).unwrap_or(0.0);
-        self.cores.stop(runner);
-        self.totals.moves += u64::from(mover.at.is_none() && mover.stays.is_empty());
-        if let Some(at) = mover.at {
-            mover.stays.push((at, now_ns - mover.since_ns));
+        let Some(flight) = &self.requests[request as usize] else { return };
+        let racer = flight.racers.iter().find(|racer| racer.engine == flight.first);
+        let (Some(mover), Some((runner, _))) = (&flight.mover, racer.and_then(|racer| racer.running)) else { return };
+        let present = self.table.engines[mover.at.unwrap_or(flight.first)].tier;
+        if self.table.engines[engine].tier > present {
+            let left_ns = self.cores.left_ns(runner).unwrap_or(0.0);
+            let (place, left) = (mover.place, mover.left * left_ns / mover.left_ns.max(1) as f64);
+            self.run_on(request, place, left, Some(engine));
         }
-        mover.left *= left_ns / mover.left_ns.max(1) as f64;
-        mover.left_ns = as_ns(whole_ns * mover.left / f64::from(mover.places)).max(1);
-        (mover.at, mover.since_ns) = (Some(engine), now_ns);
-        let runner = self.cores.start(Class::Foreground, mover.left_ns, Work::Guest { request, engine: first });
-        racer.running = Some((runner, began_ns));
     }
 
     /// Those that make parts for a request that is over have what cores have left.
