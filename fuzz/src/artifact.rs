@@ -1,32 +1,33 @@
-//! Files in the artifact store that this host did not write: never loaded, and replaced by what was compiled anew.
+//! Files in the artifact store that this host did not write: they must never be loaded, and a new compile must replace
+//! them.
 //!
-//! The store is reached as everybody reaches it: a host over a data directory runs a function, and says where the
-//! artifact was when the request came. The mock engine's artifacts are small, and the store does not look into them.
+//! The store is used as in ordinary use: a host with a data directory runs a function, and says where the artifact was
+//! when the request came. The mock engine's artifacts are small, and the store does not look into them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use arbitrary::{Arbitrary, Unstructured};
-use remuda_host::{Answer, Call, Deployment, FunctionSpec, Host, HostConfig};
+use remuda_host::{Answer, Call, FunctionSpec, Host, HostConfig};
 use remuda_model::{ArtifactState, Entry, GuestContext, GuestLimits, Interrupt};
 use remuda_scheduler::Policy;
 use tempfile::TempDir;
 
-/// How the file in the store comes to be.
+/// The file that is put into the store.
 #[derive(Arbitrary, Debug)]
 enum File {
-    /// The authentic one with some bytes changed.
+    /// The authentic file with some bytes changed: for each, the place and the bits to flip.
     Changed(Vec<(u8, u8)>),
-    /// The authentic one, shorter.
+    /// The authentic file without so many bytes at its end.
     Cut(u8),
-    /// The authentic one with something after it.
+    /// The authentic file with these bytes after it.
     Followed(Vec<u8>),
-    /// The authentic one with something before it.
+    /// The authentic file with these bytes before it.
     Preceded(Vec<u8>),
-    /// Anything, with the end that every file of the store has.
+    /// Any bytes, with the trailer that every file of the store has.
     Ended { artifact: Vec<u8>, mac: [u8; 32] },
-    /// Anything.
+    /// Any bytes.
     Any(Vec<u8>),
 }
 
@@ -36,7 +37,7 @@ struct Store {
     spec: FunctionSpec,
     /// The artifact's file.
     path: PathBuf,
-    /// What the host wrote there.
+    /// The bytes that the host wrote there.
     authentic: Vec<u8>,
 }
 
@@ -44,10 +45,7 @@ static STORE: LazyLock<Store> = LazyLock::new(|| {
     let home = tempfile::tempdir().expect("a temporary folder can be made");
     let module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
     fs::write(home.path().join("a.wasm"), module).expect("a file can be written there");
-    let manifest = "[[function]]\nname = \"a\"\nmodule = \"a.wasm\"";
-    let mut deployment =
-        Deployment::parse(manifest, &home.path().join("remuda.toml")).expect("the manifest is a manifest");
-    let spec = deployment.functions.remove(0);
+    let spec = FunctionSpec::of_module(&home.path().join("a.wasm"));
     let first = request(home.path(), &spec);
     assert_eq!(first.artifact, ArtifactState::Absent);
     let path = only_artifact(home.path());
@@ -62,7 +60,8 @@ fn only_artifact(home: &Path) -> PathBuf {
     files.remove(0)
 }
 
-/// One request to a host that has just been started over the data directory; what it keeps is written when it returns.
+/// Makes one request to a new host on the data directory. When the function returns, the host has written everything
+/// that it keeps.
 fn request(home: &Path, spec: &FunctionSpec) -> Answer {
     let mock = remuda_engine::Registry::default().find("mock").expect("the mock engine is built").id;
     let config = HostConfig {
@@ -85,7 +84,7 @@ fn request(home: &Path, spec: &FunctionSpec) -> Answer {
 ///
 /// # Panics
 ///
-/// On a finding.
+/// Panics on a finding.
 pub fn run(input: &[u8]) {
     let Ok(file) = Unstructured::new(input).arbitrary::<File>() else { return };
     let store = &*STORE;

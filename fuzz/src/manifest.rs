@@ -1,13 +1,13 @@
-//! Manifests: whatever the text, a deployment that makes sense or an error that names the file.
+//! Manifests: any text must give a deployment that makes sense, or an error that names the file.
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use remuda_host::Deployment;
+use remuda_manifest::{Deployment, ServedFunction};
 use tempfile::TempDir;
 
-/// A folder with what a manifest can refer to: `a.wasm`, `b.wasm` and the folder `d`.
+/// A folder with files that a manifest can refer to: `a.wasm`, `b.wasm` and the folder `d`.
 static HOME: LazyLock<TempDir> = LazyLock::new(|| {
     let home = tempfile::tempdir().expect("a temporary folder can be made");
     for name in ["a.wasm", "b.wasm"] {
@@ -21,7 +21,7 @@ static HOME: LazyLock<TempDir> = LazyLock::new(|| {
 ///
 /// # Panics
 ///
-/// On a finding.
+/// Panics on a finding.
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let path: PathBuf = HOME.path().join("remuda.toml");
@@ -34,15 +34,15 @@ pub fn run(input: &[u8]) {
 fn check(deployment: &Deployment) {
     assert!(!deployment.functions.is_empty());
     assert_ne!(deployment.server.workers, Some(0));
-    for (i, function) in deployment.functions.iter().enumerate() {
-        assert!(function.route.starts_with('/'), "{:?}", function.route);
-        assert!(!function.name.is_empty());
-        assert!(!function.limits.timeout.is_zero());
-        assert!(function.module.is_file());
-        assert!(function.preopens.iter().all(|preopen| preopen.host.is_dir()));
+    for (i, ServedFunction { spec, endpoint }) in deployment.functions.iter().enumerate() {
+        assert!(endpoint.route.starts_with('/'), "{:?}", endpoint.route);
+        assert!(!spec.name.is_empty());
+        assert!(!spec.limits.timeout.is_zero());
+        assert!(spec.module.is_file());
+        assert!(spec.preopens.iter().all(|preopen| preopen.host.is_dir()));
         for earlier in &deployment.functions[..i] {
-            assert_ne!(earlier.name, function.name);
-            assert_ne!(earlier.route, function.route);
+            assert_ne!(earlier.spec.name, spec.name);
+            assert_ne!(earlier.endpoint.route, endpoint.route);
         }
     }
 }

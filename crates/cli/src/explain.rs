@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use remuda_host::{Deployment, ExplainedEngine, Explanation, Function, FunctionSpec, Host, HostConfig};
+use remuda_host::{ExplainedEngine, Explanation, Function, FunctionSpec, Host, HostConfig};
+use remuda_manifest::Deployment;
 use remuda_scheduler::Basis;
 
 use crate::options::{DataDir, start_log};
@@ -51,10 +52,11 @@ impl Explain {
             bail!("a function of a manifest has its arguments there; leave {:?} out", self.args.join(" "));
         }
         let Deployment { functions, .. } = Deployment::read(manifest)?;
-        let names: Vec<String> = functions.iter().map(|spec| spec.name.clone()).collect();
+        let names: Vec<String> = functions.iter().map(|served| served.spec.name.clone()).collect();
         let name = self.function.to_string_lossy();
         functions
             .into_iter()
+            .map(|served| served.spec)
             .find(|spec| spec.name == name)
             .with_context(|| format!("{manifest:?} has no function {name:?}; it has {}", names.join(", ")))
     }

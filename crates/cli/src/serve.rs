@@ -3,23 +3,25 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use remuda_host::{Deployment, Host, HostConfig};
+use remuda_host::{Host, HostConfig};
+use remuda_manifest::{Deployment, ServedFunction};
 use remuda_model::Entry;
 use remuda_scheduler::Sizing;
-use remuda_server::Server;
+use remuda_server::{Mounted, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::options::{DataDir, EngineChoice, compiler, start_log};
 
-/// The exit code for a server that was told twice to stop: 128 and SIGINT's number.
+/// The exit code of a server that was told twice to stop: 128 and SIGINT's number.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// How long the socket stays closed at most while functions are made ready for their first requests.
+/// The longest time that the socket stays closed while functions are made ready for their first requests.
 const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serve functions over HTTP as a manifest describes them
@@ -65,28 +67,29 @@ impl Serve {
             waste_share: server.hedge_share,
             ..HostConfig::default()
         })?;
-        let functions = functions
-            .into_iter()
-            .map(|spec| host.deploy(spec, Some(&Entry::Command)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let deploy = |ServedFunction { spec, endpoint }| {
+            Ok(Mounted { function: host.deploy(spec, Some(&Entry::Command))?, endpoint })
+        };
+        let mounted = functions.into_iter().map(deploy).collect::<anyhow::Result<Vec<_>>>()?;
+        let functions: Vec<_> = mounted.iter().map(|mounted| Arc::clone(&mounted.function)).collect();
         host.make_ready(&functions, START_PATIENCE);
 
-        // The network needs few threads: guests run on the host's own.
+        // The network needs few threads, because guests run on threads of the host.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores.min(4))
             .thread_name("remuda-net")
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let server = Server::bind(host, functions, &server).await?;
+            let server = Server::bind(host, mounted, &server).await?;
             if let Err(error) = server.rehearse().await {
                 tracing::debug!(%error, "the first client may wait a little longer");
             }
             let stop = stop_signals()?;
             println!("listening on http://{}", server.local_addr());
-            for function in server.functions() {
+            for Mounted { function, endpoint } in server.functions() {
                 let spec = function.spec();
-                println!("  {:<24} {} ({})", spec.route, spec.name, spec.module.display());
+                println!("  {:<24} {} ({})", endpoint.route, spec.name, spec.module.display());
             }
             server.run(stop).await;
             anyhow::Ok(())
@@ -96,7 +99,7 @@ impl Serve {
     }
 }
 
-/// Resolves at the first SIGTERM or Ctrl-C; the second one ends the process at once.
+/// Returns a future that resolves at the first SIGTERM or Ctrl-C. The second signal ends the process at once.
 fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -115,13 +118,13 @@ fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
         std::process::exit(EXIT_INTERRUPTED);
     });
     Ok(async {
-        // The sender is only dropped after it has sent.
+        // An error is impossible: the sender is dropped only after it has sent.
         let _ = stopped.await;
     })
 }
 
-/// Takes as many file descriptors as the system gives: connections and guests share them, and a guest may hold a
-/// thousand.
+/// Raises the limit on open files as far as the system allows. Connections and guests share the file descriptors, and a
+/// guest may hold a thousand.
 fn raise_open_files_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {

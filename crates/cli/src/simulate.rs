@@ -1,4 +1,4 @@
-//! `remuda simulate`: the scheduler on measured costs, under a clock of its own.
+//! `remuda simulate`: runs the scheduler on measured costs, under a simulated clock.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -13,7 +13,7 @@ use remuda_simulator::{Chooser, CostTable, Setup, Workload, azure_2019, azure_20
 
 /// The sample of the trace of 2021 that comes with Remuda (AzurePublicDataset, Microsoft).
 const SAMPLE_2021: &[u8] = include_bytes!("../../simulator/data/azure2021.csv");
-/// And that of 2019.
+/// The sample of the trace of 2019: invocations and durations.
 const SAMPLE_2019: [&[u8]; 2] = [
     include_bytes!("../../simulator/data/azure2019_invocations.csv"),
     include_bytes!("../../simulator/data/azure2019_durations.csv"),
@@ -141,7 +141,7 @@ impl Simulate {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The host, as a server is by default but for what was asked for.
+    /// The simulated host: a server's defaults, changed by the options that were given.
     fn setup(&self, cores: usize) -> Setup {
         let host = Sizing::of(cores);
         let size = Sizing {
@@ -222,7 +222,8 @@ fn open(path: &Path, option: &str) -> anyhow::Result<BufReader<File>> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use remuda_host::{Deployment, HostConfig};
+    use remuda_host::HostConfig;
+    use remuda_manifest::Deployment;
 
     use super::*;
 

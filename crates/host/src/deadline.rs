@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use remuda_model::{Cause, Interrupt};
 
-use crate::background::Home;
+use crate::placement::Home;
 
 /// The deadlines of all requests that have been admitted and not yet answered.
 pub(crate) struct Deadlines {

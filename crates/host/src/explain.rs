@@ -4,7 +4,7 @@ use remuda_engine::Known;
 use remuda_model::{ArtifactState, EngineId};
 use remuda_scheduler::{Prediction, TierUpReason};
 
-use crate::Function;
+use crate::function::Function;
 use crate::host::Host;
 
 /// What every engine of a function is expected to cost, and what follows from that.
@@ -44,7 +44,7 @@ impl Host {
             let mut world = *world;
             // The request that is asked about would be one more.
             world.load.busy += 1;
-            function.brain.with(|scheduler| {
+            function.scheduler.with(|scheduler| {
                 let predictions: Vec<_> = scheduler
                     .predict(&request, &world)
                     .map(|(candidate, prediction)| (candidate.engine, prediction))

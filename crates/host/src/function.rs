@@ -1,20 +1,60 @@
 //! A deployed function: its module, what it may do, what is known of it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use remuda_engine::{Known, Module};
-use remuda_model::{ArtifactState, EngineId, GuestContext, Preopen, Tier};
+use remuda_model::{ArtifactState, EngineId, GuestContext, GuestLimits, Preopen, Tier};
 use remuda_scheduler::{Candidate, Request, Scheduler, Usual};
 
-use crate::FunctionSpec;
-use crate::brain::Brain;
-use crate::execute::{Call, nanoseconds};
-use crate::load::Cores;
-use crate::moving::Parts;
-use crate::prepare::Slot;
-use crate::prewarm::Expectation;
+use crate::artifact::parts::Parts;
+use crate::artifact::slot::Slot;
+use crate::call::Call;
+use crate::cores::Cores;
+use crate::idle::expectation::Expectation;
+use crate::learn::shared_scheduler::SharedScheduler;
+use crate::time::nanoseconds;
+
+/// A function to be deployed: what it runs, and with which rights and limits. How requests reach it is not its concern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionSpec {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// The module's file.
+    pub module: PathBuf,
+    /// Engines that may run it, by name; `None`: all.
+    pub engines: Option<Vec<String>>,
+    /// Arguments after the program's name.
+    pub args: Vec<String>,
+    /// Its environment.
+    pub env: Vec<(String, String)>,
+    /// Directories that it may open.
+    pub preopens: Vec<Preopen>,
+    /// What one request may use.
+    pub limits: GuestLimits,
+    /// Whether running a request twice does no harm, although it may write files.
+    pub idempotent: bool,
+}
+
+impl FunctionSpec {
+    /// A module's file as a function with nothing configured.
+    #[must_use]
+    pub fn of_module(module: &Path) -> Self {
+        let name = module.file_stem().map_or_else(|| "module".into(), |stem| stem.to_string_lossy().into_owned());
+        Self {
+            name,
+            module: module.to_owned(),
+            engines: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            preopens: Vec::new(),
+            limits: GuestLimits::default(),
+            idempotent: false,
+        }
+    }
+}
 
 /// A function that has been deployed to a host.
 pub struct Function {
@@ -24,7 +64,7 @@ pub struct Function {
     pub(crate) engines: Vec<EngineSlot>,
     /// Which arguments it runs with, as a hash.
     pub(crate) workload: u64,
-    pub(crate) brain: Brain,
+    pub(crate) scheduler: SharedScheduler,
     /// Tells it apart from all others of its host.
     pub(crate) id: u64,
     pub(crate) expectation: Expectation,
@@ -58,7 +98,7 @@ impl Function {
             spec,
             module,
             engines,
-            brain: Brain::new(scheduler),
+            scheduler: SharedScheduler::new(scheduler),
             id,
             expectation: Expectation::default(),
             parts: Parts::default(),

@@ -1,126 +1,45 @@
-use std::io;
-use std::path::{Path, PathBuf};
+//! The host: functions are deployed to it and called on it.
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use remuda_engine::{
-    Artifact, EngineError, EntryError, Instances, Known, Module, ModuleError, Registry, StoredArtifact, UnknownEngine,
-};
-use remuda_model::{EngineId, Entry, Interrupt, ModuleLimits, Observation, RequestId};
-use remuda_scheduler::{Calibration, Favourite, Features, Policy, Scheduler, Sizing, TierUp, World};
+use remuda_engine::{EngineError, EntryError, Instances, Known, Module, ModuleError, Registry, UnknownEngine};
+use remuda_model::{EngineId, Entry, Interrupt, ModuleLimits, RequestId};
+use remuda_scheduler::{Favourite, Features, Policy, Scheduler, TierUp, World};
 
-use crate::admit::{Rejected, Ticket, Workers};
-use crate::background::{Background, Threads};
-use crate::calibrate::{self, Calibrator, LoadCalibrationError};
-use crate::compile::{self, Announce, Budget, Compiler, Urgency};
+use crate::artifact::compile::{CompileBudget, Compiler, Urgency};
+use crate::artifact::slot::NotPrepared;
+use crate::artifact::slots::Slots;
+use crate::call::{Answer, Call, CallError};
+use crate::config::{HostConfig, OpenError};
+use crate::cores::Cores;
 use crate::counters::Counters;
 use crate::deadline::Deadlines;
-use crate::deploy::ReadModuleError;
-use crate::execute::{Answer, Attempt, Call, CallError, execute, nanoseconds, prepare_for, unix_ms};
-use crate::function::{EngineSlot, Function, workload_of};
-use crate::load::Cores;
-use crate::observe::{Keeper, NotKept, Task, lock};
-use crate::prepare::{Slot, Slots};
-use crate::prewarm::{Prewarmer, rehearsal};
-use crate::profile::{CompileObservation, ProfileError};
-use crate::records::{Kept, Records};
-use crate::store::{ArtifactStore, StoreError};
-use crate::{FunctionSpec, read_module};
-
-/// How a host is set up.
-#[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "they are as many switches, each of its own")]
-pub struct HostConfig {
-    /// Where profiles and artifacts are kept; `None`: in memory, until the process ends.
-    pub data_dir: Option<PathBuf>,
-    /// How engines are chosen.
-    pub policy: Policy,
-    /// Threads that run submitted requests; 0 for a host on which requests are only [called](Host::call).
-    pub workers: usize,
-    /// Requests that may wait for one of them.
-    pub queue_max: usize,
-    /// Cores that guests and compilers may use; `None`: all that the process has.
-    pub cores: Option<usize>,
-    /// Bounds on modules.
-    pub module_limits: ModuleLimits,
-    /// How much CPU time races may waste, as a share of what answers requests.
-    pub waste_share: f64,
-    /// Bytes of artifacts that stay in memory; [`ARTIFACT_MEMORY_BYTES_DEFAULT`] for most. What runs is not dropped.
-    pub memory_budget_bytes: u64,
-    /// Bytes of artifacts that stay in the data directory; [`ARTIFACT_DISK_BYTES_DEFAULT`] for most. Processes that share
-    /// a directory should agree on it: each evicts down to its own.
-    pub disk_budget_bytes: u64,
-    /// A program whose `compile-child` is [`compile_for_parent`](crate::compile_for_parent): compiles that may take long
-    /// run in it. `None`: everything is compiled in this process, where nothing can stop it.
-    pub compiler: Option<PathBuf>,
-    /// How long a compile in a child process may take; [`COMPILE_TIME_DEFAULT`] for most. One that takes longer is ended,
-    /// and its engine set aside for that module.
-    pub compile_time_max: Duration,
-    /// How much memory it may take; [`COMPILE_MEMORY_BYTES_DEFAULT`] for most.
-    pub compile_memory_bytes_max: u64,
-    /// Whether to calibrate the host while no request runs, if the data directory has no calibration of it.
-    pub calibrate_in_background: bool,
-    /// How long a compile may take without which a request cannot be answered at all.
-    pub only_way_time_max: Duration,
-    /// How much memory it may take.
-    pub only_way_memory_bytes_max: u64,
-    /// Who is told of long compiles that a request waits for.
-    pub announce: Option<Announce>,
-    /// Whether this process will make one call and end: then no thread, pool or database is there before it is needed, and
-    /// what is learnt is written when the host is [left](Host::leave). Else all is made ready ahead.
-    pub one_call: bool,
-    /// Whether a process that makes one call may only read the data directory: nothing is kept of it.
-    pub read_only: bool,
-    /// Whether guests may move to other engines while they run; else they are raced.
-    pub moves: bool,
-}
-
-impl Default for HostConfig {
-    fn default() -> Self {
-        Self {
-            data_dir: None,
-            policy: Policy::Hedged,
-            workers: 0,
-            queue_max: 0,
-            cores: None,
-            module_limits: ModuleLimits::default(),
-            waste_share: WASTE_SHARE_DEFAULT,
-            memory_budget_bytes: ARTIFACT_MEMORY_BYTES_DEFAULT,
-            disk_budget_bytes: ARTIFACT_DISK_BYTES_DEFAULT,
-            compiler: None,
-            compile_time_max: COMPILE_TIME_DEFAULT,
-            compile_memory_bytes_max: COMPILE_MEMORY_BYTES_DEFAULT,
-            calibrate_in_background: false,
-            only_way_time_max: COMPILE_TIME_DEFAULT,
-            only_way_memory_bytes_max: COMPILE_MEMORY_BYTES_DEFAULT,
-            announce: None,
-            one_call: false,
-            read_only: false,
-            moves: true,
-        }
-    }
-}
-
-/// [`HostConfig::memory_budget_bytes`] for who has no better idea.
-pub const ARTIFACT_MEMORY_BYTES_DEFAULT: u64 = Sizing::of(1).memory_bytes_max;
-/// [`HostConfig::disk_budget_bytes`] for who has no better idea.
-pub const ARTIFACT_DISK_BYTES_DEFAULT: u64 = Sizing::of(1).disk_bytes_max;
-/// [`HostConfig::compile_time_max`] for who has no better idea: a minute.
-pub const COMPILE_TIME_DEFAULT: Duration = Duration::from_mins(1);
-/// [`HostConfig::compile_memory_bytes_max`] for who has no better idea: 1 GiB.
-pub const COMPILE_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
-
-/// [`HostConfig::waste_share`] for who has no better idea.
-pub const WASTE_SHARE_DEFAULT: f64 = Sizing::of(1).waste_share_max;
+use crate::function::{EngineSlot, Function, FunctionSpec, workload_of};
+use crate::idle::appointments::Appointments;
+use crate::idle::background::{Background, Threads};
+use crate::idle::calibrator::Calibrator;
+use crate::idle::prewarm::{Prewarmer, rehearsal};
+use crate::learn::housekeeper::{Keeper, NotKept, Task, lock};
+use crate::learn::records::{Kept, Records};
+use crate::learn::row::CompileObservation;
+use crate::module_file::{ReadModuleError, read_module};
+use crate::prepare::prepare;
+use crate::request::admit::{Rejected, Ticket, Workers};
+use crate::request::execute::execute;
+use crate::shared::Shared;
+use crate::time::{nanoseconds, unix_ms};
 
 /// Functions, engines, artifacts and profiles of one process.
 pub struct Host {
     // Dropped in this order: requests end, then what they left behind is written.
     workers: Option<Workers>,
     calibrator: Option<Calibrator>,
+    prewarmer: Option<Prewarmer>,
     shared: Arc<Shared>,
     policy: Policy,
     module_limits: ModuleLimits,
@@ -129,48 +48,6 @@ pub struct Host {
     process: u32,
     sequence: AtomicU64,
     functions: AtomicU64,
-}
-
-/// What every request needs of its host.
-pub(crate) struct Shared {
-    /// See [`HostConfig::one_call`].
-    pub(crate) one_call: bool,
-    /// See [`HostConfig::moves`].
-    pub(crate) moves: bool,
-    /// Whether somebody has seen to it that the first part of a module is ready soon.
-    pub(crate) are_parts_prepared: AtomicBool,
-    pub(crate) registry: Registry,
-    pub(crate) store: Option<Arc<ArtifactStore>>,
-    pub(crate) deadlines: Arc<Deadlines>,
-    pub(crate) compiler: Compiler,
-    pub(crate) cores: Arc<Cores>,
-    pub(crate) background: Background,
-    pub(crate) prewarmer: Prewarmer,
-    pub(crate) counters: Counters,
-    calibration: ArcSwap<Calibration>,
-    keeper: Keeper,
-}
-
-/// A host could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The data directory cannot be made or written.
-    #[error("cannot make or write the data directory {path:?}: {source}; name another with --data-dir")]
-    DataDir {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The artifact store cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The profile cannot be used.
-    #[error(transparent)]
-    Profile(#[from] ProfileError),
-    /// The operating system has no threads left.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
 }
 
 /// A function cannot be deployed.
@@ -235,9 +112,10 @@ impl Host {
             deadlines.start().map_err(OpenError::Thread)?;
             (Instances::Pooled, Threads::Ahead)
         };
-        let budget = Budget { time_max: config.compile_time_max, memory_bytes_max: config.compile_memory_bytes_max };
+        let budget =
+            CompileBudget { time_max: config.compile_time_max, memory_bytes_max: config.compile_memory_bytes_max };
         let only_way_budget =
-            Budget { time_max: config.only_way_time_max, memory_bytes_max: config.only_way_memory_bytes_max };
+            CompileBudget { time_max: config.only_way_time_max, memory_bytes_max: config.only_way_memory_bytes_max };
         let compiler = Compiler::new(config.compiler.clone(), budget, Arc::clone(&deadlines))
             .with_only_way_budget(only_way_budget)
             .announcing(config.announce);
@@ -251,7 +129,7 @@ impl Host {
             deadlines,
             cores,
             background: Background::start(core_count, config.policy.may_race(), threads).map_err(OpenError::Thread)?,
-            prewarmer: Prewarmer::new(),
+            appointments: Appointments::default(),
             counters: Counters::default(),
             calibration: ArcSwap::default(),
             keeper: kept.keeper,
@@ -266,12 +144,11 @@ impl Host {
             0 => None,
             threads => Some(Workers::start(&shared, threads, config.queue_max).map_err(OpenError::Thread)?),
         };
-        if workers.is_some() {
-            shared.prewarmer.start(&shared).map_err(OpenError::Thread)?;
-        }
+        let prewarmer = workers.is_some().then(|| Prewarmer::start(&shared)).transpose().map_err(OpenError::Thread)?;
         Ok(Self {
             workers,
             calibrator,
+            prewarmer,
             shared,
             policy: config.policy,
             module_limits: config.module_limits,
@@ -308,7 +185,7 @@ impl Host {
         let began = Instant::now();
         let favourite = |function: &Arc<Function>| {
             let candidates = function.candidates(&self.shared.cores);
-            self.shared.with_world(|world| function.brain.with(|scheduler| scheduler.favourite(&candidates, world)))
+            self.shared.with_world(|world| function.scheduler.with(|scheduler| scheduler.favourite(&candidates, world)))
         };
         let mut functions: Vec<(Favourite, &Arc<Function>)> =
             functions.iter().filter_map(|function| Some((favourite(function)?, function))).collect();
@@ -320,7 +197,7 @@ impl Host {
             }
         }
         let in_order = functions.into_iter().map(|(_, function)| Arc::downgrade(function));
-        self.shared.prewarmer.make_ready(in_order, patience);
+        self.shared.appointments.make_ready(in_order, patience);
         if let Some(left) = patience.checked_sub(began.elapsed())
             && let Some(work) = rehearsal(&self.shared.registry, &engines)
         {
@@ -451,11 +328,11 @@ impl Host {
         is_waited_for: bool,
     ) -> Result<Option<Duration>, CompileError> {
         let urgency = if is_waited_for { Urgency::OnlyWay } else { Urgency::Nobody };
-        let prepared = prepare_for(urgency, &self.shared, function, engine, &Interrupt::new());
-        let prepared = prepared.map_err(|ended| match ended {
-            Attempt::Failed(error) => CompileError::Engine(error),
+        let prepared = prepare(urgency, &self.shared, function, engine, &Interrupt::new());
+        let prepared = prepared.map_err(|reason| match reason {
+            NotPrepared::Engine(error) => error,
             // There is no request that could be interrupted.
-            _ => CompileError::Engine(EngineError::Internal { engine, reason: "it was interrupted".into() }),
+            NotPrepared::Interrupted => EngineError::Internal { engine, reason: "it was interrupted".into() },
         })?;
         if !prepared.compiled_here {
             return Ok(None);
@@ -483,7 +360,7 @@ impl Host {
         let ask = |scheduler: &mut Scheduler, world: &World<'_>| {
             scheduler.after_one_call(call.input_bytes(), &candidates, world)
         };
-        self.shared.with_world(|world| function.brain.with(|scheduler| ask(scheduler, world)))
+        self.shared.with_world(|world| function.scheduler.with(|scheduler| ask(scheduler, world)))
     }
 
     /// For a process that is about to end: writes down what was learnt, and waits for nothing that was begun in the
@@ -536,7 +413,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.workers = None;
         self.calibrator = None;
-        self.shared.prewarmer.close();
+        self.prewarmer = None;
         self.shared.compiler.close();
         self.shared.background.close();
     }
@@ -548,98 +425,5 @@ fn process_id() -> u32 {
     match getrandom::fill(&mut bytes) {
         Ok(()) => u32::from_le_bytes(bytes),
         Err(_) => std::process::id(),
-    }
-}
-
-impl Shared {
-    /// What a decision depends on beside the function, as it is now.
-    pub(crate) fn with_world<T>(&self, decide: impl FnOnce(&World<'_>) -> T) -> T {
-        self.with_world_at(self.cores.now_ns(), decide)
-    }
-
-    /// As [`Shared::with_world`], at this moment of the scheduler's clock.
-    pub(crate) fn with_world_at<T>(&self, now_ns: u64, decide: impl FnOnce(&World<'_>) -> T) -> T {
-        let calibration = self.calibration.load();
-        decide(&World { calibration: &calibration, load: self.cores.load(), now_ns })
-    }
-
-    /// Makes an engine ready in the background.
-    pub(crate) fn tier_up(self: &Arc<Self>, function: &Arc<Function>, tier_up: &TierUp) {
-        let TierUp { engine, worth_ns, reason } = tier_up;
-        let (shared, theirs, engine) = (Arc::clone(self), Arc::clone(function), *engine);
-        tracing::debug!(function = function.name(), %engine, %reason, "to be made ready in the background");
-        self.background.compile((function.module.digest(), engine), *worth_ns, move || {
-            let _busy = shared.cores.work();
-            match prepare_for(Urgency::Nobody, &shared, &theirs, engine, &Interrupt::new()) {
-                Ok(prepared) if prepared.compiled_here => {
-                    let ns = nanoseconds(prepared.compile);
-                    tracing::debug!(function = theirs.name(), %engine, ns, "compiled in the background");
-                    shared.counters.compiles_background.add_one();
-                    theirs.brain.with(|scheduler| scheduler.observe_compile(engine, ns));
-                    shared.hand(Task::Compiled(CompileObservation {
-                        module: theirs.module.digest(),
-                        engine,
-                        ns,
-                        unix_ms: unix_ms(),
-                    }));
-                }
-                // Loaded, or made by somebody else meanwhile.
-                Ok(_) => {}
-                // The slot has noted it.
-                Err(_) => shared.counters.compiles_failed.add_one(),
-            }
-        });
-    }
-
-    pub(crate) fn observe(&self, observation: Observation) {
-        self.hand(Task::Observed(observation));
-    }
-
-    fn hand(&self, task: Task) {
-        self.keeper.hand(task);
-    }
-
-    /// Decides by the calibration of a data directory from now on, if that has one of this host.
-    fn load_calibration(&self, data_dir: &Path) -> bool {
-        match calibrate::load(data_dir, &self.registry) {
-            Ok(calibration) => self.install(calibration),
-            Err(LoadCalibrationError::None) => return false,
-            Err(error) => {
-                tracing::warn!(%error, "estimates begin with what is shipped; `remuda calibrate` measures anew");
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Decides by this calibration from now on.
-    pub(crate) fn install(&self, calibration: Calibration) {
-        self.calibration.store(Arc::new(calibration));
-    }
-
-    /// Keeps a new artifact, later and on another thread.
-    pub(crate) fn keep(
-        &self,
-        function: &Function,
-        known: &'static Known,
-        slot: &Arc<Slot>,
-        artifact: &Arc<dyn Artifact>,
-        serialized: Option<StoredArtifact>,
-    ) {
-        let Some(store) = self.store.as_ref().filter(|store| store.keeps_any()) else { return };
-        let (store, slot, artifact) = (Arc::clone(store), Arc::clone(slot), Arc::clone(artifact));
-        let module = function.module.digest();
-        self.hand(Task::Do(Box::new(move || {
-            let not_kept = |reason: String| NotKept { what: format!("an artifact of {}", known.id), reason };
-            let bytes = match &serialized {
-                Some(serialized) => compile::read(serialized).map(Some).map_err(|error| error.to_string()),
-                None => artifact.serialize().map_err(|error| error.to_string()),
-            };
-            let Some(bytes) = bytes.map_err(not_kept)? else { return Ok(()) };
-            let compile_ns = slot.compile_ns().unwrap_or(0);
-            store.save(module, known, &bytes, compile_ns).map_err(|error| not_kept(error.to_string()))?;
-            slot.is_on_disk();
-            Ok(())
-        })));
     }
 }

@@ -1,51 +1,45 @@
-//! A request's way without HTTP. The modules are the phases of a request's life, in order:
-//! [`admit`](Host::submit) -> decide -> prepare -> instantiate and execute -> observe.
+//! A request's way without HTTP: [admitted](Host::submit), decided, prepared, executed, observed.
 //!
 //! The host knows functions, engines and the scheduler. It does not know who brought the request: a server, a command
-//! line, a benchmark.
+//! line, a benchmark. Its folders are the phases of a request's life and what happens beside them: `request`, `artifact`,
+//! `learn`, `idle`. No two of its files import each other, directly or by way of others.
 #![deny(unsafe_code)]
 
-mod admit;
-mod background;
-mod brain;
-pub mod calibrate;
-mod compile;
+mod artifact;
+mod call;
+mod config;
+mod cores;
 mod counters;
 mod deadline;
-mod deploy;
-mod execute;
 mod explain;
-mod finish;
 mod function;
 mod host;
-mod load;
-mod memo;
-mod moving;
-mod observe;
+mod idle;
+mod learn;
+mod module_file;
+mod panics;
+mod placement;
 mod prepare;
-mod prewarm;
-pub mod profile;
-mod race;
-mod records;
-mod store;
+mod request;
+mod shared;
+mod time;
 
-pub use admit::{Rejected, Ticket};
-pub use background::lower_priority;
-pub use compile::child::{ChildError, compile_for_parent};
-pub use compile::{Announce, CompileNotice};
+pub use artifact::compile::child::{ChildError, compile_for_parent};
+pub use artifact::compile::{Announce, CompileNotice};
+pub use artifact::store::{ArtifactFile, ArtifactStore, FileState, MadeFor, Prune, StoreError};
+pub use call::{Answer, Call, CallError};
+pub use config::{
+    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN,
+    COMPILE_TIME_DEFAULT, HostConfig, OpenError, WASTE_SHARE_DEFAULT,
+};
 pub use counters::{Counter, Counters};
-pub use deploy::{
-    Abi, COMPILE_MEMORY_MIN, Deployment, FunctionSpec, ManifestError, ReadModuleError, ServerSettings, decode_module,
-    read_module,
-};
-pub use execute::{Answer, Call, CallError};
 pub use explain::{ExplainedEngine, Explanation};
-pub use finish::Finishing;
-pub use function::Function;
-pub use host::{
-    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_TIME_DEFAULT,
-    CompileError, DeployError, Host, HostConfig, OpenError, WASTE_SHARE_DEFAULT,
-};
-pub use observe::NotKept;
-pub use profile::{ProfileError, Profiles};
-pub use store::{ArtifactFile, ArtifactStore, FileState, MadeFor, Prune, StoreError};
+pub use function::{Function, FunctionSpec};
+pub use host::{CompileError, DeployError, Host};
+pub use idle::finishing::Finishing;
+pub use learn::housekeeper::NotKept;
+pub use learn::profile::{ProfileError, Profiles};
+pub use learn::{calibrate, profile};
+pub use module_file::{ReadModuleError, decode_module, read_module};
+pub use placement::lower_priority;
+pub use request::admit::{Rejected, Ticket};

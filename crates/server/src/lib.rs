@@ -11,3 +11,4 @@ mod route;
 mod serve;
 
 pub use listen::{Server, ServerError};
+pub use route::Mounted;

@@ -12,13 +12,14 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use remuda_host::{Function, Host, ServerSettings};
+use remuda_host::Host;
+use remuda_manifest::ServerSettings;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::respond::Reply;
-use crate::route::Routes;
+use crate::route::{Mounted, Routes};
 use crate::serve::State;
 
 /// Connections at the same time; more wait in the operating system's backlog.
@@ -55,7 +56,7 @@ impl Server {
     /// The address is taken, or not this machine's.
     pub async fn bind(
         host: Host,
-        functions: impl IntoIterator<Item = Arc<Function>>,
+        functions: impl IntoIterator<Item = Mounted>,
         settings: &ServerSettings,
     ) -> Result<Self, ServerError> {
         let failed = |source| ServerError { address: settings.listen, source };
@@ -102,7 +103,7 @@ impl Server {
 
     /// The functions that are served, by their routes.
     #[must_use]
-    pub fn functions(&self) -> Vec<&Arc<Function>> {
+    pub fn functions(&self) -> Vec<&Mounted> {
         self.state.routes.list()
     }
 

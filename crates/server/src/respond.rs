@@ -4,10 +4,12 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
-use remuda_host::{Abi, Answer, CallError, Function, Rejected};
+use remuda_host::{Answer, CallError, Function, Rejected};
+use remuda_manifest::Abi;
 use remuda_model::{Cause, EngineId, Limit, Outcome, RequestId};
 
 use crate::cgi;
+use crate::route::Mounted;
 
 const REQUEST: HeaderName = HeaderName::from_static("x-remuda-request");
 const ENGINE: HeaderName = HeaderName::from_static("x-remuda-engine");
@@ -58,7 +60,8 @@ impl Refusal {
 }
 
 /// The response to what the host answered. `explain`: the client asks for the reason of the choice.
-pub(crate) fn respond(function: &Function, id: RequestId, result: Result<Answer, CallError>, explain: bool) -> Reply {
+pub(crate) fn respond(mounted: &Mounted, id: RequestId, result: Result<Answer, CallError>, explain: bool) -> Reply {
+    let function = &mounted.function;
     let answer = match result {
         Ok(answer) => answer,
         Err(error) => {
@@ -69,7 +72,7 @@ pub(crate) fn respond(function: &Function, id: RequestId, result: Result<Answer,
     let timing = server_timing(&answer);
     log(function, id, &answer, &timing);
     let mut reply = if answer.outcome.is_success() {
-        success(function, id, &answer)
+        success(mounted, id, &answer)
     } else {
         let (status, reason) = failure(&answer);
         short(status, &reason, id)
@@ -86,12 +89,12 @@ pub(crate) fn respond(function: &Function, id: RequestId, result: Result<Answer,
     reply
 }
 
-fn success(function: &Function, id: RequestId, answer: &Answer) -> Reply {
+fn success(mounted: &Mounted, id: RequestId, answer: &Answer) -> Reply {
     let body = answer.output.stdout.clone();
-    match function.spec().abi {
+    match mounted.endpoint.abi {
         Abi::Stdio => {
             let mut reply = Response::new(Full::new(body));
-            reply.headers_mut().insert(CONTENT_TYPE, text(&function.spec().content_type));
+            reply.headers_mut().insert(CONTENT_TYPE, text(&mounted.endpoint.content_type));
             reply
         }
         Abi::Cgi => match cgi::parse_response(&body) {
@@ -102,7 +105,7 @@ fn success(function: &Function, id: RequestId, answer: &Answer) -> Reply {
                 reply
             }
             Err(reason) => {
-                tracing::warn!(request = %id, function = function.name(), reason, "malformed CGI response");
+                tracing::warn!(request = %id, function = mounted.function.name(), reason, "malformed CGI response");
                 short(StatusCode::BAD_GATEWAY, &format!("the function's CGI response is malformed: {reason}"), id)
             }
         },

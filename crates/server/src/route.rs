@@ -4,18 +4,28 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use remuda_host::Function;
+use remuda_manifest::Endpoint;
+
+/// A deployed function, and how HTTP reaches it.
+#[derive(Debug)]
+pub struct Mounted {
+    /// The function.
+    pub function: Arc<Function>,
+    /// How HTTP reaches it.
+    pub endpoint: Endpoint,
+}
 
 /// All routes of a deployment.
 #[derive(Default)]
 pub(crate) struct Routes {
-    exact: HashMap<String, Arc<Function>>,
+    exact: HashMap<String, Mounted>,
     /// Prefixes without their `/*`, the longest first.
-    below: Vec<(String, Arc<Function>)>,
+    below: Vec<(String, Mounted)>,
 }
 
 /// Where a request goes.
 pub(crate) struct Routed<'a> {
-    pub(crate) function: &'a Arc<Function>,
+    pub(crate) mounted: &'a Mounted,
     /// The part of the path that names the function: CGI's `SCRIPT_NAME`.
     pub(crate) script_name: &'a str,
     /// What comes after it: CGI's `PATH_INFO`.
@@ -23,15 +33,15 @@ pub(crate) struct Routed<'a> {
 }
 
 impl Routes {
-    pub(crate) fn new(functions: impl IntoIterator<Item = Arc<Function>>) -> Self {
+    pub(crate) fn new(functions: impl IntoIterator<Item = Mounted>) -> Self {
         let mut routes = Self::default();
-        for function in functions {
-            let route = &function.spec().route;
+        for mounted in functions {
+            let route = &mounted.endpoint.route;
             match route.strip_suffix("/*") {
                 None => {
-                    routes.exact.insert(route.clone(), function);
+                    routes.exact.insert(route.clone(), mounted);
                 }
-                Some(prefix) => routes.below.push((prefix.to_owned(), function)),
+                Some(prefix) => routes.below.push((prefix.to_owned(), mounted)),
             }
         }
         routes.below.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
@@ -40,13 +50,13 @@ impl Routes {
 
     /// The function for a path: of that exact route, else of the longest prefix.
     pub(crate) fn find<'a>(&'a self, path: &'a str) -> Option<Routed<'a>> {
-        if let Some(function) = self.exact.get(path) {
-            return Some(Routed { function, script_name: path, path_info: "" });
+        if let Some(mounted) = self.exact.get(path) {
+            return Some(Routed { mounted, script_name: path, path_info: "" });
         }
-        self.below.iter().find_map(|(prefix, function)| {
+        self.below.iter().find_map(|(prefix, mounted)| {
             let rest = path.strip_prefix(prefix.as_str())?;
             (rest.is_empty() || rest.starts_with('/')).then_some(Routed {
-                function,
+                mounted,
                 script_name: prefix,
                 path_info: rest,
             })
@@ -54,10 +64,9 @@ impl Routes {
     }
 
     /// Every function, by its route.
-    pub(crate) fn list(&self) -> Vec<&Arc<Function>> {
-        let mut functions: Vec<_> =
-            self.exact.values().chain(self.below.iter().map(|(_, function)| function)).collect();
-        functions.sort_by_key(|function| &function.spec().route);
-        functions
+    pub(crate) fn list(&self) -> Vec<&Mounted> {
+        let mut mounted: Vec<_> = self.exact.values().chain(self.below.iter().map(|(_, mounted)| mounted)).collect();
+        mounted.sort_by_key(|mounted| &mounted.endpoint.route);
+        mounted
     }
 }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http::{Request, request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use remuda_host::{Abi, Call, FunctionSpec, Host, Rejected};
+use remuda_host::{Call, FunctionSpec, Host, Rejected};
+use remuda_manifest::Abi;
 use remuda_model::{Entry, GuestContext, RequestId, Sink, Stdin};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -60,9 +61,9 @@ impl State {
         client: SocketAddr,
     ) -> Result<Reply, Refusal> {
         let routed = self.routes.find(head.uri.path()).ok_or(Refusal::NoRoute)?;
-        let function = routed.function;
+        let mounted = routed.mounted;
         let _permit = self.in_flight.try_acquire().map_err(|_| Refusal::Rejected(Rejected::QueueFull))?;
-        let body = read_body(body, function.spec().body_bytes_max, self.client_timeout).await?;
+        let body = read_body(body, mounted.endpoint.body_bytes_max, self.client_timeout).await?;
         let call = self.call(id, head, &routed, body, client);
 
         let patience = call.limits.timeout.saturating_add(GRACE);
@@ -70,20 +71,20 @@ impl State {
         // If the client leaves, hyper drops this future, the ticket with it, and so the request is cancelled.
         let _ticket = self
             .host
-            .submit(function, call, move |result| {
+            .submit(&mounted.function, call, move |result| {
                 // Nobody waits any more: the client has left.
                 let _ = done.send(result);
             })
             .map_err(Refusal::Rejected)?;
         let result =
             tokio::time::timeout(patience, answered).await.map_err(|_| Refusal::TooLate)?.map_err(|_| Refusal::Lost)?;
-        Ok(respond(function, id, result, head.headers.contains_key(EXPLAIN)))
+        Ok(respond(mounted, id, result, head.headers.contains_key(EXPLAIN)))
     }
 
     fn call(&self, id: RequestId, head: &request::Parts, routed: &Routed<'_>, body: Bytes, client: SocketAddr) -> Call {
-        let spec = routed.function.spec();
+        let spec = routed.mounted.function.spec();
         let mut env = spec.env.clone();
-        if spec.abi == Abi::Cgi {
+        if routed.mounted.endpoint.abi == Abi::Cgi {
             let variables = cgi::variables(head, routed, body.len(), client, self.local);
             // What the operator has set, no client sets otherwise.
             env.extend(variables.into_iter().filter(|(name, _)| spec.env.iter().all(|(set, _)| set != name)));

@@ -1,6 +1,7 @@
-//! Calls of a guest by the way that `remuda serve` goes: a host is opened, a function deployed, requests submitted.
+//! Calls of a guest in the same way as `remuda serve` makes them: a host is opened, a function deployed, and requests
+//! are submitted.
 //!
-//! This is the only file that knows the host's interface.
+//! Only this file opens a host and calls functions on it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,15 +17,15 @@ use super::steady::Steady;
 use super::{CallJob, CallResult, Called, Clocks, OneCall, Output, Repeat, peak_memory_bytes};
 use crate::engines;
 
-/// Memory that a guest may have: all that there is.
+/// Memory that a guest may have, in bytes: all that WebAssembly can address.
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
-/// Output that is kept to be checked.
+/// Output that is kept to be checked, in bytes.
 const OUTPUT_BYTES_MAX: u64 = 256 << 20;
-/// Standard error that is kept for messages.
+/// Standard error that is kept for messages, in bytes.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
-/// Calls after which even a choice among all engines has tried each of them.
+/// The number of calls after which even a choice among all engines has tried each of them.
 const CALLS_UNTIL_KNOWN: usize = 12;
-/// What they may take together; a call that has begun is finished.
+/// Time after which no further call is made for [`Repeat::UntilKnown`].
 const UNTIL_KNOWN_MAX: Duration = Duration::from_secs(5);
 
 pub(super) fn make(job: &CallJob, policy: Policy) -> anyhow::Result<Called> {
@@ -54,14 +55,14 @@ pub(super) fn make(job: &CallJob, policy: Policy) -> anyhow::Result<Called> {
     Ok(Called { bootstrap, deploy, calls, peak_memory_bytes: peak_memory_bytes() })
 }
 
-/// Opens a host as a server does, and starts the engines that it may choose, as they are in a server that is up.
+/// Opens a host as a server does, and starts the engines that the host may choose, as in a server that is ready.
 fn open(job: &CallJob, policy: Policy) -> anyhow::Result<Host> {
     let host = Host::open(&HostConfig {
         data_dir: Some(job.data_dir.clone()),
         policy,
         workers: std::thread::available_parallelism().map_or(1, usize::from),
         queue_max: 1,
-        // As `serve` has it.
+        // The same compiler as `serve` uses: this program in a child process.
         compiler: std::env::current_exe().ok(),
         moves: job.engine != engines::RACING,
         ..HostConfig::default()
@@ -71,7 +72,7 @@ fn open(job: &CallJob, policy: Policy) -> anyhow::Result<Host> {
         registry.open(engine)?;
     } else {
         for known in registry.known().filter(|known| known.automatic && known.is_built()) {
-            // One that does not start is not chosen.
+            // An engine that does not start is not chosen, so the error does not matter.
             let _ = registry.open(known.id);
         }
     }
@@ -83,7 +84,6 @@ fn spec(job: &CallJob) -> FunctionSpec {
         name: job.name.clone(),
         args: job.args.clone(),
         limits: limits(job),
-        body_bytes_max: u64::MAX,
         ..FunctionSpec::of_module(&job.module)
     }
 }
@@ -120,7 +120,7 @@ fn call_once(
     let (done, answered) = mpsc::sync_channel(1);
     let began = Clocks::now();
     let ticket = host.submit(function, call, move |answer| {
-        // The receiver waits until it has it.
+        // The receiver waits for the answer below, so sending cannot fail.
         let _ = done.send(answer);
     })?;
     let answer = answered.recv();
@@ -143,15 +143,15 @@ fn call_once(
     })
 }
 
-/// The phases that happened. An instance is made and the guest is run in every call, however short.
+/// The phases that happened, in nanoseconds. Every call instantiates and executes, even if the clock shows 0.
 fn phases_ns(answer: &Answer) -> BTreeMap<String, u64> {
     let always = ["instantiate", "execute"];
     let named = answer.phases.named().into_iter();
     named.filter(|(name, ns)| *ns > 0 || always.contains(name)).map(|(name, ns)| (name.to_owned(), ns)).collect()
 }
 
-/// Tells outputs apart. Most are the same as the one before, and comparing is sooner done than digesting: what happens
-/// between two calls should be short.
+/// Digests outputs. Most outputs are the same as the one before, and comparing two is faster than digesting one; and
+/// the work between two calls should be short.
 #[derive(Default)]
 struct Outputs {
     last: Option<(Vec<u8>, Output)>,
@@ -170,7 +170,7 @@ impl Outputs {
     }
 }
 
-/// When the calls end.
+/// The rule that ends a series of calls.
 enum Enough {
     After(usize),
     Known { calls: usize, lasted: Duration },
@@ -186,7 +186,7 @@ impl Enough {
         }
     }
 
-    /// Whether a call that took so long was the last.
+    /// Takes account of one more call, which took `call_ns` nanoseconds, and returns whether it was the last.
     fn with(&mut self, call_ns: u64) -> bool {
         match self {
             Self::After(left) => {

@@ -1,0 +1,64 @@
+//! Parts of a function's module that are kept for its next requests.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use remuda_engine::{Extent, Instance, Part};
+use remuda_model::{EngineId, Tier};
+
+/// Parts that are kept for a function's next requests, at most, until better code of the whole module is ready. Each takes
+/// some 50 KB.
+///
+/// Source: chosen. Fewer, and the next request of a program of many phases waits for parts again; more, and each function may
+/// take more memory that no budget knows of.
+const PARTS_KEPT_MAX: usize = 16;
+
+/// The parts of a function's module that are kept for its next requests.
+#[derive(Default)]
+pub(crate) struct Parts {
+    /// So that who finds none, which is usual, need not take the lock.
+    are_any: AtomicBool,
+    kept: Mutex<Vec<(Part, Extent)>>,
+}
+
+impl Parts {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Part, Extent)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a guest that has not begun go on in what its function's earlier guests went on in, if it can move; returns what that
+    /// is.
+    pub(crate) fn offer_to(&self, instance: &dyn Instance) -> Vec<(Part, Extent)> {
+        if !self.are_any.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let Some(moves) = instance.moves() else { return Vec::new() };
+        let parts = self.lock().clone();
+        for (part, _) in &parts {
+            moves.offer(part.clone());
+        }
+        parts
+    }
+
+    pub(crate) fn keep(&self, part: Part, extent: Extent) {
+        let mut parts = self.lock();
+        if parts.len() < PARTS_KEPT_MAX {
+            parts.push((part, extent));
+            self.are_any.store(true, Ordering::Release);
+        }
+    }
+
+    /// The engine whose code a guest would go on in, and its kind.
+    pub(crate) fn best(&self) -> Option<(EngineId, Tier)> {
+        if !self.are_any.load(Ordering::Acquire) {
+            return None;
+        }
+        self.lock().iter().map(|(part, _)| (part.engine(), part.tier())).max_by_key(|(_, tier)| *tier)
+    }
+
+    /// There is code of the whole module that is as good.
+    pub(crate) fn forget(&self) {
+        self.lock().clear();
+        self.are_any.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,335 @@
+//! The place of an engine's artifact of a module: in memory already, or loaded or compiled once for all requests that
+//! wait for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use remuda_engine::{Artifact, EngineError, Known, Module, Registry};
+use remuda_model::{ArtifactState, Interrupt};
+
+use super::compile::Failure;
+use super::make::{Maker, Prepared, load, make, remember};
+use super::memory::{Evictable, Key, Memory};
+use super::store::ArtifactStore;
+use crate::time::nanoseconds;
+
+/// What it takes to load an artifact that was never loaded yet, about: opening and mapping it, and a MAC over its bytes.
+const LOAD_NS: u64 = 200_000;
+const LOAD_NS_PER_BYTE: u64 = 1;
+
+/// The place of one engine's artifact of one module.
+pub(crate) struct Slot {
+    key: Key,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Requests that found it in memory since its last turn to be evicted. Counted here so that they need no common lock.
+    uses: AtomicU64,
+    memory: Weak<Memory<Slot>>,
+}
+
+struct State {
+    place: Place,
+    /// Whether the store may have it, as far as is known.
+    on_disk: bool,
+    /// What it took the last time to compile it, and to load it.
+    compile_ns: Option<u64>,
+    load_ns: Option<u64>,
+}
+
+enum Place {
+    Nowhere,
+    /// Somebody has been loading or compiling it since then.
+    InTheMaking(Instant),
+    Ready(Arc<dyn Artifact>),
+    Failed(EngineError),
+}
+
+/// Why there is no artifact.
+pub(crate) enum NotPrepared {
+    /// The engine cannot, now or ever.
+    Engine(EngineError),
+    /// The request's time was up while it waited.
+    Interrupted,
+}
+
+impl Slot {
+    pub(crate) fn new(key: Key, on_disk: bool, memory: Weak<Memory<Self>>) -> Self {
+        let state = State { place: Place::Nowhere, on_disk, compile_ns: None, load_ns: None };
+        Self { key, state: Mutex::new(state), changed: Condvar::new(), uses: AtomicU64::new(0), memory }
+    }
+
+    /// Where the artifact is, or `None` if the engine has failed on this module.
+    pub(crate) fn artifact_state(&self) -> Option<ArtifactState> {
+        self.lock().artifact_state()
+    }
+
+    /// Since when somebody has been loading or compiling the artifact.
+    pub(crate) fn making_since(&self) -> Option<Instant> {
+        self.lock().making_since()
+    }
+
+    /// [`Slot::artifact_state`] and [`Slot::making_since`] of the same moment.
+    pub(crate) fn state(&self) -> Option<(ArtifactState, Option<Instant>)> {
+        let state = self.lock();
+        Some((state.artifact_state()?, state.making_since()))
+    }
+
+    /// What it took to compile it, if that was done here.
+    pub(crate) fn compile_ns(&self) -> Option<u64> {
+        self.lock().compile_ns
+    }
+
+    /// Gets the artifact ready. If somebody else is at it already, waits for them.
+    pub(crate) fn prepare(
+        &self,
+        maker: Maker<'_>,
+        known: &'static Known,
+        module: &Module,
+        store: Option<&ArtifactStore>,
+        interrupt: &Interrupt,
+    ) -> Result<Prepared, NotPrepared> {
+        let began = Instant::now();
+        let mut was = None;
+        let mut state = self.lock();
+        let on_disk = loop {
+            let now = if state.on_disk { ArtifactState::OnDisk } else { ArtifactState::Absent };
+            match &state.place {
+                Place::Ready(artifact) => {
+                    self.uses.fetch_add(1, Ordering::Relaxed);
+                    let waited = began.elapsed();
+                    let (compile, load) = match was {
+                        None => (Duration::ZERO, Duration::ZERO),
+                        Some(ArtifactState::OnDisk) => (Duration::ZERO, waited),
+                        Some(_) => (waited, Duration::ZERO),
+                    };
+                    return Ok(Prepared {
+                        artifact: Arc::clone(artifact),
+                        compile,
+                        load,
+                        was: was.unwrap_or(ArtifactState::InMemory),
+                        compiled_here: false,
+                        serialized: None,
+                    });
+                }
+                Place::Failed(error) => return Err(NotPrepared::Engine(error.clone())),
+                Place::Nowhere => {
+                    state.place = Place::InTheMaking(began);
+                    break state.on_disk;
+                }
+                Place::InTheMaking(_) => {
+                    was.get_or_insert(now);
+                    state = self.wait(state, interrupt).ok_or(NotPrepared::Interrupted)?;
+                }
+            }
+        };
+        drop(state);
+        let made = make(maker, known, module, store.filter(|_| on_disk));
+        let mut state = self.lock();
+        let result = match made {
+            Ok(prepared) => {
+                state.place = Place::Ready(Arc::clone(&prepared.artifact));
+                if prepared.compiled_here {
+                    // The store did not have it, whatever was believed before.
+                    state.on_disk = false;
+                    state.compile_ns = Some(nanoseconds(prepared.compile));
+                } else {
+                    state.load_ns = Some(nanoseconds(prepared.load));
+                }
+                Ok(prepared)
+            }
+            Err(Failure { error, will_recur }) => {
+                tracing::warn!(engine = %known.id, module = %module.digest(), %error, "engine set aside for this module");
+                if will_recur && let Some(store) = store {
+                    remember(store, maker.compiler.budget(maker.urgency), known, module, &error);
+                }
+                state.place = Place::Failed(error.clone());
+                Err(NotPrepared::Engine(error))
+            }
+        };
+        let bytes = result.as_ref().map_or(0, |prepared| prepared.artifact.memory_bytes());
+        let cost_ns = state.cost_ns(bytes);
+        drop(state);
+        self.changed.notify_all();
+        if result.is_ok()
+            && let Some(memory) = self.memory.upgrade()
+        {
+            memory.admit(self.key, bytes, cost_ns);
+        }
+        result
+    }
+
+    /// Loads the artifact for a request that is only expected, if it is on disk and not worth less than what it would
+    /// displace. Says whether it is in memory because of that.
+    pub(crate) fn load_expected(
+        &self,
+        registry: &Registry,
+        known: &'static Known,
+        module: &Module,
+        store: Option<&ArtifactStore>,
+    ) -> bool {
+        let Some(store) = store else { return false };
+        let mut state = self.lock();
+        if !state.on_disk || !matches!(state.place, Place::Nowhere) {
+            return false;
+        }
+        state.place = Place::InTheMaking(Instant::now());
+        drop(state);
+        let attempt = || load(&**registry.open(known.id).ok()?, known, module, store);
+        let loaded = catch_unwind(AssertUnwindSafe(attempt)).ok().flatten();
+        let mut state = self.lock();
+        let Some(Prepared { artifact, load, .. }) = loaded else {
+            // Whoever needs it compiles it.
+            (state.place, state.on_disk) = (Place::Nowhere, false);
+            drop(state);
+            self.changed.notify_all();
+            return false;
+        };
+        state.load_ns = Some(nanoseconds(load));
+        self.arrived(state, artifact)
+    }
+
+    /// Makes the artifact of an engine that keeps none, if nobody has yet: as complete as the engine can, so that the first
+    /// call finds nothing left to do. It has the place of what is only expected, too.
+    pub(crate) fn make_expected(&self, registry: &Registry, known: &'static Known, module: &Module) -> bool {
+        let mut state = self.lock();
+        if !matches!(state.place, Place::Nowhere) {
+            return false;
+        }
+        state.place = Place::InTheMaking(Instant::now());
+        drop(state);
+        let began = Instant::now();
+        let attempt = || registry.open(known.id).ok()?.compile_ahead(module).ok();
+        let made = catch_unwind(AssertUnwindSafe(attempt)).ok().flatten();
+        let mut state = self.lock();
+        let Some(artifact) = made else {
+            // Whoever needs it finds out why.
+            state.place = Place::Nowhere;
+            drop(state);
+            self.changed.notify_all();
+            return false;
+        };
+        state.compile_ns = Some(nanoseconds(began.elapsed()));
+        self.arrived(state, artifact)
+    }
+
+    /// What was made or loaded for an expected request is there. Says whether it stays.
+    fn arrived(&self, mut state: MutexGuard<'_, State>, artifact: Arc<dyn Artifact>) -> bool {
+        let bytes = artifact.memory_bytes();
+        let cost_ns = state.cost_ns(bytes);
+        state.place = Place::Ready(artifact);
+        drop(state);
+        self.changed.notify_all();
+        self.memory.upgrade().is_some_and(|memory| memory.admit_expected(self.key, bytes, cost_ns))
+    }
+
+    /// Lets go of an artifact that was loaded for a request that did not come.
+    pub(crate) fn release_unused(&self) {
+        let Some(memory) = self.memory.upgrade() else { return };
+        let mut resident = memory.resident();
+        // It counts as used once when it comes in; and another function may have the same module.
+        let is_unused = resident.uses(&self.key) == Some(1) && self.uses.load(Ordering::Relaxed) == 0;
+        if !is_unused || !self.lock().on_disk {
+            return;
+        }
+        resident.remove(&self.key);
+        let gone = self.evict();
+        drop(resident);
+        drop(gone);
+    }
+
+    /// The artifact, if it is in memory. That is no use of it.
+    pub(crate) fn in_memory(&self) -> Option<Arc<dyn Artifact>> {
+        match &self.lock().place {
+            Place::Ready(artifact) => Some(Arc::clone(artifact)),
+            Place::Nowhere | Place::InTheMaking(_) | Place::Failed(_) => None,
+        }
+    }
+
+    /// Notes that the store has the artifact now.
+    pub(crate) fn is_on_disk(&self) {
+        let mut state = self.lock();
+        state.on_disk = true;
+        let Place::Ready(artifact) = &state.place else { return };
+        let cost_ns = state.cost_ns(artifact.memory_bytes());
+        drop(state);
+        if let Some(memory) = self.memory.upgrade() {
+            memory.resident().set_cost(&self.key, cost_ns);
+        }
+    }
+
+    /// Why the engine was set aside for this module, if it was.
+    pub(crate) fn failure(&self) -> Option<EngineError> {
+        match &self.lock().place {
+            Place::Failed(error) => Some(error.clone()),
+            Place::Nowhere | Place::InTheMaking(_) | Place::Ready(_) => None,
+        }
+    }
+
+    /// Sets the engine aside for this module.
+    pub(crate) fn fail(&self, error: EngineError) {
+        self.lock().place = Place::Failed(error);
+        if let Some(memory) = self.memory.upgrade() {
+            memory.resident().remove(&self.key);
+        }
+    }
+
+    /// Waits until somebody has finished, or the request's time is up.
+    fn wait<'a>(&'a self, state: MutexGuard<'a, State>, interrupt: &Interrupt) -> Option<MutexGuard<'a, State>> {
+        /// How long a raised interrupt can go unnoticed here.
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        let (state, _) = self.changed.wait_timeout(state, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner);
+        interrupt.cause().is_none().then_some(state)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Evictable for Slot {
+    fn take_uses(&self) -> u64 {
+        self.uses.swap(0, Ordering::Relaxed)
+    }
+
+    fn evict(&self) -> Option<Arc<dyn Artifact>> {
+        let mut state = self.lock();
+        match std::mem::replace(&mut state.place, Place::Nowhere) {
+            Place::Ready(artifact) => Some(artifact),
+            other => {
+                state.place = other;
+                None
+            }
+        }
+    }
+}
+
+impl State {
+    fn artifact_state(&self) -> Option<ArtifactState> {
+        match self.place {
+            Place::Ready(_) => Some(ArtifactState::InMemory),
+            Place::Failed(_) => None,
+            Place::Nowhere | Place::InTheMaking(_) if self.on_disk => Some(ArtifactState::OnDisk),
+            Place::Nowhere | Place::InTheMaking(_) => Some(ArtifactState::Absent),
+        }
+    }
+
+    fn making_since(&self) -> Option<Instant> {
+        match self.place {
+            Place::InTheMaking(since) => Some(since),
+            Place::Nowhere | Place::Ready(_) | Place::Failed(_) => None,
+        }
+    }
+
+    /// What it would take to get the artifact back.
+    fn cost_ns(&self, artifact_bytes: u64) -> u64 {
+        let compile_ns = self.compile_ns.unwrap_or(u64::MAX);
+        if !self.on_disk {
+            return compile_ns;
+        }
+        let load_ns =
+            self.load_ns.unwrap_or_else(|| LOAD_NS.saturating_add(artifact_bytes.saturating_mul(LOAD_NS_PER_BYTE)));
+        load_ns.min(compile_ns)
+    }
+}

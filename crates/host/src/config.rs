@@ -1,0 +1,127 @@
+//! How a host is set up.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use remuda_model::ModuleLimits;
+use remuda_scheduler::{Policy, Sizing};
+
+use crate::artifact::compile::Announce;
+use crate::artifact::store::StoreError;
+use crate::learn::profile::ProfileError;
+
+/// [`HostConfig::memory_budget_bytes`] for who has no better idea.
+pub const ARTIFACT_MEMORY_BYTES_DEFAULT: u64 = Sizing::of(1).memory_bytes_max;
+
+/// [`HostConfig::disk_budget_bytes`] for who has no better idea.
+pub const ARTIFACT_DISK_BYTES_DEFAULT: u64 = Sizing::of(1).disk_bytes_max;
+
+/// [`HostConfig::compile_time_max`] for who has no better idea: a minute.
+pub const COMPILE_TIME_DEFAULT: Duration = Duration::from_mins(1);
+
+/// [`HostConfig::compile_memory_bytes_max`] for who has no better idea: 1 GiB.
+pub const COMPILE_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
+
+/// [`HostConfig::waste_share`] for who has no better idea.
+pub const WASTE_SHARE_DEFAULT: f64 = Sizing::of(1).waste_share_max;
+
+/// The least that a compile may be given; a compiler takes about a third of it before it has seen a module.
+pub const COMPILE_MEMORY_MIN: ByteSize = ByteSize::mib(32);
+
+/// How a host is set up.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are as many switches, each of its own")]
+pub struct HostConfig {
+    /// Where profiles and artifacts are kept; `None`: in memory, until the process ends.
+    pub data_dir: Option<PathBuf>,
+    /// How engines are chosen.
+    pub policy: Policy,
+    /// Threads that run submitted requests; 0 for a host on which requests are only [called](Host::call).
+    pub workers: usize,
+    /// Requests that may wait for one of them.
+    pub queue_max: usize,
+    /// Cores that guests and compilers may use; `None`: all that the process has.
+    pub cores: Option<usize>,
+    /// Bounds on modules.
+    pub module_limits: ModuleLimits,
+    /// How much CPU time races may waste, as a share of what answers requests.
+    pub waste_share: f64,
+    /// Bytes of artifacts that stay in memory; [`ARTIFACT_MEMORY_BYTES_DEFAULT`] for most. What runs is not dropped.
+    pub memory_budget_bytes: u64,
+    /// Bytes of artifacts that stay in the data directory; [`ARTIFACT_DISK_BYTES_DEFAULT`] for most. Processes that share
+    /// a directory should agree on it: each evicts down to its own.
+    pub disk_budget_bytes: u64,
+    /// A program whose `compile-child` is [`compile_for_parent`](crate::compile_for_parent): compiles that may take long
+    /// run in it. `None`: everything is compiled in this process, where nothing can stop it.
+    pub compiler: Option<PathBuf>,
+    /// How long a compile in a child process may take; [`COMPILE_TIME_DEFAULT`] for most. One that takes longer is ended,
+    /// and its engine set aside for that module.
+    pub compile_time_max: Duration,
+    /// How much memory it may take; [`COMPILE_MEMORY_BYTES_DEFAULT`] for most.
+    pub compile_memory_bytes_max: u64,
+    /// Whether to calibrate the host while no request runs, if the data directory has no calibration of it.
+    pub calibrate_in_background: bool,
+    /// How long a compile may take without which a request cannot be answered at all.
+    pub only_way_time_max: Duration,
+    /// How much memory it may take.
+    pub only_way_memory_bytes_max: u64,
+    /// Who is told of long compiles that a request waits for.
+    pub announce: Option<Announce>,
+    /// Whether this process will make one call and end: then no thread, pool or database is there before it is needed, and
+    /// what is learnt is written when the host is [left](Host::leave). Else all is made ready ahead.
+    pub one_call: bool,
+    /// Whether a process that makes one call may only read the data directory: nothing is kept of it.
+    pub read_only: bool,
+    /// Whether guests may move to other engines while they run; else they are raced.
+    pub moves: bool,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            policy: Policy::Hedged,
+            workers: 0,
+            queue_max: 0,
+            cores: None,
+            module_limits: ModuleLimits::default(),
+            waste_share: WASTE_SHARE_DEFAULT,
+            memory_budget_bytes: ARTIFACT_MEMORY_BYTES_DEFAULT,
+            disk_budget_bytes: ARTIFACT_DISK_BYTES_DEFAULT,
+            compiler: None,
+            compile_time_max: COMPILE_TIME_DEFAULT,
+            compile_memory_bytes_max: COMPILE_MEMORY_BYTES_DEFAULT,
+            calibrate_in_background: false,
+            only_way_time_max: COMPILE_TIME_DEFAULT,
+            only_way_memory_bytes_max: COMPILE_MEMORY_BYTES_DEFAULT,
+            announce: None,
+            one_call: false,
+            read_only: false,
+            moves: true,
+        }
+    }
+}
+
+/// A host could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory cannot be made or written.
+    #[error("cannot make or write the data directory {path:?}: {source}; name another with --data-dir")]
+    DataDir {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The artifact store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The profile cannot be used.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The operating system has no threads left.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}

@@ -1,0 +1,109 @@
+//! When the prewarming thread has to look at which function.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::cores::Cores;
+use crate::function::Function;
+
+/// Functions that wait for the prewarming thread.
+#[derive(Default)]
+pub(crate) struct Appointments {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Functions that have just been deployed, those first that gain most.
+    starting: VecDeque<Weak<Function>>,
+    /// Functions by the time of the next look, on the clock of the host's cores.
+    looks: BTreeMap<(u64, u64), Weak<Function>>,
+    /// Tells appointments at the same time apart.
+    made: u64,
+    is_at_work: bool,
+    closed: bool,
+}
+
+/// What the prewarming thread does next.
+pub(crate) enum Next {
+    /// Have in memory what the function's first request will want.
+    Start(Weak<Function>),
+    /// Ask whether the function's next request is expected soon.
+    Look(Weak<Function>),
+}
+
+impl Appointments {
+    /// Has functions made ready that nobody has called yet, in this order. Returns when that is done, or after `patience`;
+    /// then the rest is done meanwhile.
+    pub(crate) fn make_ready(&self, functions: impl IntoIterator<Item = Weak<Function>>, patience: Duration) {
+        let began = Instant::now();
+        let mut state = self.lock();
+        state.starting.extend(functions);
+        self.changed.notify_all();
+        while !state.closed && (state.is_at_work || !state.starting.is_empty()) {
+            let Some(left) = patience.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else {
+                tracing::info!(functions = state.starting.len(), "functions are made ready while requests come");
+                return;
+            };
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Has a function looked at then, on the clock of the host's cores.
+    pub(crate) fn look_at(&self, at_ns: u64, function: Weak<Function>) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        state.made += 1;
+        let key = (at_ns, state.made);
+        state.looks.insert(key, function);
+        let is_next = state.looks.first_key_value().is_some_and(|(first, _)| *first == key);
+        drop(state);
+        if is_next {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until there is something to do; `None` when that is over.
+    pub(crate) fn next(&self, cores: &Cores) -> Option<Next> {
+        let mut state = self.lock();
+        state.is_at_work = false;
+        self.changed.notify_all();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(function) = state.starting.pop_front() {
+                state.is_at_work = true;
+                return Some(Next::Start(function));
+            }
+            let now_ns = cores.now_ns();
+            let next_ns = state.looks.first_key_value().map(|((at_ns, _), _)| *at_ns);
+            state = match next_ns {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(at_ns) if at_ns <= now_ns => {
+                    let (_, function) = state.looks.pop_first()?;
+                    state.is_at_work = true;
+                    return Some(Next::Look(function));
+                }
+                Some(at_ns) => {
+                    let wait = Duration::from_nanos(at_ns - now_ns);
+                    self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Forgets all appointments, and makes no more.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

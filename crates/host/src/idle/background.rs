@@ -1,0 +1,459 @@
+//! Threads beside those that run requests: some that compile, some that join races.
+//!
+//! Compilers that no request waits for get what cores have left (`SCHED_IDLE`): whoever has a request to run takes a core
+//! from them at once. Being merely less important is not enough, because Linux lets a thread that has begun finish its
+//! slice of some milliseconds, and a request that is woken beside a compiler would wait for it. Each compiler's thread
+//! is a rayon pool of its own, so that one that works in parallel stays on the one core that the decision gave it.
+
+use std::collections::{HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use remuda_model::{EngineId, ModuleDigest};
+use remuda_scheduler::{CompileQueue, Sizing};
+use rustix::thread::{Pid, gettid, sched_getcpu};
+use thread_priority::{ThreadId, thread_native_id};
+
+use crate::placement::{Home, Stays, compile_alone, stand_back, stay_on};
+
+/// A compiler's recursion needs more than a thread's usual stack, and a racing guest needs its own.
+const STACK_BYTES: usize = 8 << 20;
+
+/// What one compile is for; there is never more than one waiting or under way for the same.
+pub(crate) type CompileKey = (ModuleDigest, EngineId);
+
+/// The threads, and the work that waits for them.
+pub(crate) struct Background {
+    queue: Arc<Queue>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Those that compile for one race each included.
+    threads_max: usize,
+    racers_per_lane: usize,
+    compilers_max: usize,
+    /// The cores that this process may use.
+    home: Home,
+    /// Whether threads for races stay on some of them.
+    is_pinned: bool,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+struct Queue {
+    state: Mutex<State>,
+    /// Where compilers wait.
+    compiles: Condvar,
+    /// Where racers wait, lane by lane.
+    lanes: Vec<Condvar>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Lane by lane.
+    races: Vec<VecDeque<Work>>,
+    next_lane: usize,
+    compiles: CompileQueue<ModuleDigest, QueuedCompile>,
+    /// The threads that there are, lane by lane, and those that compile.
+    racers: Vec<Crew>,
+    compilers: Crew,
+    keys: HashSet<CompileKey>,
+    closed: bool,
+}
+
+struct QueuedCompile {
+    key: CompileKey,
+    work: Work,
+}
+
+/// The threads of one kind.
+#[derive(Clone, Copy, Default)]
+struct Crew {
+    threads: usize,
+    /// Those that have nothing to do, or are about to look.
+    idle: usize,
+}
+
+impl Crew {
+    /// Whether `waiting` pieces of work call for one more thread.
+    fn wants_another(self, waiting: usize, threads_max: usize) -> bool {
+        self.idle < waiting && self.threads < threads_max
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Race { lane: usize },
+    Compile,
+}
+
+/// When threads are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// All at once, so that no request waits for one to start.
+    Ahead,
+    /// Each when there is work for it that no other is free for: for a process that will most likely end before.
+    WhenNeeded,
+}
+
+/// Where something is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Core {
+    /// The caller is about to leave its core.
+    ThisOne,
+    /// The caller needs its own.
+    Another,
+    /// A guest needs this one, wherever the caller is.
+    AnotherThan(usize),
+}
+
+/// Up to so many cores, each has a lane for races, whose threads stay on it. Linux hardly looks for an idle core when few
+/// cores share a cache and half of them are busy: a racer would be woken on the core of the guest that it is to race,
+/// and wait there for some milliseconds.
+const PINNED_CORES_MAX: usize = 4;
+/// Threads of a lane: while one races, another looks on.
+const THREADS_PER_LANE: usize = 2;
+/// Compiles for races that may be under way, those that stood back included: each may take much memory.
+const RACE_COMPILES_PER_CORE_MAX: usize = 4;
+
+impl Background {
+    /// Threads for `cores` cores: compilers, and racers if there are races.
+    pub(crate) fn start(cores: usize, may_race: bool, threads: Threads) -> std::io::Result<Self> {
+        let is_pinned = (2..=PINNED_CORES_MAX).contains(&cores);
+        let lanes = if is_pinned { cores } else { 1 };
+        let state = State {
+            races: (0..lanes).map(|_| VecDeque::new()).collect(),
+            racers: vec![Crew::default(); lanes],
+            ..State::default()
+        };
+        let queue = Arc::new(Queue {
+            state: Mutex::new(state),
+            compiles: Condvar::new(),
+            lanes: (0..lanes).map(|_| Condvar::new()).collect(),
+        });
+        let racers_per_lane = if may_race { THREADS_PER_LANE * cores / lanes } else { 0 };
+        let compilers_max = Sizing::of(cores).compilers;
+        let threads_max = racers_per_lane * lanes + compilers_max + RACE_COMPILES_PER_CORE_MAX * cores;
+        let background = Self {
+            queue,
+            threads: Mutex::default(),
+            threads_max,
+            racers_per_lane,
+            compilers_max,
+            home: Home::of_this_thread(),
+            is_pinned,
+        };
+        if threads == Threads::Ahead {
+            for lane in 0..lanes {
+                for _ in 0..racers_per_lane {
+                    background.spawn(Kind::Race { lane })?;
+                }
+            }
+            for _ in 0..background.compilers_max {
+                background.spawn(Kind::Compile)?;
+            }
+        }
+        Ok(background)
+    }
+
+    /// Starts one more thread.
+    fn spawn(&self, kind: Kind) -> std::io::Result<()> {
+        let name = match kind {
+            Kind::Race { lane } => format!("remuda-race-{lane}"),
+            Kind::Compile => "remuda-comp".into(),
+        };
+        let (queue, home) = (Arc::clone(&self.queue), self.home);
+        let mut threads = self.lock_threads();
+        let mut state = self.queue.lock();
+        if state.closed {
+            return Ok(());
+        }
+        let thread = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || queue.run(kind, home))?;
+        let crew = state.crew(kind);
+        crew.threads += 1;
+        crew.idle += 1;
+        drop(state);
+        threads.push(thread);
+        Ok(())
+    }
+
+    /// Starts one more thread for work that waits for it.
+    fn spawn_for_work(&self, kind: Kind) {
+        if let Err(error) = self.spawn(kind) {
+            // Another thread of its kind comes to it by and by, if there is one; requests do without it.
+            tracing::warn!(%error, "cannot start a thread for work in the background");
+        }
+    }
+
+    /// Keeps the caller on its core if the threads for races stay on theirs: else it may be moved to the core of one who
+    /// sleeps, who is then woken late. Returns which core that is, too.
+    pub(crate) fn stay_here(&self) -> (Option<Stays>, usize) {
+        let here = sched_getcpu();
+        if self.queue.lanes.len() < 2 {
+            return (None, here);
+        }
+        (Stays::on(here), here)
+    }
+
+    /// Has `work` done at once, by a thread for races; if there are lanes, on the core that is said.
+    pub(crate) fn race(&self, on: Core, work: impl FnOnce() + Send + 'static) {
+        let lanes = self.queue.lanes.len();
+        let here = if lanes > 1 { sched_getcpu() % lanes } else { 0 };
+        let mut state = self.queue.lock();
+        let next = state.next_lane % lanes;
+        let beside = |lane: usize| if next == lane { (lane + 1) % lanes } else { next };
+        let lane = match on {
+            Core::ThisOne => here,
+            Core::Another => beside(here),
+            Core::AnotherThan(core) => beside(core % lanes),
+        };
+        state.next_lane = lane + 1;
+        state.races[lane].push_back(Box::new(work));
+        let wants_another = state.racers[lane].wants_another(state.races[lane].len(), self.racers_per_lane);
+        drop(state);
+        if wants_another {
+            self.spawn_for_work(Kind::Race { lane });
+        }
+        self.queue.lanes[lane].notify_one();
+    }
+
+    /// Has `work` done by a compiler's thread of its own, at the priority of requests until it is told to
+    /// [stand back](CompileThread::stand_back); `None` if there is no such thread to be had, or too many are at it.
+    pub(crate) fn compile_now(&self, work: impl FnOnce() + Send + 'static) -> Option<CompileThread> {
+        self.compile_apart(false, work)
+    }
+
+    /// As [`Background::compile_now`], but with what cores have left from the beginning.
+    pub(crate) fn compile_behind(&self, work: impl FnOnce() + Send + 'static) -> Option<CompileThread> {
+        self.compile_apart(true, work)
+    }
+
+    fn compile_apart(&self, stands_back: bool, work: impl FnOnce() + Send + 'static) -> Option<CompileThread> {
+        let compiler = CompileThread { thread: Arc::default(), home: self.is_pinned.then_some(self.home) };
+        let theirs = compiler.clone();
+        let mut threads = self.lock_threads();
+        threads.retain(|thread| !thread.is_finished());
+        // There is nobody any more who would wait for it, or there are enough that were told to stand back.
+        if self.queue.lock().closed || threads.len() >= self.threads_max {
+            return None;
+        }
+        let spawned = thread::Builder::new().name("remuda-comp".into()).stack_size(STACK_BYTES).spawn(move || {
+            theirs.begin();
+            if stands_back {
+                // On the core of who sends it: Linux may leave it behind a guest on another one.
+                stand_back(thread_native_id());
+            }
+            let _alone = compile_alone();
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                tracing::error!("panic in a compile for a race");
+            }
+            theirs.end();
+        });
+        threads.push(spawned.ok()?);
+        Some(compiler)
+    }
+
+    /// Has `work` done when a compiler's thread is free, the most worthwhile first, as long as modules take turns; unless it
+    /// waits or is under way already.
+    pub(crate) fn compile(&self, key: CompileKey, worth_ns: f64, work: impl FnOnce() + Send + 'static) {
+        let mut state = self.queue.lock();
+        if state.closed || !state.keys.insert(key) {
+            return;
+        }
+        state.compiles.push(key.0, worth_ns, QueuedCompile { key, work: Box::new(work) });
+        let wants_another = state.compilers.wants_another(state.compiles.len(), self.compilers_max);
+        drop(state);
+        if wants_another {
+            self.spawn_for_work(Kind::Compile);
+        }
+        self.queue.compiles.notify_one();
+    }
+
+    /// Waits for what is under way, and drops what waits: nobody is answered by it any more.
+    ///
+    /// What waits may keep alive whoever holds this, so its end is not left to being dropped.
+    pub(crate) fn close(&self) {
+        let mut state = self.queue.lock();
+        state.closed = true;
+        let waiting = std::mem::take(&mut state.compiles);
+        drop(state);
+        drop(waiting);
+        self.queue.compiles.notify_all();
+        for lane in &self.queue.lanes {
+            lane.notify_all();
+        }
+        let threads = std::mem::take(&mut *self.lock_threads());
+        for thread in threads {
+            // What it did was caught where it was done.
+            let _ = thread.join();
+        }
+    }
+
+    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether that compile waits or is under way.
+    pub(crate) fn is_compiling(&self, key: CompileKey) -> bool {
+        self.queue.lock().keys.contains(&key)
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, kind: Kind, home: Home) {
+        let _alone = match kind {
+            Kind::Compile => {
+                home.go();
+                stand_back(thread_native_id());
+                compile_alone()
+            }
+            Kind::Race { lane } => {
+                if self.lanes.len() > 1 {
+                    stay_on(lane);
+                }
+                None
+            }
+        };
+        let changed = match kind {
+            Kind::Race { lane } => &self.lanes[lane],
+            Kind::Compile => &self.compiles,
+        };
+        loop {
+            let mut state = self.lock();
+            let (key, work) = loop {
+                let next = match kind {
+                    Kind::Race { lane } => state.races[lane].pop_front().map(|work| (None, work)),
+                    Kind::Compile => state.compiles.pop().map(|compile| (Some(compile.key), compile.work)),
+                };
+                match next {
+                    Some(next) => {
+                        state.crew(kind).idle -= 1;
+                        break next;
+                    }
+                    None if state.closed => return,
+                    None => state = changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                }
+            };
+            drop(state);
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                tracing::error!("panic in the background; no request depends on it");
+            }
+            let mut state = self.lock();
+            state.crew(kind).idle += 1;
+            if let Some(key) = key {
+                state.keys.remove(&key);
+            }
+        }
+    }
+}
+
+/// A thread that compiles for a race.
+#[derive(Clone)]
+pub(crate) struct CompileThread {
+    /// While it is at it.
+    thread: Arc<Mutex<Option<(ThreadId, Pid)>>>,
+    /// Where it may go when the race is over. Until then it is on the core of who joined the race.
+    home: Option<Home>,
+}
+
+impl CompileThread {
+    fn begin(&self) {
+        *self.lock() = Some((thread_native_id(), gettid()));
+    }
+
+    fn end(&self) {
+        *self.lock() = None;
+    }
+
+    /// The race is over: what it compiles is for later, and gives way to requests.
+    pub(crate) fn stand_back(&self) {
+        // The thread cannot end while this is locked.
+        if let Some((thread, id)) = *self.lock() {
+            stand_back(thread);
+            if let Some(home) = &self.home {
+                home.send(id);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(ThreadId, Pid)>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn crew(&mut self, kind: Kind) -> &mut Crew {
+        match kind {
+            Kind::Race { lane } => &mut self.racers[lane],
+            Kind::Compile => &mut self.compilers,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn key(n: u8) -> CompileKey {
+        (ModuleDigest::from_bytes([n; 32]), EngineId::new("mock"))
+    }
+
+    #[test]
+    fn the_most_worthwhile_compile_comes_first_and_each_only_once() {
+        let background = Background::start(1, false, Threads::WhenNeeded).unwrap();
+        let (done, order) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        background.compile(key(0), 0.0, move || wait.recv().unwrap());
+        for (n, worth_ns) in [(1, 5.0), (2, 50.0), (1, 500.0), (3, 20.0)] {
+            let done = done.clone();
+            background.compile(key(n), worth_ns, move || done.send(n).unwrap());
+        }
+        assert!(background.is_compiling(key(0)) && background.is_compiling(key(3)));
+        go.send(()).unwrap();
+        drop(done);
+        assert_eq!(order.iter().collect::<Vec<_>>(), [2, 3, 1]);
+        background.close();
+    }
+
+    #[test]
+    fn a_module_worth_much_does_not_keep_others_waiting() {
+        let background = Background::start(1, false, Threads::WhenNeeded).unwrap();
+        let (done, order) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        background.compile(key(0), 0.0, move || wait.recv().unwrap());
+        let engines = ["a", "b", "c"].map(EngineId::new);
+        for (module, worth_ns) in [(1, 1000.0), (2, 1.0), (3, 10.0)] {
+            for (at, engine) in engines.into_iter().enumerate() {
+                let done = done.clone();
+                let key = (ModuleDigest::from_bytes([module; 32]), engine);
+                let worth_ns = worth_ns * (at + 1) as f64;
+                background.compile(key, worth_ns, move || done.send((module, engine.as_str())).unwrap());
+            }
+        }
+        go.send(()).unwrap();
+        drop(done);
+        let round = |engine| [(1, engine), (3, engine), (2, engine)];
+        assert_eq!(order.iter().collect::<Vec<_>>(), ["c", "b", "a"].map(round).concat());
+        background.close();
+    }
+
+    #[test]
+    fn a_panic_takes_nobody_with_it() {
+        let background = Background::start(1, true, Threads::Ahead).unwrap();
+        let (done, wait) = mpsc::channel();
+        let again = done.clone();
+        background.compile(key(1), 0.0, || panic!("the compiler"));
+        background.compile(key(2), 0.0, move || done.send("compile").unwrap());
+        background.race(Core::Another, || panic!("the racer"));
+        background.race(Core::Another, move || again.send("race").unwrap());
+        let mut heard = [wait.recv().unwrap(), wait.recv().unwrap()];
+        heard.sort_unstable();
+        assert_eq!(heard, ["compile", "race"]);
+        background.close();
+    }
+}

@@ -1,0 +1,118 @@
+//! Calibrating by itself: on the first start, while no request runs.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use remuda_model::{Cause, Interrupt};
+
+use crate::learn::calibrate::{CalibrateError, measure, save};
+use crate::shared::Shared;
+
+/// How long no request must have run before it begins.
+const IDLE_FIRST: Duration = Duration::from_secs(2);
+/// A host that is never idle for that long stays with what is shipped. Each time that a request came in between, twice
+/// the time is waited for, up to this.
+const IDLE_MAX: Duration = Duration::from_mins(10);
+/// How far it stands back behind everything else.
+const NICENESS: i32 = 15;
+
+/// The thread that calibrates.
+pub(crate) struct Calibrator {
+    control: Arc<Control>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Control {
+    closed: Mutex<bool>,
+    changed: Condvar,
+    /// Of the measurement that is under way.
+    interrupt: Mutex<Interrupt>,
+}
+
+impl Calibrator {
+    /// Starts it. What is measured is installed in the host, and kept in `data_dir` if there is one.
+    pub(crate) fn start(shared: &Arc<Shared>, data_dir: Option<PathBuf>) -> std::io::Result<Self> {
+        let control = Arc::<Control>::default();
+        let (theirs, shared) = (Arc::clone(&control), Arc::clone(shared));
+        let thread = thread::Builder::new()
+            .name("remuda-calibr".into())
+            .spawn(move || theirs.calibrate(&shared, data_dir.as_deref()))?;
+        Ok(Self { control, thread: Some(thread) })
+    }
+}
+
+/// Stops it, and waits for the step that it is at.
+impl Drop for Calibrator {
+    fn drop(&mut self) {
+        *self.control.lock() = true;
+        self.control.interrupt().raise(Cause::Cancelled);
+        self.control.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Control {
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn interrupt(&self) -> Interrupt {
+        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn calibrate(&self, shared: &Shared, data_dir: Option<&std::path::Path>) {
+        // Threads that this one starts inherit it.
+        if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
+            tracing::warn!(%error, "calibrating runs at the priority of requests");
+        }
+        let scratch = data_dir.map_or_else(std::env::temp_dir, std::path::Path::to_owned);
+        let mut idle = IDLE_FIRST;
+        while self.wait_until_idle(shared, idle) {
+            let interrupt = Interrupt::new();
+            *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = interrupt.clone();
+            if *self.lock() {
+                return;
+            }
+            let lent = shared.cores.lend(&interrupt);
+            let measured = measure(&shared.registry, &scratch, &interrupt, |_| {});
+            drop(lent);
+            match measured {
+                Ok(calibration) => {
+                    let kept = data_dir.map(|data_dir| save(data_dir, &shared.registry, &calibration));
+                    if let Some(Err(error)) = kept {
+                        tracing::warn!(%error, "cannot keep the calibration");
+                    }
+                    tracing::info!("the host was calibrated");
+                    shared.install(calibration);
+                    return;
+                }
+                Err(CalibrateError::Interrupted) => idle = (idle * 2).min(IDLE_MAX),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot calibrate the host; estimates begin with what is shipped");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether there was nothing to do for so long; `false` when it is to stop.
+    fn wait_until_idle(&self, shared: &Shared, idle: Duration) -> bool {
+        let mut closed = self.lock();
+        loop {
+            if *closed {
+                return false;
+            }
+            let before = shared.cores.begun();
+            closed = self.changed.wait_timeout(closed, idle).unwrap_or_else(PoisonError::into_inner).0;
+            let load = shared.cores.load();
+            if !*closed && load.busy + load.waiting == 0 && shared.cores.begun() == before {
+                return true;
+            }
+        }
+    }
+}

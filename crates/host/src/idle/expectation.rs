@@ -1,0 +1,43 @@
+//! What was made ready for a function's next request.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use remuda_model::EngineId;
+
+/// What a function has to do with this.
+#[derive(Default)]
+pub(crate) struct Expectation {
+    pub(super) has_appointment: AtomicBool,
+    /// Whether there is something in `prewarmed`, so that requests need not lock it to find nothing.
+    is_prewarmed: AtomicBool,
+    prewarmed: Mutex<Option<Prewarmed>>,
+}
+
+/// What was made ready for the next request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prewarmed {
+    pub(super) engine: EngineId,
+    pub(super) until_ns: u64,
+}
+
+impl Expectation {
+    pub(super) fn put(&self, prewarmed: Prewarmed) {
+        *self.prewarmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(prewarmed);
+        self.is_prewarmed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn take(&self) -> Option<Prewarmed> {
+        self.take_if(|_| true)
+    }
+
+    pub(super) fn take_if(&self, is_wanted: impl FnOnce(&mut Prewarmed) -> bool) -> Option<Prewarmed> {
+        if !self.is_prewarmed.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut prewarmed = self.prewarmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = prewarmed.take_if(is_wanted);
+        self.is_prewarmed.store(prewarmed.is_some(), Ordering::Release);
+        taken
+    }
+}

@@ -1,0 +1,230 @@
+//! Who keeps what requests leave behind, so that no request waits for a disk: a thread; or, in a process that makes one
+//! call, whoever leaves the host, after the answer.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use remuda_model::Observation;
+
+use crate::cores::Cores;
+use crate::learn::profile::Profiles;
+use crate::learn::row::CompileObservation;
+
+/// Tasks that may wait for the disk. Observations beyond are dropped, and counted.
+const TASKS_MAX: usize = 4096;
+/// How long tasks wait for an idle core. They take a core for a millisecond, and would take it from a request; but on a
+/// host that is never idle they have to be done, too.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// The time between two looks. A core counts as idle if it is so twice in a row: in between, an answer is on its way.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Who does the tasks that requests leave behind.
+pub(crate) enum Keeper {
+    /// Nobody: nothing outlives the process.
+    Nobody,
+    /// A thread, by and by.
+    Thread(Housekeeper),
+    /// Whoever leaves the host. They wait here until then.
+    Leaver(Mutex<Vec<Task>>),
+}
+
+impl Keeper {
+    /// Hands over a task.
+    pub(crate) fn hand(&self, task: Task) {
+        match self {
+            Self::Nobody => {}
+            Self::Thread(housekeeper) => housekeeper.hand(task),
+            Self::Leaver(tasks) => lock(tasks).push(task),
+        }
+    }
+}
+
+/// The thread that writes to disk what requests leave behind.
+pub(crate) struct Housekeeper {
+    tasks: Option<SyncSender<Task>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+pub(crate) enum Task {
+    /// A request, for the profile.
+    Observed(Observation),
+    /// A compile that no request waited for, for the profile.
+    Compiled(CompileObservation),
+    /// An artifact to be kept, say.
+    Do(Box<dyn FnOnce() -> Result<(), NotKept> + Send>),
+    /// To be answered when all that came before is written.
+    Flush(SyncSender<()>),
+}
+
+/// Something that was to be kept could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep {what}: {reason}")]
+pub struct NotKept {
+    /// What.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Housekeeper {
+    pub(crate) fn start(profiles: Arc<Mutex<Profiles>>, cores: Arc<Cores>) -> std::io::Result<Self> {
+        let (tasks, waiting) = sync_channel(TASKS_MAX);
+        let keep = move || keep(&profiles, &waiting, &cores);
+        let thread = thread::Builder::new().name("remuda-disk".into()).spawn(keep)?;
+        Ok(Self { tasks: Some(tasks), thread: Some(thread) })
+    }
+
+    /// Hands over a task, or drops it if the disk is that far behind.
+    pub(crate) fn hand(&self, task: Task) {
+        if let Some(tasks) = &self.tasks
+            && tasks.try_send(task).is_err()
+        {
+            tracing::warn!("the disk is too slow: an observation or artifact was not kept");
+        }
+    }
+
+    /// Waits until everything that was handed over before is written.
+    pub(crate) fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        self.hand(Task::Flush(done));
+        // If it was dropped, the disk is so far behind that nobody should wait for it.
+        let _ = wait.recv();
+    }
+}
+
+/// Waits until everything is written.
+impl Drop for Housekeeper {
+    fn drop(&mut self) {
+        self.tasks = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A poisoned lock guards plain data here, which is whole between any two statements.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for a core that nobody else wants, or until somebody waits for a task, and returns those that came meanwhile.
+fn come_together(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task> {
+    let began = Instant::now();
+    let mut together = vec![first];
+    let mut was_idle = false;
+    while together.len() < TASKS_MAX && !matches!(together.last(), Some(Task::Flush(_))) {
+        match tasks.recv_timeout(LOOK_AGAIN) {
+            Ok(task) => together.push(task),
+            Err(RecvTimeoutError::Timeout) => {
+                let is_idle = cores.load().idle_cores() > 0;
+                if (is_idle && was_idle) || began.elapsed() >= PATIENCE {
+                    break;
+                }
+                was_idle = is_idle;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    together.extend(tasks.try_iter().take(TASKS_MAX));
+    together
+}
+
+fn keep(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
+    let mut reported = false;
+    while let Ok(first) = tasks.recv() {
+        // One transaction for all that has come meanwhile.
+        let (mut observations, mut compiles, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+        for task in come_together(first, tasks, cores) {
+            match task {
+                Task::Observed(observation) => observations.push(observation),
+                Task::Compiled(compile) => compiles.push(compile),
+                Task::Do(work) => {
+                    if let Err(error) = work() {
+                        tracing::error!(%error, "requests go on without it");
+                    }
+                }
+                Task::Flush(done) => waiting.push(done),
+            }
+        }
+        let nothing = observations.is_empty() && compiles.is_empty();
+        if nothing {
+            waiting.clear();
+            continue;
+        }
+        match lock(profiles).append(&observations, &compiles) {
+            Ok(()) => reported = false,
+            Err(error) if !reported => {
+                // Once for each spell of trouble, not for each request.
+                reported = true;
+                tracing::error!(%error, "cannot write the profile; requests go on without it");
+            }
+            Err(_) => {}
+        }
+        // Whoever waits for them learns it by their end.
+        drop(waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use remuda_engine::Registry;
+    use remuda_model::Outcome;
+
+    use super::*;
+    use crate::learn::profile::testing::{MODULE, WINCH, observation};
+
+    fn start(profiles: Arc<Mutex<Profiles>>) -> Housekeeper {
+        Housekeeper::start(profiles, Arc::new(Cores::new(1, 0.0))).unwrap()
+    }
+
+    #[test]
+    fn a_profile_survives_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let housekeeper = start(Arc::new(Mutex::new(Profiles::open(dir.path()).unwrap())));
+        for ns in [100, 200, 300] {
+            housekeeper.hand(Task::Observed(observation(ns)));
+        }
+        housekeeper.hand(Task::Observed(Observation { outcome: Outcome::Exited { code: 1 }, ..observation(9) }));
+        housekeeper.hand(Task::Compiled(CompileObservation { module: MODULE, engine: WINCH, ns: 5, unix_ms: 1 }));
+        drop(housekeeper);
+        let profile = Profiles::open(dir.path()).unwrap().load(MODULE, 1, &Registry::default()).unwrap();
+        let winch = profile.engine(WINCH).unwrap();
+        assert_eq!((winch.execute.predict(Some(10)).unwrap().ns, winch.execute.count()), (200.0, 3));
+        assert_eq!((winch.compile.ns(), winch.compile.count()), (Some(5), 5));
+    }
+
+    #[test]
+    fn a_full_disk_stops_nobody_and_what_was_kept_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut profiles = Profiles::open(dir.path()).unwrap();
+        profiles.append(&[observation(100)], &[]).unwrap();
+        profiles.pretend_disk_is_full(true);
+        let profiles = Arc::new(Mutex::new(profiles));
+        let housekeeper = start(Arc::clone(&profiles));
+        // Of as many modules, so that none of these rows takes another's place.
+        let other = |n: u32| {
+            let module = remuda_model::ModuleDigest::of(&n.to_le_bytes());
+            Observation { module, ..observation(1) }
+        };
+        for n in 0..2_000 {
+            housekeeper.hand(Task::Observed(other(n)));
+        }
+        let (done, is_done) = std::sync::mpsc::channel();
+        housekeeper.hand(Task::Do(Box::new(move || {
+            done.send(()).unwrap();
+            Ok(())
+        })));
+        is_done.recv().expect("the thread goes on");
+        drop(housekeeper);
+
+        let mut profiles = profiles.lock().unwrap();
+        assert!((0..2_000).map(other).collect::<Vec<_>>().chunks(100).any(|rows| profiles.append(rows, &[]).is_err()));
+        let registry = Registry::default();
+        assert!(profiles.load(MODULE, 1, &registry).unwrap().engine(WINCH).is_some());
+        profiles.pretend_disk_is_full(false);
+        profiles.append(&[observation(300)], &[]).unwrap();
+        assert_eq!(profiles.load(MODULE, 1, &registry).unwrap().engine(WINCH).unwrap().execute.count(), 2);
+    }
+}

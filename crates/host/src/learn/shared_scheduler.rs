@@ -1,0 +1,106 @@
+//! A function's scheduler among many threads: whoever comes while another is at it does not wait.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use arc_swap::ArcSwapOption;
+use remuda_model::{EngineId, Observation};
+use remuda_scheduler::{Candidate, Decision, NoCandidate, Reason, Request, Scheduler, TierUp, World};
+use std::sync::Arc;
+
+/// A scheduler that is decided with, and taught, from any thread.
+///
+/// One thread at a time has it. On the warm path nobody waits for that one: a request takes the decision that was made
+/// last, as long as it holds, and an observation is left for the next one to pick up.
+pub(crate) struct SharedScheduler {
+    state: Mutex<State>,
+    /// The last decision that needs no race: for requests that come while somebody else is deciding.
+    standing: ArcSwapOption<Decision>,
+    lessons: Sender<Observation>,
+}
+
+struct State {
+    scheduler: Scheduler,
+    lessons: Receiver<Observation>,
+}
+
+impl SharedScheduler {
+    pub(crate) fn new(scheduler: Scheduler) -> Self {
+        let (sender, lessons) = channel();
+        Self { state: Mutex::new(State { scheduler, lessons }), standing: ArcSwapOption::empty(), lessons: sender }
+    }
+
+    /// Chooses an engine.
+    pub(crate) fn decide(&self, request: &Request<'_>, world: &World<'_>) -> Result<Decision, NoCandidate> {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => match self.standing_decision(request) {
+                Some(decision) => return Ok(decision),
+                None => self.lock(),
+            },
+        };
+        state.learn(request.candidates, world);
+        state.scheduler.arrived(world.now_ns);
+        let decision = state.scheduler.decide(request, world)?;
+        let may_stand = decision.look_again_after_ns.is_none() && !matches!(decision.reason, Reason::Unobserved);
+        let stands = self.standing.load().as_ref().is_some_and(|standing| standing.engine == decision.engine);
+        if may_stand && !stands {
+            self.standing.store(Some(Arc::new(decision.clone())));
+        } else if !may_stand && stands {
+            self.standing.store(None);
+        }
+        Ok(decision)
+    }
+
+    fn standing_decision(&self, request: &Request<'_>) -> Option<Decision> {
+        let standing = self.standing.load_full()?;
+        let is_ready = |candidate: &&Candidate| {
+            candidate.engine == standing.engine && candidate.artifact == remuda_model::ArtifactState::InMemory
+        };
+        request.candidates.iter().find(is_ready).map(|_| Decision::clone(&standing))
+    }
+
+    /// Learns from a request, now or when the next one comes; and says what to make ready because of it.
+    pub(crate) fn observe(
+        &self,
+        observation: Observation,
+        candidates: &[Candidate],
+        world: &World<'_>,
+    ) -> Option<TierUp> {
+        match self.state.try_lock() {
+            Ok(mut state) => {
+                state.learn(candidates, world);
+                state.scheduler.observe(&observation, candidates, world);
+                state.scheduler.tier_up(candidates, world)
+            }
+            Err(_) => {
+                // The receiver lives as long as this.
+                let _ = self.lessons.send(observation);
+                None
+            }
+        }
+    }
+
+    /// Forgets a decision that came to nothing.
+    pub(crate) fn abandon(&self, engine: EngineId) {
+        self.lock().scheduler.abandon(engine);
+    }
+
+    /// Asks or tells the scheduler something, waiting for it: not on the warm path.
+    pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut Scheduler) -> T) -> T {
+        ask(&mut self.lock().scheduler)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn learn(&mut self, candidates: &[Candidate], world: &World<'_>) {
+        while let Ok(observation) = self.lessons.try_recv() {
+            self.scheduler.observe(&observation, candidates, world);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Reading modules from files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+/// Reads a module from a file, in the binary format or as text.
+///
+/// # Errors
+///
+/// The file cannot be read, or is text that is no WebAssembly.
+pub fn read_module(path: &Path) -> Result<Bytes, ReadModuleError> {
+    let read = fs::read(path).map_err(|error| ReadModuleError { path: path.to_owned(), reason: error.to_string() });
+    decode_module(read?, path)
+}
+
+/// A module as it was read from `path`, in the binary format.
+///
+/// # Errors
+///
+/// It is text that is no WebAssembly.
+pub fn decode_module(bytes: Vec<u8>, path: &Path) -> Result<Bytes, ReadModuleError> {
+    // A module as text begins with a parenthesis or a comment.
+    let begins_like_text = matches!(bytes.trim_ascii_start().first(), Some(b'(' | b';'));
+    let is_text = path.extension().is_some_and(|extension| extension == "wat") && !bytes.starts_with(b"\0asm");
+    if !is_text && !begins_like_text {
+        return Ok(bytes.into());
+    }
+    let binary = wat::parse_bytes(&bytes)
+        .map_err(|error| ReadModuleError { path: path.to_owned(), reason: error.to_string() })?;
+    Ok(Bytes::copy_from_slice(&binary))
+}
+
+/// A module's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the module {path:?}: {reason}")]
+pub struct ReadModuleError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}

@@ -1,0 +1,337 @@
+//! The bounded queue between those who bring requests and the threads that run guests.
+//!
+//! It is fair between functions: they take turns, by the time that their requests usually keep a thread. So one that is
+//! called without end does not make another wait for longer than a turn of each; and where it has filled the queue, one
+//! request of every other function still has a place.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use remuda_model::{Cause, Interrupt};
+use remuda_scheduler::FairQueue;
+
+use super::execute::execute_for;
+use crate::call::{Call, Done};
+use crate::deadline::Armed;
+use crate::function::Function;
+use crate::shared::Shared;
+
+/// A guest thread's own stack: the guest's half a megabyte and the host functions on top of it, and as much again for each of
+/// the activations that have gone on elsewhere and have called back. Only what is used takes memory.
+const THREAD_STACK_BYTES: usize = 8 << 20;
+
+/// Why a request was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// As many requests wait as may.
+    #[error("the queue is full")]
+    QueueFull,
+    /// The host finishes what it has and takes nothing new.
+    #[error("the host is shutting down")]
+    Draining,
+}
+
+/// A request that has been admitted. Dropping the ticket before the answer came cancels the request.
+#[derive(Debug)]
+pub struct Ticket {
+    interrupt: Interrupt,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.interrupt.raise(Cause::Cancelled);
+    }
+}
+
+struct Job {
+    function: Arc<Function>,
+    call: Arc<Call>,
+    interrupt: Interrupt,
+    admitted: Instant,
+    done: Done,
+    _deadline: Armed,
+}
+
+/// The queue and its threads.
+pub(crate) struct Workers {
+    queue: Arc<Queue>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    /// By their function.
+    jobs: FairQueue<u64, Job>,
+    /// What each thread does once before its next request, and how many have done it.
+    rehearsal: Option<Arc<Rehearsal>>,
+    rehearsed: usize,
+    closed: bool,
+}
+
+type Rehearsal = dyn Fn() + Send + Sync;
+
+/// What a thread does next.
+enum Next {
+    Job(Job),
+    Rehearse(Arc<Rehearsal>),
+}
+
+impl Workers {
+    pub(crate) fn start(shared: &Arc<Shared>, threads: usize, waiting_max: usize) -> std::io::Result<Self> {
+        let jobs = FairQueue::new(waiting_max);
+        let queue = Arc::new(Queue {
+            state: Mutex::new(State { jobs, rehearsal: None, rehearsed: 0, closed: false }),
+            changed: Condvar::new(),
+        });
+        let threads = (0..threads)
+            .map(|i| {
+                let (queue, shared) = (Arc::clone(&queue), Arc::clone(shared));
+                thread::Builder::new()
+                    .name(format!("remuda-guest-{i}"))
+                    .stack_size(THREAD_STACK_BYTES)
+                    .spawn(move || queue.work(&shared))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { queue, threads })
+    }
+
+    pub(crate) fn submit(
+        &self,
+        shared: &Shared,
+        function: &Arc<Function>,
+        call: Call,
+        done: Done,
+    ) -> Result<Ticket, Rejected> {
+        let admitted = Instant::now();
+        let mut state = self.queue.lock();
+        if state.closed {
+            return Err(Rejected::Draining);
+        }
+        if !state.jobs.has_place(&function.id) {
+            return Err(Rejected::QueueFull);
+        }
+        let interrupt = Interrupt::new();
+        let deadline = shared.deadlines.arm(admitted, call.limits.timeout, interrupt.clone());
+        let job = Job {
+            function: Arc::clone(function),
+            call: Arc::new(call),
+            interrupt: interrupt.clone(),
+            admitted,
+            done,
+            _deadline: deadline,
+        };
+        let pushed = state.jobs.push(function.id, function.usual_ns(), job);
+        debug_assert!(pushed.is_ok(), "there was a place for it under the same lock");
+        shared.cores.set_waiting(state.jobs.len());
+        drop(state);
+        self.queue.changed.notify_one();
+        Ok(Ticket { interrupt })
+    }
+
+    /// Has every thread do `work` once, and returns when that is done or after `patience`. To be called once.
+    pub(crate) fn on_each_thread(&self, work: impl Fn() + Send + Sync + 'static, patience: Duration) {
+        let began = Instant::now();
+        let mut state = self.queue.lock();
+        state.rehearsal = Some(Arc::new(work));
+        self.queue.changed.notify_all();
+        while state.rehearsed < self.threads.len() {
+            let Some(left) = patience.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else { break };
+            state = self.queue.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Takes nothing new, and returns when all that was admitted has been answered.
+    pub(crate) fn drain(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            // Panics of guests and engines are caught within a request.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.drain();
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, shared: &Arc<Shared>) {
+        let mut has_rehearsed = false;
+        while let Some(next) = self.next(shared, has_rehearsed) {
+            let job = match next {
+                Next::Job(job) => job,
+                Next::Rehearse(work) => {
+                    has_rehearsed = true;
+                    if catch_unwind(AssertUnwindSafe(|| work())).is_err() {
+                        tracing::error!("panic in what threads do before their first request");
+                    }
+                    self.lock().rehearsed += 1;
+                    self.changed.notify_all();
+                    continue;
+                }
+            };
+            let began = Instant::now();
+            let queued = began.saturating_duration_since(job.admitted);
+            execute_for(shared, &job.function, &job.call, &job.interrupt, queued, job.done);
+            job.function.took(began.elapsed());
+        }
+    }
+
+    fn next(&self, shared: &Shared, has_rehearsed: bool) -> Option<Next> {
+        let mut state = self.lock();
+        loop {
+            if let Some(work) = state.rehearsal.as_ref().filter(|_| !has_rehearsed) {
+                return Some(Next::Rehearse(Arc::clone(work)));
+            }
+            if let Some((_, job)) = state.jobs.pop() {
+                shared.cores.set_waiting(state.jobs.len());
+                return Some(Next::Job(job));
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use remuda_model::{Entry, GuestContext, GuestLimits, Outcome, Sink};
+    use remuda_scheduler::Policy;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{FunctionSpec, Host, HostConfig};
+
+    /// A host with one thread and so many functions on the mock engine.
+    fn host(functions: usize, queue_max: usize) -> (TempDir, Host, Vec<Arc<Function>>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.wat");
+        std::fs::write(&path, "(module (func (export \"_start\")))").unwrap();
+        let config = HostConfig { policy: Policy::Hedged, workers: 1, queue_max, ..HostConfig::default() };
+        let host = Host::open(&config).unwrap();
+        let deploy = |_| {
+            let engines = Some(vec!["mock".to_owned()]);
+            host.deploy(FunctionSpec { engines, ..FunctionSpec::of_module(&path) }, None).unwrap()
+        };
+        let functions = (0..functions).map(deploy).collect();
+        (dir, host, functions)
+    }
+
+    /// Submits what the mock engine does with `args`; `name` is sent when it is answered.
+    fn submit(
+        host: &Host,
+        function: &Arc<Function>,
+        args: &[&str],
+        name: &'static str,
+        done: &Sender<&'static str>,
+    ) -> Result<Ticket, Rejected> {
+        let context = GuestContext {
+            args: std::iter::once("f").chain(args.iter().copied()).map(str::to_owned).collect(),
+            stdout: Sink::Capture { bytes_max: 100 },
+            ..GuestContext::default()
+        };
+        let limits = GuestLimits::default();
+        let call = Call { id: host.next_request_id(), entry: Entry::Command, context, limits };
+        let done = done.clone();
+        host.submit(function, call, move |answer| {
+            let name = match answer.unwrap().outcome {
+                Outcome::Returned => name,
+                Outcome::Interrupted { .. } => "interrupted",
+                other => panic!("{other}"),
+            };
+            done.send(name).unwrap();
+        })
+    }
+
+    /// Keeps the host's thread until the ticket is dropped.
+    fn block(host: &Host, function: &Arc<Function>, done: &Sender<&'static str>) -> Ticket {
+        let ticket = submit(host, function, &["--spin"], "spun", done).unwrap();
+        // Only what waits takes a place in the queue.
+        while host.shared().cores.load().waiting > 0 {
+            std::thread::yield_now();
+        }
+        ticket
+    }
+
+    #[test]
+    fn a_busy_function_does_not_make_others_wait_and_every_request_is_answered() {
+        const QUEUE: usize = 100;
+        let (_dir, host, functions) = host(3, QUEUE);
+        let (done, order): (_, Receiver<&str>) = channel();
+        let blocking = block(&host, &functions[0], &done);
+        let mut tickets: Vec<Ticket> =
+            (0..QUEUE).map(|_| submit(&host, &functions[0], &[], "busy", &done).unwrap()).collect();
+        let refused = |function| submit(&host, function, &[], "refused", &done).err();
+        assert_eq!(refused(&functions[0]), Some(Rejected::QueueFull));
+        for (function, name) in [(&functions[1], "second"), (&functions[2], "third")] {
+            tickets.push(submit(&host, function, &[], name, &done).expect("one of each other function has a place"));
+            assert_eq!(refused(function), Some(Rejected::QueueFull), "{name}");
+        }
+        drop(blocking);
+        drop(host);
+        drop(done);
+        let order: Vec<&str> = order.iter().collect();
+        assert_eq!(order[..4], ["interrupted", "busy", "second", "third"]);
+        assert_eq!(order.len(), 1 + QUEUE + 2);
+        assert!(order[4..].iter().all(|name| *name == "busy"));
+        drop(tickets);
+    }
+
+    #[test]
+    fn functions_share_time_not_requests() {
+        let (_dir, host, functions) = host(2, 100);
+        let (done, order): (_, Receiver<&str>) = channel();
+        let blocking = block(&host, &functions[0], &done);
+        let [slow, fast] = [&functions[0], &functions[1]];
+        for _ in 0..50 {
+            slow.took(Duration::from_millis(100));
+        }
+        let slow_tickets: Vec<_> = (0..3).map(|_| submit(&host, slow, &[], "slow", &done).unwrap()).collect();
+        let fast_tickets: Vec<_> = (0..60).map(|_| submit(&host, fast, &[], "fast", &done).unwrap()).collect();
+        drop(blocking);
+        drop(host);
+        drop(done);
+        let order: Vec<&str> = order.iter().collect();
+        // Sixty short requests are worth less than one long one.
+        assert_eq!(order.iter().rev().take_while(|name| **name == "slow").count(), 3, "{order:?}");
+        drop((slow_tickets, fast_tickets));
+    }
+
+    #[test]
+    fn a_queue_of_no_length_refuses_everybody() {
+        let (_dir, host, functions) = host(1, 0);
+        let (done, _order) = channel();
+        assert_eq!(submit(&host, &functions[0], &[], "refused", &done).err(), Some(Rejected::QueueFull));
+    }
+
+    #[test]
+    fn every_thread_rehearses_once() {
+        let (_dir, host, functions) = host(1, 10);
+        let (done, heard) = channel();
+        let workers = host.workers().unwrap();
+        let rehearsed = done.clone();
+        workers.on_each_thread(move || rehearsed.send("rehearsed").unwrap(), Duration::MAX);
+        let ticket = submit(&host, &functions[0], &[], "answered", &done).unwrap();
+        drop(host);
+        drop(done);
+        assert_eq!(heard.iter().collect::<Vec<_>>(), ["rehearsed", "answered"]);
+        drop(ticket);
+    }
+}

@@ -1,0 +1,114 @@
+//! One engine's attempt at a request: prepare, instantiate, execute.
+
+use std::time::Instant;
+
+use remuda_engine::{EngineError, Extent, Instance, InstantiateError, Part};
+use remuda_model::{EngineId, GuestContext, Interrupt, Outcome, Phases};
+
+use crate::artifact::compile::Urgency;
+use crate::artifact::make::Prepared;
+use crate::artifact::slot::NotPrepared;
+use crate::call::{Answer, Call, CallError, cut_short};
+use crate::function::{EngineSlot, Function};
+use crate::prepare::prepare;
+use crate::shared::Shared;
+use crate::time::nanoseconds;
+
+/// How one engine's try at a request ended.
+pub(crate) enum Attempt {
+    /// The guest ended, one way or another.
+    Answered(Box<Answer>),
+    /// And the caller has been told.
+    Delivered,
+    /// The engine could not, and another may try.
+    Failed(EngineError),
+    /// Nobody can.
+    Broken(CallError),
+    /// The request's time was up before a guest ran.
+    Interrupted,
+}
+
+impl From<NotPrepared> for Attempt {
+    fn from(reason: NotPrepared) -> Self {
+        match reason {
+            NotPrepared::Engine(error) => Self::Failed(error),
+            NotPrepared::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+pub(crate) fn attempt(
+    shared: &Shared,
+    function: &Function,
+    engine: EngineId,
+    call: &Call,
+    interrupt: &Interrupt,
+) -> Attempt {
+    match prepare_for_request(shared, function, engine, interrupt) {
+        Ok(prepared) => run_prepared(function, engine, call, &call.context, interrupt, prepared, |_, _| ()),
+        Err(ended) => ended,
+    }
+}
+
+/// Gets an engine ready to run a request that waits for it.
+pub(crate) fn prepare_for_request(
+    shared: &Shared,
+    function: &Function,
+    engine: EngineId,
+    interrupt: &Interrupt,
+) -> Result<Prepared, Attempt> {
+    let is_other = |other: &&EngineSlot| other.known.id != engine && other.slot.failure().is_none();
+    let urgency =
+        if function.engines.iter().any(|other| is_other(&other)) { Urgency::Request } else { Urgency::OnlyWay };
+    Ok(prepare(urgency, shared, function, engine, interrupt)?)
+}
+
+/// Instantiates and calls, in a world that may be narrower than the call's own. `begun` is shown the instance before it is
+/// called.
+pub(crate) fn run_prepared(
+    function: &Function,
+    engine: EngineId,
+    call: &Call,
+    context: &GuestContext,
+    interrupt: &Interrupt,
+    prepared: Prepared,
+    begun: impl FnOnce(&dyn Instance, &[(Part, Extent)]),
+) -> Attempt {
+    let Prepared { artifact, compile, load, was, .. } = prepared;
+    let phases = Phases { compile_ns: nanoseconds(compile), load_ns: nanoseconds(load), ..Phases::default() };
+    let mut answer = Answer { engine: Some(engine), ..cut_short(Outcome::Returned, Some(was), phases) };
+    let began = Instant::now();
+    let instantiated = artifact.instantiate(context, &call.limits, interrupt);
+    answer.phases.instantiate_ns = nanoseconds(began.elapsed());
+    match instantiated {
+        Ok(mut instance) => {
+            begun(&*instance, &function.parts.offer_to(&*instance));
+            let began = Instant::now();
+            let called = instance.call(&call.entry);
+            answer.phases.execute_ns = nanoseconds(began.elapsed());
+            answer.stays = instance.moves().map(|moves| moves.stays()).unwrap_or_default();
+            answer.output = instance.into_output();
+            match called {
+                Ok(called) => {
+                    answer.outcome = called.outcome;
+                    answer.values = called.values;
+                    answer.refused_growth = called.refused_growth;
+                }
+                Err(error) => return Attempt::Broken(error.into()),
+            }
+        }
+        Err(InstantiateError::Guest { outcome, output }) => {
+            answer.outcome = outcome;
+            answer.output = output;
+        }
+        Err(InstantiateError::Engine(error)) => {
+            // Nothing of the guest has run unless it has a start function: another engine may try.
+            if !error.another_engine_may_do() || function.module.has_start() {
+                return Attempt::Broken(error.into());
+            }
+            function.engine(engine).slot.fail(error.clone());
+            return Attempt::Failed(error);
+        }
+    }
+    Attempt::Answered(Box::new(answer))
+}

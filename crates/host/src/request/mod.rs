@@ -1,0 +1,9 @@
+//! One request's way through the host: admitted, decided, attempted (alone, in a race, or moving between engines),
+//! concluded.
+
+pub(crate) mod admit;
+mod attempt;
+mod conclude;
+pub(crate) mod execute;
+mod mover;
+mod race;

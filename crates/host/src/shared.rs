@@ -1,0 +1,106 @@
+//! Everything that requests of one host share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use remuda_engine::{Artifact, Known, Registry, StoredArtifact};
+use remuda_model::{ModuleDigest, Observation};
+use remuda_scheduler::{Calibration, World};
+
+use crate::artifact::compile::{self, Compiler};
+use crate::artifact::slot::Slot;
+use crate::artifact::store::ArtifactStore;
+use crate::cores::Cores;
+use crate::counters::Counters;
+use crate::deadline::Deadlines;
+use crate::idle::appointments::Appointments;
+use crate::idle::background::Background;
+use crate::learn::calibrate::{self, LoadCalibrationError};
+use crate::learn::housekeeper::{Keeper, NotKept, Task};
+
+/// What every request needs of its host.
+pub(crate) struct Shared {
+    /// See [`HostConfig::one_call`].
+    pub(crate) one_call: bool,
+    /// See [`HostConfig::moves`].
+    pub(crate) moves: bool,
+    /// Whether somebody has seen to it that the first part of a module is ready soon.
+    pub(crate) are_parts_prepared: AtomicBool,
+    pub(crate) registry: Registry,
+    pub(crate) store: Option<Arc<ArtifactStore>>,
+    pub(crate) deadlines: Arc<Deadlines>,
+    pub(crate) compiler: Compiler,
+    pub(crate) cores: Arc<Cores>,
+    pub(crate) background: Background,
+    pub(crate) appointments: Appointments,
+    pub(crate) counters: Counters,
+    pub(crate) calibration: ArcSwap<Calibration>,
+    pub(crate) keeper: Keeper,
+}
+
+impl Shared {
+    /// What a decision depends on beside the function, as it is now.
+    pub(crate) fn with_world<T>(&self, decide: impl FnOnce(&World<'_>) -> T) -> T {
+        self.with_world_at(self.cores.now_ns(), decide)
+    }
+
+    /// As [`Shared::with_world`], at this moment of the scheduler's clock.
+    pub(crate) fn with_world_at<T>(&self, now_ns: u64, decide: impl FnOnce(&World<'_>) -> T) -> T {
+        let calibration = self.calibration.load();
+        decide(&World { calibration: &calibration, load: self.cores.load(), now_ns })
+    }
+
+    pub(crate) fn observe(&self, observation: Observation) {
+        self.hand(Task::Observed(observation));
+    }
+
+    /// Hands over a task that writes to the data directory.
+    pub(crate) fn hand(&self, task: Task) {
+        self.keeper.hand(task);
+    }
+
+    /// Decides by the calibration of a data directory from now on, if that has one of this host.
+    pub(crate) fn load_calibration(&self, data_dir: &Path) -> bool {
+        match calibrate::load(data_dir, &self.registry) {
+            Ok(calibration) => self.install(calibration),
+            Err(LoadCalibrationError::None) => return false,
+            Err(error) => {
+                tracing::warn!(%error, "estimates begin with what is shipped; `remuda calibrate` measures anew");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Decides by this calibration from now on.
+    pub(crate) fn install(&self, calibration: Calibration) {
+        self.calibration.store(Arc::new(calibration));
+    }
+
+    /// Keeps a new artifact, later and on another thread.
+    pub(crate) fn keep(
+        &self,
+        module: ModuleDigest,
+        known: &'static Known,
+        slot: &Arc<Slot>,
+        artifact: &Arc<dyn Artifact>,
+        serialized: Option<StoredArtifact>,
+    ) {
+        let Some(store) = self.store.as_ref().filter(|store| store.keeps_any()) else { return };
+        let (store, slot, artifact) = (Arc::clone(store), Arc::clone(slot), Arc::clone(artifact));
+        self.hand(Task::Do(Box::new(move || {
+            let not_kept = |reason: String| NotKept { what: format!("an artifact of {}", known.id), reason };
+            let bytes = match &serialized {
+                Some(serialized) => compile::read(serialized).map(Some).map_err(|error| error.to_string()),
+                None => artifact.serialize().map_err(|error| error.to_string()),
+            };
+            let Some(bytes) = bytes.map_err(not_kept)? else { return Ok(()) };
+            let compile_ns = slot.compile_ns().unwrap_or(0);
+            store.save(module, known, &bytes, compile_ns).map_err(|error| not_kept(error.to_string()))?;
+            slot.is_on_disk();
+            Ok(())
+        })));
+    }
+}

@@ -1,0 +1,492 @@
+//! The manifest, `remuda.toml`: which functions to serve, and how HTTP reaches them. What was written there is resolved
+//! and validated once, before any socket opens.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use remuda_host::{
+    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN,
+    COMPILE_TIME_DEFAULT, FunctionSpec, WASTE_SHARE_DEFAULT,
+};
+use remuda_model::{GuestLimits, Preopen};
+use remuda_scheduler::Sizing;
+use serde::Deserialize;
+
+/// The manifest's name in a folder that is deployed.
+const MANIFEST_NAME: &str = "remuda.toml";
+
+/// What makes sense for `server.hedge_share`.
+const HEDGE_SHARES: std::ops::RangeInclusive<f64> = 0.0..=10.0;
+
+/// A manifest, resolved: where to listen, and the functions to serve.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// How to serve.
+    pub server: ServerSettings,
+    /// What to serve.
+    pub functions: Vec<ServedFunction>,
+}
+
+/// A function to be served: what it runs, and how HTTP reaches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedFunction {
+    /// What it runs.
+    pub spec: FunctionSpec,
+    /// How HTTP reaches it.
+    pub endpoint: Endpoint,
+}
+
+/// How HTTP reaches a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The path that the function answers: `/exact`, or `/prefix/*` for all below.
+    pub route: String,
+    /// How a request reaches the guest, and its answer comes back.
+    pub abi: Abi,
+    /// The largest request body that the function takes, in bytes.
+    pub body_bytes_max: u64,
+    /// The media type of what the function answers, for [`Abi::Stdio`].
+    pub content_type: String,
+}
+
+/// How to serve.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerSettings {
+    /// The public address.
+    pub listen: SocketAddr,
+    /// Threads that run guests; `None`: one for each core.
+    pub workers: Option<usize>,
+    /// Requests that may wait for one of them.
+    pub queue_max: usize,
+    /// How a client may use its time: for sending its request, and between two of them.
+    pub client_timeout: Duration,
+    /// Bytes of artifacts that stay in memory.
+    pub artifact_memory_bytes: u64,
+    /// Bytes of artifacts that stay in the data directory.
+    pub artifact_disk_bytes: u64,
+    /// How much CPU time races may waste, as a share of what answers requests; 0: there are no races.
+    pub hedge_share: f64,
+    /// How long one compile in a child process may take.
+    pub compile_time_max: Duration,
+    /// How much memory it may take.
+    pub compile_memory_bytes_max: u64,
+}
+
+/// How a request reaches a guest, and its answer comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Abi {
+    /// The body on standard input; standard output is the answer.
+    #[default]
+    Stdio,
+    /// RFC 3875: the request's variables in the environment and its body on standard input; standard output is header
+    /// fields, an empty line and the answer's body.
+    Cgi,
+}
+
+/// What is wrong with a manifest, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// There is none, or it cannot be read.
+    #[error("cannot read {path:?}: {reason}; name a {MANIFEST_NAME}, or a folder that has one")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        reason: String,
+    },
+    /// Not what a manifest looks like; the parser shows the place.
+    #[error("{path:?} is not a valid manifest\n{reason}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words, with line and key.
+        reason: String,
+    },
+    /// A value that makes no sense.
+    #[error("{path:?}: {key} = {value}: {problem}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key, from the top.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawManifest {
+    #[serde(default)]
+    server: RawServer,
+    #[serde(default)]
+    function: Vec<RawFunction>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawServer {
+    listen: SocketAddr,
+    workers: Option<usize>,
+    queue: usize,
+    #[serde(with = "humantime_serde")]
+    client_timeout: Duration,
+    artifact_memory: ByteSize,
+    artifact_disk: ByteSize,
+    hedge_share: f64,
+    #[serde(with = "humantime_serde")]
+    compile_timeout: Duration,
+    compile_memory: ByteSize,
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            workers: None,
+            queue: Sizing::of(1).waiting_max,
+            client_timeout: Duration::from_secs(30),
+            artifact_memory: ByteSize::b(ARTIFACT_MEMORY_BYTES_DEFAULT),
+            artifact_disk: ByteSize::b(ARTIFACT_DISK_BYTES_DEFAULT),
+            hedge_share: WASTE_SHARE_DEFAULT,
+            compile_timeout: COMPILE_TIME_DEFAULT,
+            compile_memory: ByteSize::b(COMPILE_MEMORY_BYTES_DEFAULT),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFunction {
+    name: String,
+    route: Option<String>,
+    module: PathBuf,
+    #[serde(default)]
+    abi: Abi,
+    engines: Option<Vec<String>>,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    dirs: Vec<RawDir>,
+    #[serde(default)]
+    limits: RawLimits,
+    content_type: Option<String>,
+    #[serde(default)]
+    idempotent: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDir {
+    host: PathBuf,
+    guest: String,
+    #[serde(default)]
+    writable: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    #[serde(with = "humantime_serde")]
+    timeout: Duration,
+    memory: ByteSize,
+    table: u64,
+    body: ByteSize,
+    output: ByteSize,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        let GuestLimits { memory_bytes_max, table_elements_max, output_bytes_max, timeout } = GuestLimits::default();
+        Self {
+            timeout,
+            memory: ByteSize::b(memory_bytes_max),
+            table: table_elements_max,
+            body: ByteSize::mib(8),
+            output: ByteSize::b(output_bytes_max),
+        }
+    }
+}
+
+impl Deployment {
+    /// Reads a manifest, or the one of a folder. Its paths are relative to where it lies.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, is no manifest, or a value makes no sense.
+    pub fn read(path: &Path) -> Result<Self, ManifestError> {
+        let path = if path.is_dir() { path.join(MANIFEST_NAME) } else { path.to_owned() };
+        let text = fs::read_to_string(&path)
+            .map_err(|error| ManifestError::Unreadable { path: path.clone(), reason: error.to_string() })?;
+        Self::parse(&text, &path)
+    }
+
+    /// Resolves a manifest's text that came from `path`.
+    ///
+    /// # Errors
+    ///
+    /// It is no manifest, or a value makes no sense.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ManifestError> {
+        let raw: RawManifest = toml::from_str(text)
+            .map_err(|error| ManifestError::Syntax { path: path.to_owned(), reason: error.to_string() })?;
+        let check = Check { path };
+        if raw.function.is_empty() {
+            return Err(check.value("function", "[]", "there is nothing to serve; add a [[function]]"));
+        }
+        if raw.server.workers == Some(0) {
+            return Err(check.value("server.workers", "0", "at least one thread must run guests"));
+        }
+        let hedge_share = raw.server.hedge_share;
+        if !HEDGE_SHARES.contains(&hedge_share) {
+            let problem =
+                "it is CPU time that races may waste, as a share of what answers requests: from 0 (no races) to 10";
+            return Err(check.value("server.hedge_share", &hedge_share.to_string(), problem));
+        }
+        check.compile_budget(&raw.server)?;
+        let mut functions: Vec<ServedFunction> = Vec::new();
+        for (i, raw) in raw.function.into_iter().enumerate() {
+            let function = check.function(i, raw)?;
+            if let Some(earlier) = functions.iter().find(|earlier| earlier.spec.name == function.spec.name) {
+                let problem =
+                    format!("it is also the name of the function at {}; names are unique", earlier.endpoint.route);
+                return Err(check.value(&format!("function[{i}].name"), &quote(&function.spec.name), &problem));
+            }
+            if let Some(earlier) = functions.iter().find(|earlier| earlier.endpoint.route == function.endpoint.route) {
+                let problem = format!("function {:?} has that route already", earlier.spec.name);
+                return Err(check.value(&format!("function[{i}].route"), &quote(&function.endpoint.route), &problem));
+            }
+            functions.push(function);
+        }
+        let RawServer {
+            listen,
+            workers,
+            queue,
+            client_timeout,
+            artifact_memory,
+            artifact_disk,
+            compile_timeout,
+            compile_memory,
+            ..
+        } = raw.server;
+        let server = ServerSettings {
+            listen,
+            workers,
+            queue_max: queue,
+            client_timeout,
+            artifact_memory_bytes: artifact_memory.as_u64(),
+            artifact_disk_bytes: artifact_disk.as_u64(),
+            hedge_share,
+            compile_time_max: compile_timeout,
+            compile_memory_bytes_max: compile_memory.as_u64(),
+        };
+        Ok(Self { server, functions })
+    }
+}
+
+/// Holds a manifest's values against what makes sense.
+struct Check<'a> {
+    path: &'a Path,
+}
+
+impl Check<'_> {
+    fn value(&self, key: &str, value: &str, problem: &str) -> ManifestError {
+        ManifestError::Value {
+            path: self.path.to_owned(),
+            key: key.to_owned(),
+            value: value.to_owned(),
+            problem: problem.to_owned(),
+        }
+    }
+
+    /// A budget within which nothing could be compiled would set every engine aside.
+    fn compile_budget(&self, server: &RawServer) -> Result<(), ManifestError> {
+        if server.compile_timeout.is_zero() {
+            return Err(self.value("server.compile_timeout", "0s", "nothing could be compiled in time"));
+        }
+        if server.compile_memory < COMPILE_MEMORY_MIN {
+            let problem = format!("a compiler does not start with less than {COMPILE_MEMORY_MIN}");
+            return Err(self.value("server.compile_memory", &server.compile_memory.to_string(), &problem));
+        }
+        Ok(())
+    }
+
+    fn function(&self, i: usize, raw: RawFunction) -> Result<ServedFunction, ManifestError> {
+        let key = |name: &str| format!("function[{i}].{name}");
+        let named = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if raw.name.is_empty() || !raw.name.chars().all(named) {
+            let problem = "a name is letters, digits, '-', '_' and '.'";
+            return Err(self.value(&key("name"), &quote(&raw.name), problem));
+        }
+        let route = raw.route.unwrap_or_else(|| format!("/{}", raw.name));
+        if !route.starts_with('/') || route.trim_end_matches("/*").contains(['*', '?', '#']) {
+            let problem = "a route is a path like \"/resize\", or \"/images/*\" for everything below";
+            return Err(self.value(&key("route"), &quote(&route), problem));
+        }
+        let home = self.path.parent().unwrap_or(Path::new("."));
+        let module = home.join(&raw.module);
+        if !module.is_file() {
+            let problem = format!("there is no file {}; paths are relative to the manifest", module.display());
+            return Err(self.value(&key("module"), &quote(&raw.module.display().to_string()), &problem));
+        }
+        if raw.engines.as_ref().is_some_and(Vec::is_empty) {
+            let problem = "no engine may run the function; name some, or leave the key out to allow all";
+            return Err(self.value(&key("engines"), "[]", problem));
+        }
+        let nul = |text: &str| text.contains('\0');
+        if let Some((name, _)) =
+            raw.env.iter().find(|(name, value)| name.is_empty() || name.contains('=') || nul(name) || nul(value))
+        {
+            let problem = "a variable's name is not empty and has no '=', and nothing in it is NUL";
+            return Err(self.value(&key("env"), &quote(name), problem));
+        }
+        if let Some(arg) = raw.args.iter().find(|arg| nul(arg)) {
+            return Err(self.value(&key("args"), &quote(arg), "an argument has no NUL in it"));
+        }
+        let preopens = raw.dirs.into_iter().map(|dir| self.dir(i, home, dir)).collect::<Result<_, _>>()?;
+        let limits = raw.limits;
+        if limits.timeout.is_zero() {
+            return Err(self.value(&key("limits.timeout"), "0s", "no request could be answered in time"));
+        }
+        let spec = FunctionSpec {
+            name: raw.name,
+            module,
+            engines: raw.engines,
+            args: raw.args,
+            env: raw.env.into_iter().collect(),
+            preopens,
+            limits: GuestLimits {
+                memory_bytes_max: limits.memory.as_u64(),
+                table_elements_max: limits.table,
+                output_bytes_max: limits.output.as_u64(),
+                timeout: limits.timeout,
+            },
+            idempotent: raw.idempotent,
+        };
+        let endpoint = Endpoint {
+            route,
+            abi: raw.abi,
+            body_bytes_max: limits.body.as_u64(),
+            content_type: raw.content_type.unwrap_or_else(|| "application/octet-stream".into()),
+        };
+        Ok(ServedFunction { spec, endpoint })
+    }
+
+    fn dir(&self, i: usize, home: &Path, raw: RawDir) -> Result<Preopen, ManifestError> {
+        let host = home.join(&raw.host);
+        if !host.is_dir() {
+            let problem = format!("there is no folder {}; paths are relative to the manifest", host.display());
+            let value = quote(&raw.host.display().to_string());
+            return Err(self.value(&format!("function[{i}].dirs.host"), &value, &problem));
+        }
+        Ok(Preopen { host, guest: raw.guest, writable: raw.writable })
+    }
+}
+
+fn quote(text: &str) -> String {
+    format!("{text:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with a module, and the manifest's text in it.
+    fn parse(manifest: &str) -> Result<Deployment, ManifestError> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.wasm"), b"\0asm\x01\0\0\0").unwrap();
+        Deployment::parse(manifest, &dir.path().join(MANIFEST_NAME))
+    }
+
+    #[test]
+    fn everything_but_name_and_module_has_a_default() {
+        let deployment = parse("[[function]]\nname = \"a\"\nmodule = \"a.wasm\"").unwrap();
+        let ServedFunction { spec, endpoint } = &deployment.functions[0];
+        assert_eq!((endpoint.route.as_str(), endpoint.abi), ("/a", Abi::Stdio));
+        assert_eq!(spec.limits, GuestLimits::default());
+        let server = &deployment.server;
+        assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (512 << 20, 4 << 30));
+        assert_eq!(server.hedge_share.to_string(), "0.5");
+        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_mins(1), 1 << 30));
+    }
+
+    #[test]
+    fn sizes_and_durations_are_written_as_people_write_them() {
+        let deployment = parse(
+            "[server]\nartifact_memory = \"1GiB\"\nartifact_disk = 0\nhedge_share = 2\n\
+             compile_timeout = \"2m\"\ncompile_memory = \"300MiB\"\n\
+             [[function]]\nname = \"a\"\nmodule = \"a.wasm\"\n\
+             limits = { timeout = \"1m 30s\", memory = \"64MiB\", body = \"1MB\", output = 10 }",
+        )
+        .unwrap();
+        let ServedFunction { spec, endpoint } = &deployment.functions[0];
+        assert_eq!(spec.limits.timeout, Duration::from_secs(90));
+        assert_eq!(spec.limits.memory_bytes_max, 64 << 20);
+        assert_eq!((endpoint.body_bytes_max, spec.limits.output_bytes_max), (1_000_000, 10));
+        let server = &deployment.server;
+        assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (1 << 30, 0));
+        assert_eq!(server.hedge_share.to_string(), "2");
+        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_mins(2), 300 << 20));
+    }
+
+    #[test]
+    fn a_bad_manifest_is_named_with_key_value_and_remedy() {
+        let function = "[[function]]\nname = \"a\"\nmodule = \"a.wasm\"\n";
+        for (manifest, expected) in [
+            (String::new(), vec!["function", "add a [[function]]"]),
+            ("[[function]]\nname = \"a\"".into(), vec!["missing field `module`"]),
+            (format!("{function}rout = \"/a\""), vec!["unknown field `rout`", "`route`"]),
+            (format!("{function}abi = \"grpc\""), vec!["grpc", "`stdio` or `cgi`"]),
+            (format!("{function}route = \"a\""), vec!["function[0].route", "\"a\"", "/images/*"]),
+            (format!("{function}{function}"), vec!["function[1].name", "names are unique"]),
+            (
+                format!("{function}[[function]]\nname = \"b\"\nroute = \"/a\"\nmodule = \"a.wasm\""),
+                vec!["function[1].route", "has that route already"],
+            ),
+            (
+                "[[function]]\nname = \"a\"\nmodule = \"b.wasm\"".into(),
+                vec!["function[0].module", "\"b.wasm\"", "relative to the manifest"],
+            ),
+            (format!("{function}engines = []"), vec!["function[0].engines", "leave the key out"]),
+            (format!("{function}limits = {{ timeout = \"5 parsecs\" }}"), vec!["timeout", "parsecs"]),
+            (format!("{function}limits = {{ memory = \"lots\" }}"), vec!["memory", "lots"]),
+            (
+                format!("{function}dirs = [{{ host = \"no\", guest = \"/d\" }}]"),
+                vec!["function[0].dirs.host", "no folder"],
+            ),
+            (format!("[server]\nworkers = 0\n{function}"), vec!["server.workers", "at least one"]),
+            (
+                format!("[server]\nhedge_share = -0.1\n{function}"),
+                vec!["server.hedge_share = -0.1", "from 0 (no races) to 10"],
+            ),
+            (format!("[server]\nhedge_share = 11\n{function}"), vec!["server.hedge_share = 11", "to 10"]),
+            (format!("[server]\nhedge_share = nan\n{function}"), vec!["server.hedge_share = NaN", "to 10"]),
+            (format!("[server]\nlisten = \"here\"\n{function}"), vec!["listen", "socket address"]),
+            (format!("[server]\ncompile_timeout = \"0s\"\n{function}"), vec!["server.compile_timeout", "in time"]),
+            (format!("[server]\ncompile_memory = \"1MB\"\n{function}"), vec!["server.compile_memory", "32.0 MiB"]),
+            (format!("{function}env = {{ \"A=B\" = \"c\" }}"), vec!["function[0].env", "no '='"]),
+        ] {
+            let error = parse(&manifest).expect_err(&manifest).to_string();
+            for part in expected {
+                assert!(error.contains(part), "{part:?} is not in the message for {manifest:?}:\n{error}");
+            }
+            assert!(error.contains(MANIFEST_NAME), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_manifest_says_what_to_name() {
+        let error = Deployment::read(Path::new("/nonexistent")).unwrap_err().to_string();
+        assert!(error.contains("name a remuda.toml"), "{error}");
+    }
+}
