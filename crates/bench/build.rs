@@ -1,10 +1,10 @@
-//! Finds out which commit this is built from, so that results can say so.
+//! Finds out the commit that this crate is built from, so that results can name it.
 
 use std::process::Command;
 
 fn main() {
     println!("cargo::rustc-env=REMUDA_COMMIT={}", commit().unwrap_or_else(|| "unknown".into()));
-    // What may change the answer: a commit, and a change to what is built.
+    // The answer may change with a commit, and with a change to the files that are built.
     println!("cargo::rerun-if-changed=..");
     println!("cargo::rerun-if-changed=../../Cargo.lock");
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {

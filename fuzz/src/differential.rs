@@ -1,6 +1,6 @@
-//! Every engine must do the same with the same module, and so must a guest that moves from one to the other while it runs.
-//! The generator and the comparison are those of `crates/engine/tests/differential`, where what was found here becomes a
-//! regression test.
+//! Every engine must do the same with the same module, and so must a guest that moves from one engine to another while
+//! it runs. The generator and the comparison come from `crates/engine/tests/differential`, where findings of this
+//! target become regression tests.
 
 #[path = "../../crates/engine/tests/differential/appended.rs"]
 mod appended;
@@ -18,7 +18,8 @@ use std::sync::LazyLock;
 use compare::Group;
 use remuda_engine::{Extent, Proposal};
 
-/// All engines on what all of them have; then the ones that have more, on what those have.
+/// The groups of engines that are compared: all engines on the proposals that all of them have; then the engines with
+/// SIMD, and those with tail calls, on the proposals that these have.
 static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| {
     let groups = [
         Group::of(|_| true),
@@ -28,17 +29,17 @@ static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| {
     groups.into_iter().filter(|group| group.engines.len() > 1).collect()
 });
 
-/// The engine whose guests move, and those that they move to.
+/// The engine whose guests can move, and the engines that they move to.
 static MOVING: LazyLock<Option<Group>> = LazyLock::new(Group::moving);
 
 /// Generates one module and runs it on the engines of one group, or moves its guest from engine to engine.
 ///
 /// # Panics
 ///
-/// On a finding.
+/// Panics on a finding.
 pub fn run(input: &[u8]) {
     let [choice, input @ ..] = input else { return };
-    // One input of two moves, if it can.
+    // Every second input lets the guest move, if the engines of this build can.
     if let (128.., Some(group)) = (*choice, &*MOVING) {
         let Some(subject) = generate::subject(input, group.proposals) else { return };
         if !subject.module.has_points() {

@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets, one module each, as plain functions: `run` panics on a finding. What drives them,
-//! libFuzzer or a file that once broke something, is not their concern.
+//! The bodies of the fuzz targets, one module each, as plain functions: `run` panics on a finding. Their input may come
+//! from libFuzzer, or from a file that once broke something.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "host")]

@@ -1,7 +1,8 @@
-//! Modules from strangers: neither parsing nor rewriting panics, and what was accepted is still valid when rewritten.
+//! Modules from strangers: neither parsing nor rewriting may panic, and a valid module must still be valid when it is
+//! rewritten.
 //!
-//! Input that begins like a module is taken as it is. Any other input chooses a module for wasm-smith to generate, with
-//! every proposal that it knows, so that deep code is reached without a corpus.
+//! Input that begins like a module is used as it is. From any other input, wasm-smith generates a module with every
+//! proposal that it knows, so that deep code is reached without a corpus.
 
 use arbitrary::{Arbitrary as _, Unstructured};
 use remuda_engine::{InstrumentError, Module, instrument};
@@ -12,7 +13,7 @@ use wasmparser::{Validator, WasmFeatures};
 ///
 /// # Panics
 ///
-/// On a finding.
+/// Panics on a finding.
 pub fn run(input: &[u8]) {
     if input.starts_with(b"\0asm") {
         check(input);

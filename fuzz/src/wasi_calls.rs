@@ -1,5 +1,5 @@
-//! Any sequence of WASI calls with any arguments over any memory: an errno or a stop, never a panic, and what waits can
-//! be interrupted.
+//! Any sequence of WASI calls with any arguments on any memory: each call must give an errno or a stop and never panic,
+//! and a call that waits must be interruptible.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -13,20 +13,20 @@ use remuda_wasi::{IMPORTS, Import, Stop, Type, Wasi};
 use tempfile::TempDir;
 
 const MEMORY_BYTES: usize = 64 << 10;
-/// Descriptors, of which the first ones exist.
+/// The highest descriptor that a call is likely to use. Only the first descriptors exist.
 const DESCRIPTORS: u64 = 8;
-/// Where paths, vectors and results mostly lie, so that calls meet what others have written.
+/// The addresses up to which most paths, vectors and results lie, so that calls read what other calls have written.
 const COMMON_ADDRESSES: u64 = 256;
 /// How long a call may wait before it is interrupted.
 const PATIENCE: Duration = Duration::from_millis(5);
 const CALLS_MAX: usize = 64;
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
-/// What a step does.
+/// One step of a guest.
 enum Step {
     /// The guest writes into its memory.
     Write { at: usize, bytes: Vec<u8> },
-    /// The guest calls.
+    /// The guest calls WASI.
     Call { import: &'static Import, args: Vec<u64> },
 }
 
@@ -58,7 +58,7 @@ fn address(input: &mut Unstructured<'_>) -> Result<u64> {
     Ok(input.int_in_range(0..=COMMON_ADDRESSES / 8)? * 8)
 }
 
-/// Raises the interrupt of whoever waits for longer than [`PATIENCE`].
+/// A thread that raises each interrupt that it is sent, after [`PATIENCE`], so that no call waits for longer.
 static WATCH: LazyLock<Sender<Interrupt>> = LazyLock::new(|| {
     let (sender, interrupts) = mpsc::channel::<Interrupt>();
     thread::spawn(move || {
@@ -74,7 +74,7 @@ static WATCH: LazyLock<Sender<Interrupt>> = LazyLock::new(|| {
 ///
 /// # Panics
 ///
-/// On a finding.
+/// Panics on a finding.
 pub fn run(input: &[u8]) {
     let mut input = Unstructured::new(input);
     let home = tempfile::tempdir().expect("a temporary folder can be made");
@@ -106,7 +106,7 @@ pub fn run(input: &[u8]) {
     assert!(output.stdout.len() as u64 <= OUTPUT_BYTES_MAX && output.stderr.len() as u64 <= OUTPUT_BYTES_MAX);
 }
 
-/// Carries out one call; false if it does not go back to the guest.
+/// Carries out one call. Returns false if the call does not return to the guest.
 fn call(wasi: &mut Wasi, import: &Import, memory: &mut [u8], args: &[u64], interrupt: &Interrupt) -> bool {
     match (import.call)(wasi, memory, args) {
         Ok(errno) => {
@@ -126,7 +126,7 @@ fn call(wasi: &mut Wasi, import: &Import, memory: &mut [u8], args: &[u64], inter
             false
         }
         Err(Stop::Failed(reason)) => {
-            // Guests run into this only where preview 1 has no errno for what they did.
+            // A guest gets here only if preview 1 has no errno for what it did.
             assert!(!reason.is_empty(), "{} fails without a reason", import.name);
             false
         }

@@ -1,13 +1,14 @@
-//! What changed between two results.
+//! Compares two results, and says what changed.
 //!
 //! Two files were measured at different times, so nothing is paired: the ratio of a point is the ratio of the medians over
 //! processes. Its logarithm's variance is the sum of both bootstrap variances, and the interval is Student's, with Welch's
 //! degrees of freedom (B. L. Welch, The Generalization of "Student's" Problem when Several Different Population Variances
-//! are Involved, Biometrika 34, 1947): percentiles of a bootstrap could not be asked for the small tails that come next.
+//! are Involved, Biometrika 34, 1947). A bootstrap's percentiles would not do, because the tails described below are
+//! too small for its number of resamples.
 //!
-//! Who compares a thousand points at 95 % finds fifty changes where nothing changed. So the intervals are *simultaneous*
-//! after Bonferroni: the tail of each is divided by the number of comparisons, and with 95 % probability not one of all
-//! intervals misses its true ratio. The geometric means are a family of their own.
+//! A comparison of a thousand points at 95 % would find fifty changes where nothing changed. So the intervals are
+//! *simultaneous* after Bonferroni: the tail of each is divided by the number of comparisons, and with 95 % probability
+//! not one of all intervals misses its true ratio. The geometric means are a family of their own.
 
 use std::fmt::Write as _;
 
@@ -16,7 +17,7 @@ use crate::results::{Metric, Results, Workload, pattern_name};
 use crate::row::{Pattern, Point};
 use crate::stats::{Estimate, Interval, LEVEL, PROCESSES_MIN, student_quantile};
 
-/// What became of something.
+/// The judgement of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Slower beyond doubt, and by more than the threshold.
@@ -25,45 +26,46 @@ pub enum Verdict {
     SlowerWithin,
     /// Faster beyond doubt.
     Faster,
-    /// The interval holds 1.
+    /// No change beyond doubt: the interval holds 1.
     Same,
-    /// Too few processes to tell.
+    /// There are too few processes to tell.
     Open,
 }
 
-/// How something changed.
+/// The change of a point or of a geometric mean.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// What: a point, or a geometric mean.
+    /// The name of the point or the geometric mean.
     pub name: String,
-    /// B over A.
+    /// The time in B over the time in A.
     pub ratio: f64,
-    /// Its simultaneous interval; `None` where there are too few processes.
+    /// The ratio's simultaneous interval; `None` if there are too few processes.
     pub interval: Option<Interval>,
-    /// What that means.
+    /// The judgement of the change.
     pub verdict: Verdict,
 }
 
 /// A comparison of two results.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// Each point that both have, in their order.
+    /// The points that both results have, sorted.
     pub points: Vec<Change>,
     /// The geometric mean of each engine in each pattern.
     pub means: Vec<Change>,
-    /// Points that only A has, and for which B says nothing.
+    /// The number of points that only A has; points that failed in B are not among them.
     pub only_in_a: usize,
-    /// Points that only B has.
+    /// The number of points that only B has.
     pub only_in_b: usize,
     /// Points that A has numbers for and that failed in B, with the reason.
     pub broken: Vec<String>,
-    /// What makes the comparison doubtful.
+    /// Reasons to doubt the comparison.
     pub warnings: Vec<String>,
-    /// By how much something may be slower, as a share.
+    /// How much slower something may be, as a share: 0.05 for 5 %.
     pub threshold: f64,
 }
 
-/// A ratio's logarithm, with the variances that it is the sum of and the degrees of freedom that each was estimated with.
+/// A ratio's logarithm, with the parts of its variance. Each part is a variance, and the degrees of freedom that it was
+/// estimated with; the variance of the logarithm is their sum.
 #[derive(Clone, Debug)]
 struct LogRatio {
     value: f64,
@@ -73,7 +75,8 @@ struct LogRatio {
 
 impl LogRatio {
     fn of(a: &Estimate, b: &Estimate) -> Self {
-        // The bootstrap's variance is that of a population of n values; a sample's is n / (n - 1) times as large.
+        // The bootstrap's variance is that of a population of n values; the variance of a sample is n / (n - 1) times
+        // as large.
         let part = |estimate: &Estimate| {
             let degrees = (estimate.processes.max(2) - 1) as f64;
             (estimate.log_variance() * (degrees + 1.0) / degrees, degrees)
@@ -85,7 +88,7 @@ impl LogRatio {
         }
     }
 
-    /// The mean of several: the logarithm of the geometric mean.
+    /// The mean of several logarithms, which is the logarithm of the geometric mean.
     fn mean(all: &[Self]) -> Self {
         let count = all.len() as f64;
         let parts = all.iter().flat_map(|one| &one.parts);
@@ -122,7 +125,7 @@ impl LogRatio {
 }
 
 impl Comparison {
-    /// What changed from `a` to `b`; `threshold` is a share: 0.05 for 5 %.
+    /// Compares `a` with `b`; `threshold` is a share: 0.05 for 5 %.
     #[must_use]
     pub fn new(a: &Results, b: &Results, threshold: f64) -> Self {
         let mut ratios: Vec<(&Point, LogRatio)> = Vec::new();
@@ -303,7 +306,7 @@ mod tests {
         check(&before, &after, 100_000, Verdict::Same);
     }
 
-    /// Nothing changed, 400 times over: not more than 5 % of families may cry wolf, and a family is 20 points.
+    /// Compares 400 families of 20 points in which nothing changed. About 5 % of the families may report a change.
     #[test]
     fn nothing_changes_where_nothing_changed() {
         use rand::{RngExt, SeedableRng};

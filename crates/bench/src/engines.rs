@@ -1,4 +1,4 @@
-//! What can be measured: the engines of this build, the choice among them, native code, and other programs.
+//! Everything that can be measured: the engines of this build, the choice among them, native code, and other programs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,9 +10,9 @@ use remuda_engine::{Availability, Known, Registry};
 
 /// The choice among the engines, as `remuda serve` makes it.
 pub const AUTO: &str = "remuda.auto";
-/// The same choice, if guests stay on the engine that they began on: where one takes long, others race it.
+/// The same choice, but guests stay on the engine that they began on. If a request takes long, other engines race it.
 pub const RACING: &str = "remuda.racing";
-/// A guest's twin, made by the machine's own compiler: the physical limit.
+/// A guest's native twin, made by the machine's own compiler: the physical limit.
 pub const NATIVE: &str = "native";
 
 /// An engine that can be measured here.
@@ -22,20 +22,20 @@ pub struct Engine {
     pub id: String,
     /// Its version.
     pub version: String,
-    /// What else decides how it is set up.
+    /// Everything else that decides how it is set up.
     pub flags: String,
-    /// How a guest gets to it.
+    /// How a guest is run on it.
     pub kind: Kind,
 }
 
-/// How a guest gets to an engine.
+/// How a guest is run on an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Through a host, call by call.
+    /// Calls go through a host, one after the other in one process.
     Hosted,
-    /// As a program of its own, from this folder.
+    /// The guest is a program of its own, in this folder.
     Native(PathBuf),
-    /// As an argument of another program.
+    /// The guest's module is an argument of another program.
     Peer(Peer),
 }
 
@@ -46,38 +46,38 @@ pub struct Peer {
     args: Vec<String>,
 }
 
-/// An engine that is known, but not here.
+/// An engine that is known, but cannot be measured here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Absent {
     /// Its id.
     pub id: String,
-    /// Why, and the way to get it.
+    /// The reason, and the way to get it.
     pub reason: String,
 }
 
-/// An engine cannot be measured although it was named.
+/// The reason why an engine that was named cannot be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// It is not here.
+    /// The engine is known, but not here.
     #[error("cannot measure {id}: {reason}")]
     Absent {
-        /// As it was named.
+        /// The engine's id, as it was named.
         id: String,
-        /// Why, and the way to get it.
+        /// The reason, and the way to get it.
         reason: String,
     },
-    /// There is none of that name.
+    /// There is no engine of that name.
     #[error("there is no engine named {name:?}; known engines are {}", known.join(", "))]
     Unknown {
-        /// As it was named.
+        /// The name, as it was given.
         name: String,
-        /// The names that there are.
+        /// The names of all engines.
         known: Vec<String>,
     },
 }
 
 impl Engine {
-    /// Whether it can be called more than once in a process.
+    /// Whether a guest can be called more than once in one process.
     #[must_use]
     pub fn is_hosted(&self) -> bool {
         self.kind == Kind::Hosted
@@ -97,12 +97,12 @@ impl Peer {
     }
 }
 
-/// Looks for everything that can be measured: what is here, and what is not. `root` is the project's folder, below which
-/// native twins and installed programs lie; `scratch` is a folder that outlives the measurement.
+/// Looks for everything that can be measured, and returns what is here and what is not. `root` is the project's folder,
+/// below which native twins and installed programs lie; `scratch` is a folder that outlives the measurement.
 ///
 /// # Errors
 ///
-/// Nothing can be written to `scratch`.
+/// Returns an error if nothing can be written to `scratch`.
 pub fn look(root: &Path, scratch: &Path) -> std::io::Result<(Vec<Engine>, Vec<Absent>)> {
     let (mut here, mut absent) = (Vec::new(), Vec::new());
     let registry = Registry::default();
@@ -142,11 +142,11 @@ pub fn look(root: &Path, scratch: &Path) -> std::io::Result<(Vec<Engine>, Vec<Ab
     Ok((here, absent))
 }
 
-/// The engines of these names; without names, all that are chosen without being asked for.
+/// The engines of these names; without names, all engines but those that are only measured by name.
 ///
 /// # Errors
 ///
-/// One that was named is not here, or does not exist.
+/// Returns an error if an engine that was named is not here, or does not exist.
 pub fn select(names: &[String], here: &[Engine], absent: &[Absent]) -> Result<Vec<Engine>, EngineError> {
     if names.is_empty() {
         let registry = Registry::default();
@@ -169,14 +169,15 @@ pub fn select(names: &[String], here: &[Engine], absent: &[Absent]) -> Result<Ve
     Ok(selected)
 }
 
-/// What decides, beside engine and version, what is made of a module: how this build sets it up, and for which CPU.
+/// Everything beside engine and version that decides how a module is compiled: the engine's settings in this build, and
+/// the CPU.
 fn flags(known: &Known) -> String {
     let fingerprint = known.fingerprint();
     let named = format!("{} {} ", known.id, known.version);
     fingerprint.strip_prefix(&named).unwrap_or(&fingerprint).to_owned()
 }
 
-/// Whether it is Remuda that chooses the engine, call by call.
+/// Whether `engine` is the id of a choice: Remuda chooses the engine for each call.
 #[must_use]
 pub fn is_choice(engine: &str) -> bool {
     [AUTO, RACING].contains(&engine)
@@ -197,7 +198,7 @@ fn native(root: &Path) -> Option<Engine> {
     Some(Engine { id: NATIVE.into(), version, flags: String::new(), kind: Kind::Native(folder) })
 }
 
-/// What a compiler has left in a program about itself.
+/// The compiler's name and version, as the compiler left them in a program.
 fn compiler_of(program: &[u8]) -> String {
     let marks: [&[u8]; 2] = [b"GCC: (", b"clang version "];
     let found = marks.iter().find_map(|mark| program.windows(mark.len()).position(|bytes| bytes == *mark));
@@ -207,7 +208,7 @@ fn compiler_of(program: &[u8]) -> String {
 
 struct Program {
     name: &'static str,
-    /// Before the variables, as `--env NAME=value`, and the module; `SHIM` stands for the path of our shim.
+    /// Arguments before the variables (`--env NAME=value`) and the module; `SHIM` stands for the path of our shim.
     args: &'static [&'static str],
 }
 
@@ -219,7 +220,7 @@ const PEERS: &[Program] = &[
 ];
 
 impl Program {
-    /// `None` if it cannot say its version.
+    /// The program as an engine; `None` if it does not tell its version.
     fn engine(&self, program: PathBuf, shim: &Path) -> Option<Engine> {
         let out = Command::new(&program).arg("--version").stdin(Stdio::null()).output().ok()?;
         let version = String::from_utf8(out.stdout).ok().filter(|_| out.status.success())?;
@@ -235,7 +236,7 @@ impl Program {
     }
 }
 
-/// On PATH, or where scripts/install-peers.sh puts it.
+/// Looks for a program on PATH, and then where scripts/install-peers.sh installs it.
 fn search(name: &str, root: &Path) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());

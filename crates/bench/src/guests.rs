@@ -6,25 +6,25 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// A folder with a `guest.toml`.
+/// A guest: a folder with a `guest.toml`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guest {
-    /// Where it lies.
+    /// The folder's path.
     pub folder: PathBuf,
     /// Its name, and that of its module.
     pub name: String,
-    /// `polybench`, `edge`, ...
+    /// The suite, such as `polybench` or `edge`.
     pub suite: String,
-    /// Further modules of the same source.
+    /// The names of further modules from the same source.
     pub variants: Vec<String>,
-    /// Its inputs, and what must come of them.
+    /// Its inputs, with the expected results.
     pub cases: Vec<Case>,
 }
 
-/// One input of a guest, and what must come of it. Paths are relative to the guest's folder.
+/// One input of a guest, and the expected result. Paths are relative to the guest's folder.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Case {
-    /// No two of a guest have the same.
+    /// The name, which is unique among the guest's cases.
     pub name: String,
     /// Arguments after the program's name.
     #[serde(default)]
@@ -32,36 +32,36 @@ pub struct Case {
     /// Its environment, as `NAME=value`.
     #[serde(default)]
     env: Vec<String>,
-    /// Standard input; none: empty.
+    /// The file with the standard input; `None`: it is empty.
     pub stdin: Option<PathBuf>,
-    /// What it must write; none: nothing.
+    /// The file with the output that the guest must write; `None`: it must write nothing.
     pub stdout: Option<PathBuf>,
-    /// How it must end.
+    /// The exit code that the guest must end with; `None`: 0.
     pub exit_code: Option<i32>,
-    /// It must trap. Such a case is not measured.
+    /// The trap that the guest must end in. A case with a trap is not measured.
     trap: Option<String>,
-    /// It needs folders. Such a case is not measured.
+    /// The folders that the guest needs. A case with folders is not measured.
     #[serde(default)]
     dir: Vec<toml::Value>,
 }
 
-/// A guest's description cannot be used.
+/// The reason why a guest's description cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
     /// A folder or file cannot be read.
     #[error("cannot read {path:?}: {source}")]
     Io {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// Not what a `guest.toml` looks like; the parser shows the place.
+    /// A `guest.toml` has another form than it should; the parser's message shows the place.
     #[error("{path:?} does not describe a guest (see guests/README.md): {source}")]
     Syntax {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
-        /// The parser's words.
+        /// The parser's message.
         source: Box<toml::de::Error>,
     },
 }
@@ -82,7 +82,7 @@ struct RawVariant {
 }
 
 impl Guest {
-    /// The module, or that of a variant.
+    /// The path of the module, or of a variant of it; an empty `variant` means the plain module.
     #[must_use]
     pub fn module(&self, variant: &str) -> PathBuf {
         let dot = if variant.is_empty() { "" } else { "." };
@@ -102,7 +102,7 @@ impl Guest {
 }
 
 impl Case {
-    /// Its environment.
+    /// The environment, as names and values.
     #[must_use]
     pub fn env(&self) -> BTreeMap<String, String> {
         let split = |text: &String| {
@@ -113,11 +113,11 @@ impl Case {
     }
 }
 
-/// The guests in a folder and below, by their names.
+/// Finds all guests in a folder and below it, sorted by name.
 ///
 /// # Errors
 ///
-/// The folder cannot be read, or a `guest.toml` is none.
+/// Returns an error if a folder or file cannot be read, or if a `guest.toml` does not describe a guest.
 pub fn find(folder: &Path) -> Result<Vec<Guest>, GuestError> {
     let mut guests = Vec::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,4 +1,4 @@
-//! What machine this is, as far as it matters to a measurement.
+//! A description of this machine, as far as it matters to a measurement.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use crate::row::Machine;
 
-/// Looks at the machine.
+/// Describes the machine that this process runs on.
 #[must_use]
 pub fn look() -> Machine {
     let refresh =
@@ -41,14 +41,15 @@ pub fn load() -> f64 {
     System::load_average().map_or(0.0, |load| load.one)
 }
 
-/// The governor is left out: it may be changed for a measurement, and the machine stays the same.
+/// A digest that identifies the machine. It leaves the governor out, which may be changed for a measurement.
 fn fingerprint(machine: &Machine) -> String {
     let Machine { cpu, cores, memory_bytes, kernel, .. } = machine;
     let text = format!("{cpu}\n{cores}\n{}\n{kernel}", memory_bytes >> 20);
     format!("{:.12}", ModuleDigest::of(text.as_bytes()))
 }
 
-/// ` (family 25, model 17)`, where /proc/cpuinfo says so: clouds give different processors the same name.
+/// The processor's family and model, such as ` (family 25, model 17)`, if `about` (the text of /proc/cpuinfo) has them.
+/// Clouds give different processors the same name, so the name alone is not enough.
 fn family_and_model(about: &str) -> String {
     let field = |name: &str| {
         about.lines().find_map(|line| {

@@ -1,4 +1,4 @@
-//! Whether a machine was quiet enough to tell, and what to do if it was not.
+//! Warns if a machine was not quiet enough for results to be trusted, and says what to do.
 
 use std::collections::BTreeSet;
 
@@ -6,20 +6,20 @@ use crate::results::{Metric, Process, Results, pattern_name};
 use crate::row::{Pattern, Point};
 use crate::stats::{Interval, median, quantile};
 
-/// What is wrong with the measurements, and how to get better ones.
+/// A reason to doubt the measurements, and the way to better ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// What.
+    /// A sentence that says what is wrong, without a full stop.
     pub what: String,
-    /// The way out.
+    /// The way to better measurements.
     pub remedy: String,
 }
 
-/// Half an interval may be this share of its value.
+/// Half the width of an interval may be at most this share of its value.
 const UNCERTAINTY_MAX: f64 = 0.10;
-/// With fewer, an interval is no wider than the luck of those few.
+/// The number of processes that is enough. With fewer, an interval can be too narrow by chance.
 const PROCESSES_ENOUGH: usize = 5;
-/// Processes may differ by this share of their median.
+/// Processes may differ by at most this share of their median.
 const DISAGREEMENT_MAX: f64 = 0.15;
 
 /// All warnings, the gravest first.
@@ -132,8 +132,8 @@ fn uncertainty(results: &Results) -> Option<Warning> {
     })
 }
 
-/// Calls within a process that agree, while processes do not: something that a process keeps for its whole life differs,
-/// such as where its memory lies, and more calls do not help.
+/// Warns of points whose calls agree within each process, while the processes differ. The cause is then something that
+/// a process keeps for its whole life, such as the place of its memory, and more calls do not help.
 fn disagreement(results: &Results) -> Option<Warning> {
     let disagree = |point: &&Point| {
         let mut middles: Vec<(f64, Interval)> = results
@@ -186,7 +186,7 @@ fn steadiness(results: &Results) -> Option<Warning> {
     })
 }
 
-/// How many points, of how many, and the first of them by name.
+/// The number of these points among all points, and the names of the first of them.
 fn points(some: &[&Point], results: &Results) -> String {
     let names: Vec<String> = some
         .iter()

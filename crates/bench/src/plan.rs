@@ -19,7 +19,7 @@ use crate::guests::{self, Case, Guest, GuestError};
 use crate::measure::Output;
 use crate::row::{Pattern, Point};
 
-/// What is to be measured, as it was asked for.
+/// A request for measurements, as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Suites, folders with guests, modules. Empty: what the paper measured.
@@ -30,15 +30,15 @@ pub struct Request {
     pub patterns: Vec<Pattern>,
     /// How large the inputs are.
     pub size: Size,
-    /// Cases by name, in place of those of that size.
+    /// Cases by name, in place of the cases of that size.
     pub cases: Vec<String>,
     /// The modules' variant; empty: the plain one.
     pub variant: String,
     /// Fresh processes for each point.
     pub processes: u32,
-    /// What one call may take.
+    /// Time limit of one call.
     pub timeout: Duration,
-    /// Where the suite's guests are.
+    /// The folder with the suite's guests.
     pub guests: PathBuf,
     /// How modules that are no guests of a suite are called.
     pub external: External,
@@ -51,9 +51,9 @@ pub struct External {
     pub args: Vec<String>,
     /// Standard input.
     pub stdin: Option<PathBuf>,
-    /// What it must write; `None`: what it wrote when it was first called.
+    /// The file with the output that it must write; `None`: what it wrote when it was first called.
     pub stdout: Option<PathBuf>,
-    /// Whether it may write something else each time.
+    /// Whether the module may write something else each time.
     pub any_output: bool,
 }
 
@@ -63,25 +63,25 @@ pub struct External {
 pub enum Size {
     /// For a first look.
     Small,
-    /// What the suite's applications have to do in ordinary use.
+    /// Inputs as the suite's applications have them in ordinary use.
     #[default]
     Medium,
     /// Minutes on an interpreter.
     Large,
 }
 
-/// What is measured.
+/// The plan of a run: what is measured, and how often.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What the order is drawn from.
+    /// The seed that the order is drawn from.
     pub seed: u64,
     /// The engines.
     pub engines: Vec<Engine>,
-    /// What is measured in each round.
+    /// The blocks that are measured in each round.
     pub blocks: Vec<Block>,
-    /// How many rounds there are.
+    /// The number of rounds.
     pub processes: u32,
-    /// What one call may take.
+    /// Time limit of one call.
     pub timeout: Duration,
     /// What is left out, and why.
     pub left_out: Vec<String>,
@@ -98,7 +98,7 @@ pub struct Block {
     pub engines: Vec<usize>,
 }
 
-/// A module, its input, and what must come of it.
+/// A module, its input, and the expected result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// The guest's name.
@@ -111,7 +111,7 @@ pub struct Subject {
     pub case: String,
     /// The module.
     pub module: PathBuf,
-    /// Its SHA-256.
+    /// The SHA-256 of the module's bytes.
     pub digest: String,
     /// Arguments after the guest's name.
     pub args: Vec<String>,
@@ -119,18 +119,18 @@ pub struct Subject {
     pub env: BTreeMap<String, String>,
     /// Standard input.
     pub stdin: Option<PathBuf>,
-    /// What must come of it.
+    /// The expected result.
     pub expected: Expected,
 }
 
-/// What must come of a call.
+/// The expected result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// This.
+    /// This exit code and this output.
     Exactly {
         /// The exit code.
         exit_code: i32,
-        /// What is written.
+        /// The output.
         output: Output,
     },
     /// The same each time, on every engine.
@@ -150,7 +150,7 @@ pub struct Task {
     pub process: u32,
 }
 
-/// There is no plan for what was asked.
+/// The reason why there is no plan for a request.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The suite cannot be read.
@@ -159,22 +159,22 @@ pub enum PlanError {
     /// A file cannot be read.
     #[error("cannot read {path:?}: {source}")]
     Io {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// Neither suite nor path.
+    /// A name is neither a suite nor a path.
     #[error(
         "there is no suite, folder or module {what:?}; suites are polybench, edge, matmul and micro, and lie in {guests:?}"
     )]
     Unknown {
-        /// As it was asked for.
+        /// The name as it was asked for.
         what: String,
-        /// Where suites are looked for.
+        /// The folder in which suites are looked for.
         guests: PathBuf,
     },
-    /// Results could not be told apart.
+    /// The results of two modules could not be told apart.
     #[error(
         "{first:?} and {second:?} would both be {name:?} in the results; measure one after the other, or rename one"
     )]
@@ -186,10 +186,10 @@ pub enum PlanError {
         /// The other.
         second: PathBuf,
     },
-    /// Nothing is left.
+    /// Nothing is left to be measured.
     #[error("there is nothing to measure: {reason}")]
     Nothing {
-        /// Why.
+        /// What was left out, and why.
         reason: String,
     },
 }
@@ -227,7 +227,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Something that was asked for is not there.
+    /// Returns an error if something that was asked for is not there.
     pub fn new(request: &Request, engines: Vec<Engine>, seed: u64) -> Result<Self, PlanError> {
         let mut left_out = Vec::new();
         let mut blocks: Vec<Block> = Vec::new();
@@ -255,7 +255,7 @@ impl Plan {
     }
 
     /// The processes of one round, in the order in which they are measured. It depends on the seed, the round and the
-    /// plan, so that a run that is taken up again goes on in the same order.
+    /// plan, so that a resumed run goes on in the same order.
     #[must_use]
     pub fn round(&self, process: u32) -> Vec<Task> {
         let mut random = Pcg64::new(u128::from(self.seed), u128::from(process));
@@ -270,7 +270,7 @@ impl Plan {
         tasks
     }
 
-    /// What a process is a measurement of.
+    /// The point that a process measures.
     #[must_use]
     pub fn point(&self, task: Task) -> Point {
         let Block { subject, pattern, .. } = &self.blocks[task.block];
@@ -399,7 +399,7 @@ fn cases<'a>(guest: &'a Guest, request: &Request) -> Vec<&'a Case> {
     let by_size = || guest.case(["small", "medium", "large"][size]);
     match guest.suite.as_str() {
         "matmul" => MATMUL[size].iter().filter_map(|name| guest.case(name)).collect(),
-        // The others are for tests of what they do, not of how fast.
+        // The other guests of this suite are for tests of their behaviour, not of their speed.
         "micro" => by_table.into_iter().collect(),
         _ => {
             let ordinary = || guest.measurable().find(|case| case.exit_code == Some(0) && case.stdout.is_some());
@@ -457,7 +457,7 @@ fn external(module: &Path, how: &External) -> Result<Subject, PlanError> {
     })
 }
 
-/// The guest that does nothing: what every other measurement contains, whatever the guest.
+/// The guest that does nothing. Every other measurement contains what this one takes.
 fn floor(request: &Request) -> Result<Option<Subject>, PlanError> {
     let folder = request.guests.join("noop");
     if !folder.is_dir() {
@@ -510,7 +510,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// So many blocks, each on so many engines.
+    /// A plan of `blocks` blocks, each on `engines` engines.
     pub(crate) fn mock_plan(blocks: usize, engines: usize) -> Plan {
         let block = |i| Block {
             subject: Subject { guest: format!("g{i}"), ..subject(Expected::Anything) },

@@ -1,4 +1,4 @@
-//! Records, put in order: what each process of each point came to.
+//! Records put in order: the numbers of each process of each point.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -9,25 +9,25 @@ use crate::row::{Failure, Pattern, Point, Record, Run, Sample};
 use crate::stats::{Estimate, Steady, geometric_mean, median, mser_5};
 
 pub use crate::engines::{AUTO, NATIVE, RACING};
-/// What the paper normalises to here: the optimizing compiler that everybody knows.
+/// The engine that others are compared with: a well-known optimizing compiler.
 pub const BASELINE: &str = "wasmtime.cranelift";
 
-/// What an id stands for.
+/// The kind of thing that an engine's id stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One engine.
     Single,
     /// Remuda's choice.
     Auto,
-    /// The same, if guests stay where they began.
+    /// Remuda's choice, but guests stay on the engine that they began on.
     Racing,
-    /// No WebAssembly at all.
+    /// Native code: no WebAssembly at all.
     Native,
     /// Another program, of which only whole processes are known.
     Peer,
 }
 
-/// What `engine` stands for.
+/// The kind of thing that the id `engine` stands for.
 #[must_use]
 pub fn kind(engine: &str) -> Kind {
     match engine {
@@ -39,7 +39,7 @@ pub fn kind(engine: &str) -> Kind {
     }
 }
 
-/// What a pattern is called, in files and tables.
+/// The name of a pattern in files and tables.
 #[must_use]
 pub fn pattern_name(pattern: Pattern) -> &'static str {
     match pattern {
@@ -50,55 +50,59 @@ pub fn pattern_name(pattern: Pattern) -> &'static str {
     }
 }
 
-/// Which number of a process.
+/// A number of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Metric {
-    /// From request to answer, all calls of the process together; of a steady series, one call.
+    /// Time from request to answer, of all calls of the process together; of a steady series, the time to execute one
+    /// call.
     Total,
-    /// Executing one call: the mean over the calls of a process; of a steady series, of one after its warm-up. Of a native
-    /// twin, of which only the process is known, what it takes longer than the twin that does nothing.
+    /// Time to execute one call: the mean over the calls of a process; of a steady series, the median after the
+    /// warm-up. Of a native twin, only the time of the whole process is known: the time of the twin that does nothing
+    /// is subtracted from it.
     Execute,
-    /// Compiling or translating before the first call.
+    /// Time to compile or translate, of all calls together.
     Compile,
-    /// Everything before executing, all calls together.
+    /// Time of all phases before execution, of all calls together.
     StartUp,
-    /// The process as a whole, from its start to its end.
+    /// Time of the process as a whole, from its start to its end.
     Process,
-    /// Resident memory at its most, in bytes.
+    /// The peak of resident memory, in bytes.
     PeakMemory,
-    /// Code in memory, in bytes.
+    /// Size of the code in memory, in bytes.
     Code,
-    /// The artifact on disk, in bytes.
+    /// Size of the artifact on disk, in bytes.
     Artifact,
 }
 
-/// The phases before execution, in their order.
+/// The phases before execution, in the order in which they happen.
 pub const START_UP: [&str; 5] = ["bootstrap", "deploy", "compile", "load", "instantiate"];
-/// The phase after them.
+/// The phase after those of [`START_UP`].
 pub const EXECUTE: &str = "execute";
 const TOTAL: &str = "total";
-/// A process must take that many times as long as one that does nothing, if their difference is to mean something.
+/// The least ratio of a native process's time to that of a process that does nothing. Below it, their difference means
+/// nothing.
 const FLOORS_MIN: f64 = 1.25;
 /// The guest that does nothing.
 const FLOOR: &str = "noop";
 
-/// One fresh process.
+/// The samples of one fresh process.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
-    /// Its calls, in their order.
+    /// The process's calls, in the order in which they were made.
     pub calls: Vec<Sample>,
     /// The process as a whole.
     pub whole: Option<Sample>,
 }
 
 impl Process {
-    /// The highest load under which it was measured.
+    /// The highest load average under which the process was measured.
     #[must_use]
     pub fn load(&self) -> f64 {
         self.calls.iter().chain(&self.whole).map(|sample| sample.load).fold(0.0, f64::max)
     }
 
-    /// A phase's wall time over all calls, in nanoseconds; of the process as a whole, if the calls know nothing of it.
+    /// A phase's wall time over all calls, in nanoseconds. If no call has the phase, it is taken from the process as a
+    /// whole.
     #[must_use]
     pub fn phase_ns(&self, phase: &str) -> Option<f64> {
         let of_calls: Vec<f64> = series(&self.calls, phase);
@@ -108,7 +112,7 @@ impl Process {
         self.whole.as_ref()?.wall_ns.get(phase).map(|ns| *ns as f64)
     }
 
-    /// The steady state of its executions.
+    /// The steady state of the process's executions.
     #[must_use]
     pub fn steady(&self) -> Option<Steady> {
         let executions = series(&self.calls, EXECUTE);
@@ -122,7 +126,7 @@ impl Process {
             Metric::Total | Metric::Execute if pattern == Pattern::Steady => self.steady().map(|steady| steady.value),
             Metric::Total => self.phase_ns(TOTAL),
             Metric::Execute if self.calls.is_empty() => {
-                // What is not clearly longer than a process that does nothing cannot be told from it.
+                // A time that is not clearly longer than that of a process that does nothing cannot be told from it.
                 let (total_ns, floor_ns) = (self.phase_ns(TOTAL)?, floor_ns?);
                 (total_ns > FLOORS_MIN * floor_ns).then_some(total_ns - floor_ns)
             }
@@ -140,12 +144,12 @@ impl Process {
     }
 }
 
-/// A phase of each call that has it.
+/// The wall time of a phase, in nanoseconds, of each call that has the phase.
 fn series(calls: &[Sample], phase: &str) -> Vec<f64> {
     calls.iter().filter_map(|call| call.wall_ns.get(phase)).map(|ns| *ns as f64).collect()
 }
 
-/// What there is to run: a guest's module on one of its inputs.
+/// A guest's module with one of its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Workload {
     /// The suite.
@@ -159,7 +163,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// The point that `engine` makes of it.
+    /// The point that measures this workload on `engine`, called in `pattern`.
     #[must_use]
     pub fn on(&self, engine: &str, pattern: Pattern) -> Point {
         Point {
@@ -180,19 +184,19 @@ impl From<&Point> for Workload {
     }
 }
 
-/// All that was measured.
+/// Everything that was measured.
 pub struct Results {
     /// The runs, in the order of the files.
     pub runs: Vec<Run>,
-    /// What could not be measured.
+    /// The points that could not be measured.
     pub failures: Vec<Failure>,
     processes: BTreeMap<Point, BTreeMap<(String, u32), Process>>,
     estimates: RefCell<HashMap<(Point, Metric, Option<String>), Option<Rc<Estimate>>>>,
 }
 
 impl Results {
-    /// Puts records in order. A point that failed in one of its processes has no numbers: what gave a wrong output once
-    /// was not measured.
+    /// Puts records in order. A point that failed in one of its processes has no numbers: an engine that gave a wrong
+    /// output once did not do the work that was to be measured.
     #[must_use]
     pub fn new(records: impl IntoIterator<Item = Record>) -> Self {
         let mut runs: Vec<Run> = Vec::new();
@@ -232,7 +236,7 @@ impl Results {
         self.processes.get(point).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// Who answered a point's calls, and which share of them, the most frequent first.
+    /// The engines that answered a point's calls, and the share of calls that each answered, the most frequent first.
     #[must_use]
     pub fn answered_by(&self, point: &Point) -> Vec<(String, f64)> {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -247,22 +251,22 @@ impl Results {
         shares
     }
 
-    /// All workloads of a suite, in their order.
+    /// All workloads of a suite, sorted.
     #[must_use]
     pub fn workloads(&self, suite: &str) -> Vec<Workload> {
         let set: BTreeSet<Workload> = self.points().filter(|point| point.suite == suite).map(Workload::from).collect();
         set.into_iter().collect()
     }
 
-    /// All suites.
+    /// The names of all suites, sorted.
     #[must_use]
     pub fn suites(&self) -> Vec<String> {
         let set: BTreeSet<String> = self.points().map(|point| point.suite.clone()).collect();
         set.into_iter().collect()
     }
 
-    /// The engines of those points for which `matches` holds: what is native first, then compilers from the one that
-    /// optimizes most to interpreters, then Remuda's choice, then other programs.
+    /// The engines of those points for which `matches` holds: native code first, then compilers (the one that optimizes
+    /// most first) and interpreters, then Remuda's choice, then other programs.
     #[must_use]
     pub fn engines(&self, matches: impl Fn(&Point) -> bool) -> Vec<String> {
         let set: BTreeSet<&str> =
@@ -272,7 +276,7 @@ impl Results {
         engines
     }
 
-    /// The patterns of a suite, in their order.
+    /// The patterns of a suite, in the order of [`Pattern`].
     #[must_use]
     pub fn patterns(&self, suite: &str) -> Vec<Pattern> {
         let set: BTreeSet<Pattern> =
@@ -280,16 +284,16 @@ impl Results {
         set.into_iter().collect()
     }
 
-    /// What a point comes to: the median over its processes, of whatever run.
+    /// A point's estimate: the median over its processes, from all runs together.
     #[must_use]
     pub fn estimate(&self, point: &Point, metric: Metric) -> Option<Rc<Estimate>> {
         self.estimate_in(point, metric, None)
     }
 
-    /// A function of several points of which each was measured beside the others: it is computed within each run that
-    /// has them all, and the runs are averaged geometrically, each as often as it has processes. So nothing is ever
-    /// divided by what was measured on another day. Only if no run has them all, processes of all runs are taken
-    /// together.
+    /// A function of several points that were measured beside each other. The function is computed within each run that
+    /// has all the points, and the geometric mean over these runs is taken, each run weighted by its number of
+    /// processes. So no time is divided by a time from another day. Only if no run has all the points, the processes of
+    /// all runs are taken together.
     #[must_use]
     pub fn paired(&self, points: &[Point], metric: Metric, function: impl Fn(&[f64]) -> f64) -> Option<Estimate> {
         let within = |run: Option<&str>| -> Option<Estimate> {
@@ -315,13 +319,13 @@ impl Results {
         }
     }
 
-    /// How many times as much `point` takes as `reference`.
+    /// The ratio of `point` to `reference`.
     #[must_use]
     pub fn ratio(&self, point: &Point, reference: &Point, metric: Metric) -> Option<Estimate> {
         self.paired(&[point.clone(), reference.clone()], metric, |values| values[0] / values[1])
     }
 
-    /// What a process takes that does nothing, on the same engine.
+    /// The time of a process that does nothing, on the point's engine and in its pattern, in nanoseconds.
     fn floor_ns(&self, point: &Point) -> Option<f64> {
         let empty = self.points().find(|other| {
             other.guest == FLOOR
@@ -346,7 +350,7 @@ impl Results {
             .flatten()
             .filter(|((of, _), _)| run.is_none_or(|run| of == run))
             .filter_map(|(_, process)| process.metric(metric, point.pattern, floor_ns))
-            // A phase that took no time that a clock could see has no ratio.
+            // A phase that was too short for the clock would have no ratio; so a value is at least 1.
             .map(|value| value.max(1.0))
             .collect();
         let estimate = Estimate::median(&values, stream(&key)).map(Rc::new);
@@ -355,15 +359,16 @@ impl Results {
     }
 }
 
-/// The random numbers of a point depend on its name alone: neither on the order of the points nor on what else is there.
+/// The stream of random numbers for an estimate. It depends only on the key of the estimate: neither on the order of
+/// the points nor on what other points there are.
 fn stream(of: &impl Hash) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     of.hash(&mut hasher);
     hasher.finish()
 }
 
-/// FNV-1a (RFC 9923): the standard library's own hasher may be another one tomorrow, and the same rows must give the same
-/// page.
+/// The FNV-1a hash (RFC 9923). The same records must always give the same page, and the standard library's hasher may
+/// change.
 struct Fnv(u64);
 
 impl Hasher for Fnv {

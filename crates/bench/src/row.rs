@@ -1,11 +1,11 @@
-//! What was measured, as it is written down: JSON Lines, one record a line, each written as soon as it is known.
+//! The format of results files: JSON Lines, one record a line, each written as soon as it is known.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-/// The layout of the records below.
+/// The version of the layout of the records below.
 pub const SCHEMA: u32 = 1;
 
 /// One line of a results file.
@@ -14,7 +14,7 @@ pub const SCHEMA: u32 = 1;
 pub enum Record {
     /// How a run was set up: the first line of each run. A file that was resumed has several.
     Run(Run),
-    /// One measured call, or what one process is as a whole.
+    /// One measured call, or one process as a whole.
     Sample(Sample),
     /// A point of the plan that could not be measured.
     Failure(Failure),
@@ -23,23 +23,23 @@ pub enum Record {
 /// How a run was set up, and on what machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// [`SCHEMA`].
+    /// The layout's version: [`SCHEMA`].
     pub schema: u32,
-    /// Joins a run's samples to it.
+    /// The run's id, which its samples carry too.
     pub run: String,
-    /// What the order of the measurements was drawn from.
+    /// The seed that the order of the measurements was drawn from.
     pub seed: u64,
     /// The command line, to be typed again.
     pub command: String,
-    /// When it began, in milliseconds since the Unix epoch.
+    /// The time when the run began, in milliseconds since the Unix epoch.
     pub unix_ms: u64,
     /// Remuda's version.
     pub remuda: String,
-    /// The commit that it was built from, or `unknown`; with `+changes` if there were any.
+    /// The commit that Remuda was built from, or `unknown`; with `+changes` if there were uncommitted changes.
     pub commit: String,
     /// The machine.
     pub machine: Machine,
-    /// What was to be measured, so that an unfinished run can be taken up again.
+    /// The request for measurements, so that an unfinished run can be resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<crate::plan::Request>,
 }
@@ -49,11 +49,11 @@ pub struct Run {
 pub struct Machine {
     /// A digest of the fields that do not change from run to run.
     pub fingerprint: String,
-    /// As the processor calls itself, with family and model.
+    /// The processor's own name, with family and model.
     pub cpu: String,
-    /// Logical processors.
+    /// The number of logical processors.
     pub cores: u32,
-    /// Bytes of memory.
+    /// The size of memory, in bytes.
     pub memory_bytes: u64,
     /// Operating system and kernel.
     pub kernel: String,
@@ -75,7 +75,7 @@ pub enum Pattern {
     Steady,
 }
 
-/// What identifies one point of the plan: everything that is measured more than once has the same.
+/// The identity of one point of the plan. All measurements of the point have it in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Point {
     /// The guest's name; of an external file, its stem.
@@ -84,39 +84,39 @@ pub struct Point {
     pub suite: String,
     /// The module's variant, empty for the plain one.
     pub variant: String,
-    /// The case: which input.
+    /// The name of the case, that is, of the input.
     pub case: String,
     /// The engine's id; `remuda.auto` for the choice among them, `native` for the twin made by the machine's own
     /// compiler, `peer.NAME` for another program.
     pub engine: String,
-    /// How it is called.
+    /// How the guest is called.
     pub pattern: Pattern,
 }
 
 /// One measured call of a guest, or one process as a whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// The run that it belongs to.
+    /// The id of the run.
     pub run: String,
-    /// What was measured.
+    /// The point that was measured.
     #[serde(flatten)]
     pub point: Point,
     /// SHA-256 of the module's bytes; of a native twin, of its program.
     pub digest: String,
     /// The engine's version.
     pub engine_version: String,
-    /// What else decides how the engine was set up.
+    /// Everything else that decides how the engine was set up.
     pub flags: String,
-    /// Counts the fresh processes of a point from 0.
+    /// The number of the process among the point's fresh processes, from 0.
     pub process: u32,
-    /// Counts the calls in a process from 0. `None`: the process as a whole.
+    /// The number of the call in its process, from 0. `None`: the process as a whole.
     pub iteration: Option<u32>,
     /// Wall time of each phase that happened, in nanoseconds; and `total`, from the request to its answer (of a whole
     /// process, from its start to its end). A call has `queue`, `compile`, `load`, `instantiate` and `execute`. A
     /// process has `bootstrap`, until its engines have started, and `deploy`, until the module was read and validated;
     /// and `recompile`: compiling, once more and in a process of its own, for its CPU time.
     pub wall_ns: BTreeMap<String, u64>,
-    /// CPU time of all threads, in nanoseconds, for the phases for which it can be told.
+    /// CPU time of all threads, in nanoseconds, of the phases for which it is known.
     pub cpu_ns: BTreeMap<String, u64>,
     /// The most memory that the process had resident, in bytes. Only of a process as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,7 +127,7 @@ pub struct Sample {
     /// The artifact on disk, in bytes. Only of a process as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_bytes: Option<u64>,
-    /// The engine that answered, where the choice was Remuda's.
+    /// The engine that answered, if Remuda made the choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<String>,
     /// The load average over the last minute when the process began.
@@ -137,37 +137,37 @@ pub struct Sample {
 /// A point that could not be measured. Its numbers do not count.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The run that it belongs to.
+    /// The id of the run.
     pub run: String,
-    /// What was to be measured.
+    /// The point that was to be measured.
     #[serde(flatten)]
     pub point: Point,
-    /// Which of its processes.
+    /// The number of the process among the point's fresh processes, from 0.
     pub process: u32,
-    /// What went wrong: a wrong output, a refused module, a crash.
+    /// The reason: for example a wrong output, a refused module or a crash.
     pub reason: String,
 }
 
-/// A results file that is not one.
+/// The reason why a results file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the results: {0}")]
     Io(#[from] std::io::Error),
     /// A line is not a record.
     #[error("line {line} is not a record of results: {source}")]
     Line {
-        /// From 1.
+        /// The line's number, from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's message.
         source: serde_json::Error,
     },
-    /// It was written by another version.
+    /// The file was written by another version.
     #[error("line {line} has schema {found}, and this version reads schema {SCHEMA}")]
     Schema {
-        /// From 1.
+        /// The line's number, from 1.
         line: usize,
-        /// What it says.
+        /// The schema in the file.
         found: u32,
     },
 }
@@ -176,7 +176,7 @@ pub enum ReadError {
 ///
 /// # Errors
 ///
-/// It cannot be written.
+/// Returns an error if the record cannot be written.
 pub fn write(to: &mut impl Write, record: &Record) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(record)?;
     line.push(b'\n');
@@ -184,11 +184,11 @@ pub fn write(to: &mut impl Write, record: &Record) -> std::io::Result<()> {
     to.flush()
 }
 
-/// Reads all records. A last line without its end was cut off by a crash and is left out.
+/// Reads all records. If the last line is not complete, a crash has cut it off, and it is left out.
 ///
 /// # Errors
 ///
-/// It cannot be read, or is not a results file.
+/// Returns an error if the input cannot be read, or is not a results file.
 pub fn read(from: &mut impl BufRead) -> Result<Vec<Record>, ReadError> {
     let mut records = Vec::new();
     let mut line = Vec::new();

@@ -17,42 +17,44 @@ use crate::{COMMIT, machine};
 /// The exit code of a run that was stopped: 128 and SIGINT's number.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
-/// What is to be done, and how.
+/// A run that is to be done, and how.
 pub struct Session {
-    /// What to measure.
+    /// The beginning of the run: anew, or where an earlier run stopped.
     pub begin: Begin,
-    /// The time that there is.
+    /// The time that the run may take; `None`: no limit.
     pub time_budget: Option<Duration>,
-    /// The command line.
+    /// The command line, which is written into the results.
     pub command: String,
     /// The program that does a [job](crate::measure::Job), and its arguments.
     pub launcher: (PathBuf, Vec<OsString>),
 }
 
-/// Where a run begins.
+/// The beginning of a run.
 pub enum Begin {
-    /// With nothing measured.
+    /// A new run.
     Anew {
-        /// What to measure.
+        /// The request: what to measure.
         request: Box<Request>,
-        /// What the order is drawn from, if that was said.
+        /// The seed that the order is drawn from; `None`: a random one.
         seed: Option<u64>,
-        /// Where results go; `-`: to standard output.
+        /// The file that results go to; `-` means standard output.
         output: PathBuf,
     },
-    /// Where an earlier run has stopped.
+    /// The run goes on where an earlier run has stopped.
     Resume {
-        /// What it has left.
+        /// The results file of the earlier run.
         output: PathBuf,
     },
 }
 
 impl Session {
-    /// Measures. Ctrl-C and SIGTERM end it, and what was measured is kept; a second one ends the process at once.
+    /// Measures everything. Ctrl-C or SIGTERM ends the run, and its results so far are kept; a second one ends the
+    /// process at once.
     ///
     /// # Errors
     ///
-    /// What was asked for is not there, or results cannot be written. What cannot be measured is a result.
+    /// Returns an error if something that was asked for is not there, or results cannot be written. A point that cannot
+    /// be measured is no error, but a result.
     pub fn run(self) -> anyhow::Result<Summary> {
         let machine = machine::look();
         let mut earlier = None;
@@ -106,7 +108,7 @@ impl Session {
     }
 }
 
-/// A run is only taken up on the machine that began it.
+/// Returns an error if another machine began the run; notes on standard error if another commit did.
 fn check_same(run: &row::Run, machine: &Machine, output: &Path) -> anyhow::Result<()> {
     let file = output.display();
     let row::Run { commit, machine: earlier, .. } = run;
@@ -119,7 +121,7 @@ fn check_same(run: &row::Run, machine: &Machine, output: &Path) -> anyhow::Resul
     Ok(())
 }
 
-/// Says what is going to happen.
+/// Says on standard error what is going to be measured.
 fn announce(plan: &Plan, absent: &[Absent], output: &Path) {
     for Absent { id, reason } in absent {
         eprintln!("not measured: {id}: {reason}");
@@ -136,7 +138,7 @@ fn announce(plan: &Plan, absent: &[Absent], output: &Path) {
     );
 }
 
-/// Says what has happened, and what to do with it.
+/// Says on standard error what was measured, and how to see it or go on.
 fn conclude(summary: &Summary, output: &Path) {
     let file = output.display();
     let Summary { measured, before, failed, left, rounds_dropped, stopped } = *summary;
@@ -154,7 +156,7 @@ fn conclude(summary: &Summary, output: &Path) {
     }
 }
 
-/// A number that nobody has chosen; short, so that it can be typed again.
+/// A random number, short enough to be typed again.
 fn draw() -> u64 {
     u64::from(rand::random::<u32>())
 }

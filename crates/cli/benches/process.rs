@@ -1,10 +1,10 @@
-//! Whole processes, as a shell starts them: `remuda run` beside `wasmtime run`, which it replaces, and beside its own
-//! engines.
+//! Measures whole processes, as a shell starts them: `remuda run` beside `wasmtime run`, which it replaces, and beside
+//! its own engines.
 //!
 //! *Warm*: with a data directory that knows the program, against `wasmtime run -C cache=y` with a cache that has it.
 //! *Cold*: with an empty data directory, against the best of the engines when they are named and nothing is kept. Runs
 //! that are compared follow each other, in changing order, and ratios are taken within a round, so that a slow second
-//! hits both sides. Every output is verified. Prints Markdown.
+//! affects both sides. Every output is verified. Prints Markdown.
 //!
 //!     scripts/install-peers.sh                           the wasmtime command
 //!     scripts/install-modules.sh                         other people's programs
@@ -27,70 +27,71 @@ use remuda_model::ModuleDigest;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Rounds, if nothing else is said: the intervals of medians of 15 are narrow enough to tell 5 % on a machine at rest.
+/// The default number of rounds. The interval of a median of 15 is narrow enough to tell 5 % on a machine at rest.
 const ROUNDS: usize = 15;
-/// After this time no other round of a case begins, unless it is needed for an interval: programs that take seconds
-/// would make the benchmark take hours, and scatter less.
+/// Time after which no further round of a case begins, unless it is needed for an interval. Otherwise programs that
+/// take seconds would make the benchmark take hours; and these scatter less.
 const BUDGET: Duration = Duration::from_secs(90);
-/// Runs by which a data directory gets to know a program: the first engine, a second one, better code, a run with it.
+/// The number of runs after which a data directory knows a program: the first engine, a second one, better code, and a
+/// run with it.
 const WARM_UP_RUNS: usize = 4;
-/// Runs by which wasmtime's cache gets to know it: one that compiles, and one that reads.
+/// The number of runs after which wasmtime's cache has a program: one that compiles, and one that reads.
 const CACHE_WARM_UP_RUNS: usize = 2;
-/// How long we wait for what a run left behind to compile in the background. Longer than Cranelift takes for any
-/// program here that is run without being named.
+/// The longest time to wait for a compile that a run left behind in the background. It is longer than Cranelift takes
+/// for any program here that is not heavy.
 const BACKGROUND_WAIT: Duration = Duration::from_mins(2);
-/// How often we look whether it has ended.
+/// Time between two checks whether that compile has ended.
 const BACKGROUND_POLL: Duration = Duration::from_millis(20);
-/// An engine that takes this many times as long as the best is measured no further. Even on a noisy machine it will not
-/// turn out to be the best.
+/// An engine that takes more than this many times as long as the best is measured no further. Even on a noisy machine
+/// it will not turn out to be the best.
 const HOPELESS: f64 = 4.0;
-/// After this time an engine is stopped that is tried for the first time: it is hopeless.
+/// The time limit of an engine's first run. An engine that reaches it is not measured further.
 const TIMEOUT: &str = "60s";
-/// The same, for programs that take a minute to compile.
+/// The time limit of a first run, for programs that take a minute to compile.
 const HEAVY_TIMEOUT: &str = "600s";
-/// What a warm run may take of wasmtime's time, as a geometric mean, and each program by itself.
+/// The aims for a warm run's time over wasmtime's: for the geometric mean, and for each program by itself.
 const WARM_AIM: f64 = 0.9;
 const WARM_AIM_EACH: f64 = 1.0;
-/// What a cold run may take of the best engine's time, as a geometric mean, and each short program by itself.
+/// The aims for a cold run's time over the best engine's: for the geometric mean, and for each short program by itself.
 const COLD_AIM: f64 = 1.05;
 const COLD_AIM_SHORT: f64 = 1.15;
-/// A program is short that takes this long with its best engine: there, what choosing costs shows most.
+/// A program that takes at most this long with its best engine is short. The cost of choosing shows most there.
 const SHORT_MS: f64 = 20.0;
-/// How much of a failed run's standard error is shown, in characters.
+/// The number of characters of a failed run's standard error that are shown.
 const STDERR_SHOWN: usize = 200;
-/// Where a program finds the folder into which it may write.
+/// The path at which a program finds the folder into which it may write.
 const SCRATCH_AT: &str = "/tmp";
 
 const ENGINES: [&str; 3] = ["wasmi.lazy", "wasmtime.winch", "wasmtime.cranelift"];
 
-/// A program, what it is called with, and what it must answer.
+/// A program with its input and the expected output.
 struct Case {
     name: &'static str,
-    /// A guest of the suite; else a program that `scripts/install-modules.sh` installs.
+    /// Whether it is a guest of the suite; else it is a program that `scripts/install-modules.sh` installs.
     is_guest: bool,
-    /// Separated by spaces.
+    /// The arguments, separated by spaces.
     args: &'static str,
-    /// The file that is its standard input, in its folder of inputs; empty: there is none.
+    /// The file with its standard input, in its folder of inputs; empty: there is none.
     stdin: &'static str,
-    /// Under which name it finds its folder of inputs; empty: not at all.
+    /// The path at which it finds its folder of inputs; empty: the folder is not granted.
     data_at: &'static str,
-    /// What must come out of standard output.
+    /// The expected standard output.
     stdout: Expected,
-    /// The file that it writes below [`SCRATCH_AT`], and what must be in there.
+    /// The file that it writes below [`SCRATCH_AT`], and the file's expected content.
     product: Option<(&'static str, Expected)>,
-    /// Takes minutes, so that it is left out unless it is named.
+    /// Whether it takes minutes, so that it is left out unless it is named.
     is_heavy: bool,
 }
 
 #[derive(Clone, Copy)]
 enum Expected {
-    /// What this file of `guests` holds.
+    /// The content of this file below `guests`.
     File(&'static str),
-    /// What has this SHA-256.
+    /// Bytes with this SHA-256.
     Digest(&'static str),
 }
 
-/// The digest of nothing.
+/// An empty output.
 const NOTHING: Expected = Expected::Digest("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 
 const fn guest(name: &'static str, stdin: &'static str, stdout: &'static str) -> Case {
@@ -143,7 +144,7 @@ const CASES: &[Case] = &[
         )),
         ..program("avr-as", "5ce3e474f62faf05a46bddeb6c70427c2efa4b15fa4ef87851bda34fc3d1be03")
     },
-    // The one that imports from `wasi_unstable`, WASI's preview 0.
+    // This program imports from `wasi_unstable`, WASI's preview 0.
     Case { args: "moo", ..program("cowsay", "75741bd2c2a8f0837108f7025ec5d8a82c1702d2074560ac5af7f2f79cec511c") },
     Case {
         args: "-m --exit-codes=0",
@@ -316,7 +317,7 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// The cases with these names, or all that are not too heavy. Says which are not installed.
+/// The cases with these names, or all that are not heavy. Prints which of them are not installed.
 fn pick(names: &[String]) -> anyhow::Result<Vec<&'static Case>> {
     if let Some(unknown) = names.iter().find(|name| CASES.iter().all(|case| case.name != **name)) {
         let known: Vec<&str> = CASES.iter().map(|case| case.name).collect();
@@ -334,7 +335,7 @@ fn pick(names: &[String]) -> anyhow::Result<Vec<&'static Case>> {
     Ok(found)
 }
 
-/// What a program calls itself.
+/// The name and version that a program prints of itself.
 fn version(binary: &Path) -> anyhow::Result<String> {
     let output =
         Command::new(binary).arg("--version").output().with_context(|| format!("cannot start {}", binary.display()))?;
@@ -349,13 +350,13 @@ fn root() -> PathBuf {
 /// How a program is run.
 #[derive(Clone, Copy)]
 enum Way<'a> {
-    /// By Remuda, which chooses, with a data directory that stays.
+    /// `remuda run`, which chooses the engine, with a data directory that stays.
     Kept(&'a Path),
-    /// By Remuda, which chooses, with an empty data directory.
+    /// `remuda run`, which chooses the engine, with an empty data directory.
     Fresh,
-    /// By an engine of Remuda's, with nothing kept; stopped after some time, or not.
+    /// `remuda run` with this engine, with nothing kept, and with this time limit if there is one.
     Engine(&'a str, Option<&'a str>),
-    /// By the wasmtime command, with the cache that this file configures, or with none.
+    /// `wasmtime run`, with the cache that this file configures, or with no cache.
     Wasmtime(Option<&'a Path>),
 }
 
@@ -371,12 +372,12 @@ impl fmt::Display for Way<'_> {
     }
 }
 
-/// Why a run does not count.
+/// The reason why a run does not count.
 #[derive(Debug)]
 enum Failure {
-    /// The program did not succeed: of an engine, that it cannot run it.
+    /// The program did not succeed. With a named engine, this means that the engine cannot run it.
     Failed(String),
-    /// It did, and its output is wrong; or the machine is at fault.
+    /// The program succeeded, but its output is wrong; or the machine is at fault.
     Wrong(String),
 }
 
@@ -393,12 +394,13 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What is measured, and where.
+/// The programs that are measured, the settings, and the failures so far.
 struct Bench {
     remuda: PathBuf,
     wasmtime: PathBuf,
     rounds: usize,
-    /// Standard output and what programs write go here: into memory if possible, so that no disk is measured.
+    /// The folder for standard output and for files that programs write. It is in memory if possible, so that no disk
+    /// is measured.
     memory: TempDir,
     failures: Vec<String>,
 }
@@ -417,8 +419,8 @@ impl Bench {
         })
     }
 
-    /// Runs each way as often as there are rounds, one after the other and in changing order. The times are in
-    /// milliseconds; those with the same index are of the same round.
+    /// Runs the program once in each way per round, in changing order. Returns the times of each way, in milliseconds;
+    /// times with the same index are from the same round.
     fn measure(&self, case: &Case, ways: &[Way]) -> Result<Vec<Vec<f64>>, (String, Failure)> {
         let began = Instant::now();
         let mut times = vec![Vec::new(); ways.len()];
@@ -434,7 +436,7 @@ impl Bench {
         Ok(times)
     }
 
-    /// Runs a program once and verifies what it wrote. How long it took, in milliseconds.
+    /// Runs a program once and verifies its output. Returns how long it took, in milliseconds.
     fn run(&self, case: &Case, way: Way) -> Result<f64, Failure> {
         let scratch = self.memory.path().join("scratch");
         if scratch.exists() {
@@ -461,7 +463,7 @@ impl Bench {
         }
         case.stdout.verify("standard output", &fs::read(&stdout)?)?;
         if let Some((name, expected)) = case.product {
-            // That it is not there counts as if it were empty.
+            // A missing file counts as an empty one.
             expected.verify(name, &fs::read(scratch.join(name)).unwrap_or_default())?;
         }
         Ok(took_ms)
@@ -489,14 +491,14 @@ impl Bench {
                 setting.push(config);
                 command.args(["-C", "cache=y", "-C"]).arg(setting);
             }
-            // Left to itself, it keeps a cache in the user's home.
+            // Without this option, wasmtime keeps a cache in the user's home.
             (Way::Wasmtime(None), _) => drop(command.args(["-C", "cache=n"])),
         }
         if !case.data_at.is_empty() {
             command.arg("--dir").arg(mapping(&case.inputs(), case.data_at));
         }
         if case.product.is_some() {
-            // wasmtime's folders can always be written to.
+            // With wasmtime, guests may always write to granted folders.
             let suffix = if is_wasmtime { "" } else { "::rw" };
             command.arg("--dir").arg(mapping(scratch, &format!("{SCRATCH_AT}{suffix}")));
         }
@@ -516,7 +518,7 @@ fn mapping(host: &Path, guest: &str) -> OsString {
     mapping
 }
 
-/// In which order so many ways are run in a round: each comes first and last equally often.
+/// The order of the ways in a round: each way comes first and last equally often.
 fn order(ways: usize, round: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..ways).map(|at| (at + round / 2) % ways).collect();
     if round % 2 == 1 {
@@ -534,11 +536,12 @@ fn find_wasmtime() -> anyhow::Result<PathBuf> {
         .ok_or_else(|| anyhow!("there is no wasmtime command; scripts/install-peers.sh installs it"))
 }
 
-/// A data directory of our own. What still compiles for it in the background ends with it.
+/// A temporary data directory. Compiles that still run for it in the background are killed when it is dropped.
 struct DataDir(TempDir);
 
 impl DataDir {
-    /// On the disk that temporary files are on: what reading and writing there costs is part of what is measured.
+    /// Makes the directory on the disk for temporary files, because the time to read and write there is to be measured
+    /// too.
     fn new() -> io::Result<Self> {
         tempfile::Builder::new().prefix("remuda-bench-").tempdir().map(Self)
     }
@@ -551,14 +554,14 @@ impl DataDir {
 impl Drop for DataDir {
     fn drop(&mut self) {
         for pid in processes_with(self.path()) {
-            // It may have ended by itself.
+            // The process may have ended by itself.
             let _ = kill_process(pid, Signal::KILL);
         }
         wait_for_background(self.path());
     }
 }
 
-/// Waits until no process has to do with a data directory any more.
+/// Waits until no process uses a data directory any more.
 fn wait_for_background(data_dir: &Path) {
     let began = Instant::now();
     while !processes_with(data_dir).is_empty() {
@@ -586,16 +589,16 @@ fn processes_with(path: &Path) -> Vec<Pid> {
         .collect()
 }
 
-/// A line of a table that has come to a ratio.
+/// The ratio in a line of a table.
 struct Ratio {
     name: &'static str,
     ratio: Estimate,
-    /// The time to which it is one, in milliseconds.
+    /// The median of the ratio's denominators, in milliseconds.
     denominator_ms: f64,
 }
 
 impl Ratio {
-    /// The median of the rounds' ratios. `stream` says from which random numbers its interval comes.
+    /// The median of the rounds' ratios. `stream` picks the random numbers for its interval.
     fn new(case: &Case, numerator: &[f64], denominator: &[f64], stream: usize) -> anyhow::Result<Self> {
         let ratios: Vec<f64> = numerator.iter().zip(denominator).map(|(a, b)| a / b).collect();
         let ratio =
@@ -608,7 +611,7 @@ fn median(values: &[f64]) -> f64 {
     remuda_bench::stats::median(values)
 }
 
-/// A ratio and its interval, if there are enough rounds for one.
+/// A ratio with its interval, or with `[?]` if there are too few rounds for an interval.
 fn show(ratio: &Estimate) -> String {
     let interval = ratio.interval();
     if interval.is_known() {
@@ -618,7 +621,7 @@ fn show(ratio: &Estimate) -> String {
     }
 }
 
-/// Whether an aim is met: only if the whole interval is on one side of it can that be told.
+/// Whether an aim is met. This can be told only if the whole interval is on one side of the aim.
 fn verdict(ratio: &Estimate, aim: f64) -> &'static str {
     let interval = ratio.interval();
     if interval.is_known() && interval.high <= aim {
@@ -630,7 +633,7 @@ fn verdict(ratio: &Estimate, aim: f64) -> &'static str {
     }
 }
 
-/// One line at a time: whoever waits sees how far it is.
+/// Prints one line of a table at once, so that the user sees the progress.
 fn print_row(cells: &[String]) -> anyhow::Result<()> {
     println!("| {} |", cells.join(" | "));
     io::stdout().flush().context("cannot print")
@@ -685,7 +688,7 @@ fn warm(bench: &mut Bench, cases: &[&Case]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The times of Remuda and of wasmtime, of which both know the program.
+/// The times of Remuda and of wasmtime, after both have got to know the program.
 fn warm_times(bench: &Bench, case: &Case) -> anyhow::Result<Result<Vec<Vec<f64>>, (String, Failure)>> {
     let data_dir = DataDir::new().context("cannot make a data directory")?;
     let cache = tempfile::tempdir().context("cannot make a folder for wasmtime's cache")?;
@@ -759,10 +762,10 @@ impl Cold {
     }
 }
 
-/// What is known of an engine.
+/// The result of one engine, or of wasmtime.
 enum Contender {
     Measured(Vec<f64>),
-    /// It took so long, once.
+    /// It took too long in its first run: so many milliseconds.
     Hopeless(f64),
     Unable,
 }
@@ -778,7 +781,8 @@ impl fmt::Display for Contender {
 }
 
 fn cold_times(bench: &Bench, case: &Case) -> Result<Cold, (String, Failure)> {
-    // A first try, which does not count, brings everything into the page cache, and says who is worth measuring.
+    // A first run, which does not count, brings everything into the page cache, and shows which engines are worth
+    // measuring.
     let timeout = Some(case.timeout());
     let mut tried = Vec::new();
     for engine in ENGINES {
@@ -808,7 +812,8 @@ fn cold_times(bench: &Bench, case: &Case) -> Result<Cold, (String, Failure)> {
     Ok(Cold { auto, engines, wasmtime })
 }
 
-/// How long it took; `None` if it cannot be run in this way, which may be. A wrong output may not be.
+/// Runs the program once, and returns how long it took, in milliseconds. Returns `None` if it cannot be run in this
+/// way, which is allowed; a wrong output is an error.
 fn attempt(bench: &Bench, case: &Case, way: Way) -> Result<Option<f64>, (String, Failure)> {
     match bench.run(case, way) {
         Ok(took) => Ok(Some(took)),

@@ -1,8 +1,8 @@
-//! What the first answer after a restart costs, beside the second: `remuda serve` twice on one data directory.
+//! Measures the first answer after a restart beside the second: `remuda serve` runs twice on one data directory.
 //!
-//! The server runs as its users run it, as a process of its own. The first one is called until it knows the function and
-//! has its artifacts on disk; then it is stopped, and another one started in its place, which is asked over one connection
-//! that stays open. Each round has a data directory of its own. Prints Markdown.
+//! The server runs as its users run it, as a process of its own. The first server is called until it knows the function
+//! and has the artifacts on disk. Then it is stopped, and another one is started in its place, which gets requests over
+//! one connection that stays open. Each round has a data directory of its own. Prints Markdown.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,16 +13,17 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 
 const ROUNDS: usize = 11;
-/// Requests to the first server.
+/// The number of requests to the first server.
 const REQUESTS_BEFORE: usize = 100;
-/// Requests to the second one: the median of those after the second is what the function costs by and by.
+/// The number of requests to the second server. The median of those after the second request is the function's usual
+/// time.
 const REQUESTS_AFTER: usize = 20;
 
 struct Workload {
     name: &'static str,
-    /// Below `guests/`.
+    /// The module's file below `guests/`.
     module: &'static str,
-    /// Below `guests/`; empty: no body.
+    /// The file with the request's body, below `guests/`; empty: no body.
     body: &'static str,
 }
 
@@ -53,7 +54,7 @@ fn main() {
     }
 }
 
-/// How long each request to the second server took, in milliseconds.
+/// Measures one round. Returns how long each request to the second server took, in milliseconds.
 fn round(workload: &Workload) -> Vec<f64> {
     let dir = tempfile::tempdir().expect("there is a temporary folder");
     let name = workload.name;
@@ -81,7 +82,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Asks so many times, one after the other on one connection; how long each answer took, in milliseconds.
+/// Sends requests one after the other on one connection. Returns how long each answer took, in milliseconds.
 fn ask(address: &str, name: &str, body: &[u8], requests: usize) -> Vec<f64> {
     let stream = TcpStream::connect(address).expect("the server listens");
     stream.set_nodelay(true).expect("a TCP stream");
@@ -148,7 +149,7 @@ impl Server {
         Self { child, address, _stdout: stdout }
     }
 
-    /// Stops it in order, so that it keeps what it has learned.
+    /// Stops the server by SIGTERM, so that it keeps what it has learned.
     fn stop(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it still runs");
         assert!(self.child.wait().expect("it ends").success());

@@ -1,8 +1,8 @@
-//! HTTP throughput of a function that does nothing, beside the same server answering without any guest, in one run.
+//! Measures the HTTP throughput of a function that does nothing, beside the same server's answers without any guest.
 //!
 //! The server runs as its users run it, as a process of its own; the client keeps a few connections busy. Rounds of all
-//! targets are interleaved, and each target's ratio to the floor is taken within its round, so that a noisy machine
-//! disturbs both alike. Prints Markdown.
+//! targets are interleaved, and each target's ratio to the floor (answers without a guest) is taken within its round,
+//! so that a noisy machine disturbs both alike. Prints Markdown.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,15 +10,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Connections that are kept busy; each has a thread of the client's.
+/// The number of connections that are kept busy. Each has a thread in the client.
 const CONNECTIONS: usize = 8;
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(700);
 
-/// What answers: an engine's no-op, or nobody.
+/// A server to measure: the guest that does nothing on one engine, or no guest at all.
 struct Target {
     label: &'static str,
-    /// `None`: a path without a function, which the same server answers by itself.
+    /// The engine; `None`: the path has no function, and the server answers by itself.
     engine: Option<&'static str>,
 }
 
@@ -57,7 +57,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Requests answered per second.
+/// Measures the number of requests answered per second.
 fn measure(address: &str, path: &str, duration: Duration) -> f64 {
     let began = Instant::now();
     let answered: usize = std::thread::scope(|scope| {

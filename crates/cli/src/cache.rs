@@ -85,7 +85,7 @@ fn open(data_dir: &DataDir) -> anyhow::Result<Option<ArtifactStore>> {
     Ok(ArtifactStore::open_existing(&path)?)
 }
 
-/// One artifact in the list, and in JSON; also one that a process is compiling in the background now.
+/// One artifact in the table and in JSON: one in the store, or one that a process is compiling in the background.
 #[derive(Serialize)]
 struct Row {
     module: Option<String>,
@@ -97,7 +97,7 @@ struct Row {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<PathBuf>,
-    /// The process that compiles it.
+    /// The id of the process that compiles it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
 }
@@ -207,7 +207,7 @@ fn total(files: usize, bytes: u64) -> String {
 
 fn print(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough.
+        // The reader has closed the pipe: it has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }

@@ -72,7 +72,7 @@ impl Calibrate {
     }
 }
 
-/// As the host makes it: it will hold machine code, which nobody else may write.
+/// Makes the data directory as the host does. It will hold machine code, so only its owner may write there.
 pub(crate) fn make_private_dir(path: &std::path::Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
@@ -83,7 +83,7 @@ pub(crate) fn make_private_dir(path: &std::path::Path) -> anyhow::Result<()> {
 }
 
 fn measure_with_progress(registry: &Registry, scratch: &std::path::Path) -> anyhow::Result<Calibration> {
-    // Nothing is drawn where nobody looks.
+    // Without a terminal, the bar draws nothing.
     let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template("{bar:20} {pos}/{len} {msg}")?);
     let measured = measure(registry, scratch, &Interrupt::new(), |progress| {
         bar.set_length(progress.of as u64);

@@ -16,7 +16,7 @@ use crate::options::EngineChoice;
 
 /// The subcommand that the processes are started with.
 pub(crate) const MEASURE: &str = "measure-child";
-/// Where results lie if nothing else is said and the folder is there.
+/// The folder for results, if it exists and no file is named.
 const RESULTS_DIR: &str = "results";
 
 /// Measure engines on guests, in fresh processes and random order, and write down every result
@@ -138,7 +138,7 @@ impl From<SizeChoice> for Size {
     }
 }
 
-/// The time that there is; `None`: as much as it takes.
+/// The time that a run may take; `None`: as much as it needs.
 #[derive(Clone, Copy)]
 struct Budget(Option<Duration>);
 
@@ -200,14 +200,15 @@ fn default_output() -> PathBuf {
     if Path::new(RESULTS_DIR).is_dir() { Path::new(RESULTS_DIR).join(name) } else { name.into() }
 }
 
-/// The suite's folder here, or in a folder above; relative, so that results name no folders of the machine.
+/// Finds the suite's folder here or in a folder above. The path is relative, so that results name no folders of the
+/// machine.
 fn find_guests() -> PathBuf {
     let depth = std::env::current_dir().map_or(0, |here| here.ancestors().count());
     let above = (0..depth).map(|levels| std::iter::repeat_n("..", levels).collect::<PathBuf>().join("guests"));
     above.into_iter().find(|guests| guests.join("noop").is_dir()).unwrap_or_else(|| "guests".into())
 }
 
-/// The command line as a shell takes it.
+/// The command line, quoted for a shell.
 fn command_line() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     let quote = |arg: String| {

@@ -26,7 +26,8 @@ pub(crate) struct Compare {
     threshold: f64,
 }
 
-/// Neither 1, which is an error, nor 2, which is a mistake on the command line.
+/// The exit code if something got slower or fails now. It differs from 1, which means an error, and from 2, which means
+/// a mistake on the command line.
 const EXIT_SLOWER: u8 = 3;
 
 impl Compare {
@@ -45,7 +46,7 @@ impl Compare {
     }
 }
 
-/// A share from a percentage. The sign is asked for, because `0.05` could be meant either way.
+/// Parses a percentage, and returns it as a share. The percent sign is required, because `0.05` could mean either.
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').map(str::trim).and_then(|number| number.parse::<f64>().ok());
     match number {

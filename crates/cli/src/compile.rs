@@ -60,10 +60,11 @@ impl Compile {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         start_log("error", false);
         if self.in_background {
-            // What the terminal sends to its processes is not for this one. It fails where that is so already.
+            // A session of its own keeps the terminal's signals away from this process. The call fails if the process
+            // has one already, which does no harm.
             let _ = rustix::process::setsid();
-            // Linux shares cores between sessions first, and only within one by priority: a session of our own would get as
-            // much as the user's. Where there is no such thing, priority is enough.
+            // With autogroups, Linux first shares cores between sessions, and considers priority only within a session:
+            // a session of our own would get as much as the user's. Without autogroups, a low priority is enough.
             let _ = std::fs::write("/proc/self/autogroup", "19");
             lower_priority();
         }
@@ -81,7 +82,7 @@ impl Compile {
                 }
             }
         }
-        // Held until the end.
+        // The lock is held until the end of this function.
         let _finishing = match (self.in_background, jobs.first()) {
             (true, Some(job)) => match finishing(job).begin(&data_dir)? {
                 Some(lock) => Some(lock),
@@ -94,7 +95,7 @@ impl Compile {
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) })
     }
 
-    /// What is to be made of a module.
+    /// The artifacts that are to be made of a module.
     fn jobs_of(&self, host: &Host, module: &Path) -> anyhow::Result<Vec<Job>> {
         let spec = FunctionSpec::of_module(module);
         let function = if module == Path::new(STDIN) {
@@ -111,15 +112,15 @@ impl Compile {
             .collect())
     }
 
-    /// Makes all of them; returns how many could not be made.
+    /// Makes all artifacts, and returns how many could not be made.
     fn compile(&self, host: &Host, jobs: &[Job]) -> anyhow::Result<usize> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // In the background one core is enough.
+        // In the background, one thread is enough.
         let threads = if self.in_background { 1 } else { self.jobs.map_or(cores, usize::from) }.min(jobs.len().max(1));
         let progress = Progress::new(jobs.len(), self.in_background);
         let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let work = |alone: bool| -> anyhow::Result<()> {
-            // Where several are compiled at a time, each has a core.
+            // If several artifacts are made at a time, or in the background, each compiler uses one thread.
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
             let _alone = alone.then(|| pool.build()).transpose()?;
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -140,8 +141,8 @@ impl Compile {
     }
 }
 
-/// Starts a process that compiles one module for one engine when cores have nothing else to do, and outlives this one;
-/// unless there is one already.
+/// Starts a process that compiles one module for one engine when cores have nothing else to do, and that outlives this
+/// process. If such a process runs already, nothing is started.
 pub(crate) fn start_in_background(
     engine: EngineId,
     data_dir: &Path,
@@ -158,7 +159,7 @@ pub(crate) fn start_in_background(
     Command::new(program)
         .arg0("remuda")
         .args(["compile", "--in-background", "--engine", engine.as_str(), "--data-dir"])
-        // It stands in another folder.
+        // The process has another current folder, so the path must be absolute.
         .arg(std::path::absolute(data_dir)?)
         .args(options.as_args())
         .arg(STDIN)
@@ -171,7 +172,7 @@ pub(crate) fn start_in_background(
     Ok(())
 }
 
-/// The engines that were asked for, or the one that makes the best code.
+/// The engines that were asked for; without a wish, the one that makes the best code.
 fn engines(registry: &Registry, function: &Function, names: &[String]) -> anyhow::Result<Vec<&'static Known>> {
     let able: Vec<&'static Known> =
         registry.able(function.module()).filter(|known| known.automatic && known.capabilities.artifacts).collect();
@@ -202,7 +203,7 @@ fn engines(registry: &Registry, function: &Function, names: &[String]) -> anyhow
     Ok(engines)
 }
 
-/// For those who ask what is being compiled.
+/// The note that tells other processes what this one compiles.
 fn finishing(job: &Job) -> Finishing {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Finishing {
@@ -213,7 +214,7 @@ fn finishing(job: &Job) -> Finishing {
     }
 }
 
-/// A bar on a terminal, and a line for each artifact on standard output.
+/// Shows progress: a bar on a terminal, and a line for each artifact on standard output.
 struct Progress {
     bar: ProgressBar,
     is_silent: bool,
@@ -233,7 +234,7 @@ impl Progress {
         Self { bar, is_silent, lines: Mutex::default() }
     }
 
-    /// Says what has become of a job, and whether it was done.
+    /// Prints the result of a job, and returns whether the job succeeded.
     fn tell(&self, job: &Job, result: Result<Option<Duration>, remuda_host::CompileError>) -> bool {
         let Job { name, engine, .. } = job;
         let _whole_lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! `remuda compile-child`: what a host starts to compile in. It is not for people, and its protocol may change with every
-//! version: parent and child are the same program.
+//! `remuda compile-child`: the child process in which a host compiles. It is not for people, and its protocol may
+//! change with every version, because parent and child are the same program.
 
 use std::process::ExitCode;
 
@@ -27,7 +27,7 @@ impl CompileChild {
         let Self { engine, threads, memory_bytes } = self;
         match compile_for_parent(&engine, threads, memory_bytes, std::io::stdin(), std::io::stdout()) {
             Ok(()) => Ok(ExitCode::SUCCESS),
-            // The parent passes this on as the engine's own words.
+            // The parent passes this on as the engine's own message.
             Err(ChildError::Refused(reason)) => {
                 eprintln!("{reason}");
                 Ok(ExitCode::from(ChildError::EXIT_REFUSED))

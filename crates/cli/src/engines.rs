@@ -46,7 +46,7 @@ impl Engines {
             rows.iter().fold(HEADER.to_owned(), |table, row| table + &table_row(row))
         };
         match io::stdout().write_all(text.as_bytes()) {
-            // Whoever reads has seen enough.
+            // The reader has closed the pipe: it has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             written => written?,
         }
@@ -92,7 +92,8 @@ fn table_row(row: &Row) -> String {
     )
 }
 
-/// What an engine can do depends on neither the machine nor the build: so this text can be held against the docs.
+/// The table of capabilities. They depend on neither the machine nor the build, so a test can compare this text with
+/// the docs.
 fn markdown(registry: &Registry) -> String {
     let engines: Vec<&Known> = registry.known().filter(|known| known.automatic).collect();
     let row = |label: &str, cell: &dyn Fn(&Known) -> String| {

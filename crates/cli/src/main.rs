@@ -1,4 +1,5 @@
-//! The `remuda` command: one file for each subcommand. This crate alone decides exit codes and which engines are built.
+//! The `remuda` command: one file for each subcommand. This crate decides which engines are built, and all exit codes
+//! but those of a stopped measurement (see `remuda_bench::session`) and of a compiler's child process.
 #![forbid(unsafe_code)]
 #![allow(clippy::doc_markdown, reason = "comments on options are help texts, which have no backticks")]
 
@@ -86,5 +87,5 @@ fn main() -> ExitCode {
     })
 }
 
-/// What could not be done at all, as opposed to a guest that failed.
+/// The exit code if the command itself could not be carried out, as opposed to a guest that failed.
 const EXIT_FAILURE: u8 = 1;

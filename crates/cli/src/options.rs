@@ -1,4 +1,4 @@
-//! What several subcommands share.
+//! Options and functions that several subcommands share.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::waiting;
 
-/// Where the host keeps what it learns and compiles.
+/// The folder in which the host keeps profiles and artifacts.
 #[derive(Args)]
 pub(crate) struct DataDir {
     /// Where profiles and artifacts are kept [default: $XDG_DATA_HOME/remuda or ~/.local/share/remuda]
@@ -27,7 +27,7 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// The directory, or `None` for nothing that outlives the process.
+    /// The directory; `None` if nothing is to outlive the process.
     pub(crate) fn resolve(&self) -> Option<PathBuf> {
         if self.no_data {
             return None;
@@ -40,7 +40,7 @@ impl DataDir {
     }
 }
 
-/// What compiles may use, and what becomes of what they make.
+/// Limits for compiles, and for the artifacts that they make.
 #[derive(Args, Clone)]
 pub(crate) struct CompileOptions {
     /// Artifacts that the data directory may hold; those that are least worth keeping are removed beyond it
@@ -59,7 +59,7 @@ pub(crate) struct CompileOptions {
 }
 
 impl CompileOptions {
-    /// The configuration of a host for one call that keeps to these options.
+    /// The configuration of a host for one call, with these options.
     pub(crate) fn config(&self, data_dir: Option<PathBuf>, policy: Policy) -> HostConfig {
         let memory = self.compile_memory.map(|memory| memory.as_u64());
         HostConfig {
@@ -77,7 +77,7 @@ impl CompileOptions {
         }
     }
 
-    /// The same options for a child of this process.
+    /// The same options as arguments for a child of this process.
     pub(crate) fn as_args(&self) -> Vec<String> {
         let mut args = vec![format!("--artifact-disk={}B", self.artifact_disk.as_u64())];
         args.extend(self.compile_timeout.map(|time| format!("--compile-timeout={}ns", time.as_nanos())));
@@ -94,8 +94,8 @@ fn parse_compile_memory(text: &str) -> Result<ByteSize, String> {
     Ok(memory)
 }
 
-/// Opens a host for one call. A data directory that cannot be used is no reason not to run: that is said once, and what can
-/// be read of it is.
+/// Opens a host for one call. If the data directory cannot be used, the call is made all the same: a warning says so
+/// once, and everything that can be read of the directory is used.
 pub(crate) fn open_for_one_call(config: &HostConfig) -> anyhow::Result<Host> {
     let error = match Host::open(config) {
         Err(error @ (OpenError::DataDir { .. } | OpenError::Store(_))) => error,
@@ -107,7 +107,8 @@ pub(crate) fn open_for_one_call(config: &HostConfig) -> anyhow::Result<Host> {
     Ok(Host::open(&read_only).or_else(|_| Host::open(&nowhere))?)
 }
 
-/// The program in whose children modules are compiled: this one, whatever has become of its file since it was started.
+/// The program that is started as a child to compile modules: this one, even if its file was replaced or removed since
+/// it was started.
 pub(crate) fn compiler() -> Option<PathBuf> {
     let program = Path::new("/proc/self/exe");
     if !program.exists() {
@@ -117,7 +118,7 @@ pub(crate) fn compiler() -> Option<PathBuf> {
     Some(program.to_owned())
 }
 
-/// Which engine runs a request.
+/// The choice of the engine that runs requests.
 #[derive(Args)]
 pub(crate) struct EngineChoice {
     /// The engine, or "auto" for the one that is expected to answer soonest (see `remuda engines`)
@@ -126,7 +127,7 @@ pub(crate) struct EngineChoice {
 }
 
 impl EngineChoice {
-    /// The policy that carries it out.
+    /// The scheduler's policy for this choice.
     pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
         if self.engine == "auto" {
             return Ok(Policy::Hedged);
@@ -136,7 +137,7 @@ impl EngineChoice {
     }
 }
 
-/// Sends the log to standard error; `REMUDA_LOG` chooses what is in it, as `RUST_LOG` does elsewhere.
+/// Sends the log to standard error. The variable `REMUDA_LOG` filters it, as `RUST_LOG` does in other programs.
 pub(crate) fn start_log(default: &str, json: bool) {
     let filter =
         EnvFilter::builder().with_env_var("REMUDA_LOG").try_from_env().unwrap_or_else(|_| EnvFilter::new(default));
@@ -148,7 +149,7 @@ pub(crate) fn start_log(default: &str, json: bool) {
     }
 }
 
-/// Prints a command's result. Whoever reads may have seen enough before its end.
+/// Prints a command's result. It is no error if the reader closes the pipe before the end.
 pub(crate) fn print(text: &str) -> std::io::Result<()> {
     use std::io::{ErrorKind, Write as _};
     match std::io::stdout().write_all(text.as_bytes()) {
@@ -157,7 +158,7 @@ pub(crate) fn print(text: &str) -> std::io::Result<()> {
     }
 }
 
-/// A duration for tables, with three digits.
+/// A time in nanoseconds as text for tables, with three digits.
 pub(crate) fn duration(ns: f64) -> String {
     let (value, unit) = match ns {
         ns if ns < 1e3 => (ns, "ns"),

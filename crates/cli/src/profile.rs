@@ -104,7 +104,7 @@ impl Show {
         }
         let mut text = format!("{:<64} {:>8}  ENGINES\n", "MODULE (SHA-256)", "REQUESTS");
         for module in all {
-            // One at a time: a profile may be larger than what a terminal's user wants in memory.
+            // Modules are read one at a time, because all profiles together may take much memory.
             for module in &profiles.export(&[module], &registry)?.modules {
                 let engines: Vec<&str> = module.engines.iter().map(|engine| engine.engine.as_str()).collect();
                 text +=
@@ -131,7 +131,7 @@ fn details(module: &ModuleProfile) -> String {
                 (Some(min), Some(max)) => format!("{min} to {max}"),
                 _ => "not known beforehand".into(),
             };
-            // As the host has it: 0 stands for none.
+            // In profiles, only zeros stand for no arguments.
             let arguments = if workload.bytes().all(|digit| digit == b'0') { "none" } else { workload };
             text += &format!("{engine:<20} {arguments:<16} {sizes:<24} {:>20}\n", cell(*execute));
         }
@@ -215,7 +215,7 @@ fn open_existing(data_dir: &DataDir) -> anyhow::Result<Option<Profiles>> {
     })
 }
 
-/// The module that a user means: by its file, or by the first digits of its digest.
+/// Finds the module that the user named by its file or by the first digits of its digest.
 fn find(name: &str, known: &[ModuleDigest]) -> anyhow::Result<ModuleDigest> {
     let path = Path::new(name);
     if path.is_file() {

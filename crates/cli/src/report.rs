@@ -65,7 +65,7 @@ impl Report {
     }
 }
 
-/// All records of all files.
+/// Reads all records of all files.
 pub(crate) fn read(paths: &[PathBuf]) -> anyhow::Result<Results> {
     let mut records = Vec::new();
     for path in paths {
@@ -82,7 +82,7 @@ fn read_file(path: &Path) -> anyhow::Result<Vec<Record>> {
     Ok(row::read(&mut BufReader::new(File::open(path)?))?)
 }
 
-/// Prints a text to whoever still reads.
+/// Prints a text. It is no error if the reader closes the pipe before the end.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -1,4 +1,4 @@
-//! What a terminal shows while somebody waits for a compiler.
+//! The spinner that a terminal shows while a run waits for a compiler.
 
 use std::any::Any;
 use std::io::IsTerminal as _;
@@ -10,12 +10,12 @@ use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 use remuda_host::CompileNotice;
 
-/// How long nothing is shown: a compile that is done by then was hardly felt.
+/// Time before the spinner appears. A compile that is done by then is hardly noticed.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Between two looks of the spinner: often enough to seem alive.
+/// Time between two steps of the spinner, short enough to look alive.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A spinner, once a compile takes long; it goes when the compile ends.
+/// A spinner that appears once a compile takes long, and disappears when the compile ends.
 struct Waiting {
     ended: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -25,13 +25,13 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.ended = None;
         if let Some(thread) = self.thread.take() {
-            // Before the guest writes anything, the spinner is gone.
+            // Waits, so that the spinner is gone before the guest writes anything.
             let _ = thread.join();
         }
     }
 }
 
-/// Shows on a terminal that a compile is waited for, until what is returned is dropped.
+/// Shows on a terminal that a run waits for a compiler, until the returned value is dropped.
 pub(crate) fn announce(notice: &CompileNotice) -> Box<dyn Any> {
     if !std::io::stderr().is_terminal() {
         return Box::new(());
@@ -52,7 +52,7 @@ pub(crate) fn announce(notice: &CompileNotice) -> Box<dyn Any> {
     Box::new(Waiting { ended: Some(ended), thread: thread.ok() })
 }
 
-/// A spinner on standard error, with the time since its beginning.
+/// A spinner on standard error, with the time since the compile began.
 fn spinner(message: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());

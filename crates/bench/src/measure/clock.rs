@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 /// Wall time and the CPU time of all threads of the process, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
-    /// On the wall.
+    /// Wall time.
     pub wall_ns: u64,
-    /// On all cores together.
+    /// CPU time on all cores together.
     pub cpu_ns: u64,
 }
 
@@ -15,19 +15,19 @@ pub struct Times {
 pub struct Clocks(Times);
 
 impl Clocks {
-    /// Reads them.
+    /// Reads both clocks.
     #[must_use]
     pub fn now() -> Self {
         Self(Times { wall_ns: monotonic_ns(), cpu_ns: read(ClockId::ProcessCPUTime) })
     }
 
-    /// When the process began, according to whoever started it.
+    /// The moment when this process began, by the clock reading that its parent process took.
     #[must_use]
     pub fn at_start(started_ns: u64) -> Self {
         Self(Times { wall_ns: started_ns, cpu_ns: 0 })
     }
 
-    /// What has passed since.
+    /// The time that has passed since.
     #[must_use]
     pub fn elapsed(self) -> Times {
         let Times { wall_ns, cpu_ns } = Self::now().0;
@@ -35,7 +35,7 @@ impl Clocks {
     }
 }
 
-/// A clock that all processes of a machine share and that nobody sets.
+/// Reads a clock that all processes of a machine share and that is never set, in nanoseconds.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     read(ClockId::Monotonic)

@@ -1,7 +1,7 @@
-//! What happens inside of a fresh process that is measured: it reads a [`Job`] on standard input, does it, and writes
-//! one [`Reply`] on standard output when all is over, so that nothing is written while a clock runs.
+//! The work of a fresh process that is measured. The process reads a [`Job`] on standard input, does it, and writes one
+//! [`Reply`] on standard output at the end, so that nothing is written while a clock runs.
 //!
-//! `calls` goes the way that `remuda serve` goes. `weigh` looks at an engine's artifact and runs no guest.
+//! `calls` calls a guest as `remuda serve` does. `weigh` measures an engine's artifact and runs no guest.
 
 mod calls;
 mod clock;
@@ -18,12 +18,12 @@ use serde::{Deserialize, Serialize};
 
 pub use clock::{Clocks, Times, monotonic_ns};
 
-/// What a process is to do.
+/// The work that a process is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Job {
     /// Call a guest.
     Call(CallJob),
-    /// Compile a module and say what came of it.
+    /// Compile a module and measure its artifact.
     Weigh {
         /// The engine's id.
         engine: String,
@@ -35,7 +35,7 @@ pub enum Job {
 /// Calls of one guest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CallJob {
-    /// [`monotonic_ns`] just before the process was started.
+    /// The reading of [`monotonic_ns`] just before the process was started.
     pub started_ns: u64,
     /// The engine's id, or that of a choice: `remuda.auto` or `remuda.racing`.
     pub engine: String,
@@ -49,18 +49,18 @@ pub struct CallJob {
     pub env: BTreeMap<String, String>,
     /// Standard input.
     pub stdin: Option<PathBuf>,
-    /// Where the host keeps profiles and artifacts.
+    /// The folder in which the host keeps profiles and artifacts.
     pub data_dir: PathBuf,
-    /// How often.
+    /// How often the guest is called.
     pub repeat: Repeat,
-    /// What one call may take.
+    /// Time limit of one call.
     pub timeout: Duration,
 }
 
 /// How often a guest is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Repeat {
-    /// So many times.
+    /// This number of times.
     Times(u32),
     /// As often as it takes to leave artifacts and a profile behind.
     UntilKnown,
@@ -68,16 +68,16 @@ pub enum Repeat {
     UntilSteady,
 }
 
-/// What a process found.
+/// The answer of a process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// Of [`Job::Call`].
+    /// The answer to [`Job::Call`].
     Called(Called),
-    /// Of [`Job::Weigh`].
+    /// The answer to [`Job::Weigh`].
     Weighed(Weight),
-    /// It could not be done.
+    /// The job could not be done.
     Failed {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -85,79 +85,81 @@ pub enum Reply {
 /// Calls that were made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Called {
-    /// From the process's start until the host is open and its engines have started.
+    /// Time from the process's start until the host is open and its engines have started.
     pub bootstrap: Times,
-    /// Reading and validating the module.
+    /// Time to read and validate the module.
     pub deploy: Times,
     /// The calls, up to the first that went wrong.
     pub calls: Vec<OneCall>,
-    /// The most memory that the process had resident until its last answer.
+    /// The most memory that the process had resident until its last answer, in bytes.
     pub peak_memory_bytes: Option<u64>,
 }
 
 /// One call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OneCall {
-    /// The phases that the host measures, by their names.
+    /// The phases that the host measures, by their names, in nanoseconds.
     pub phases_ns: BTreeMap<String, u64>,
-    /// From the request to its answer.
+    /// Time from the request to its answer.
     pub total: Times,
     /// The engine that answered.
     pub answered_by: Option<String>,
-    /// What came of it.
+    /// The result.
     pub result: CallResult,
 }
 
-/// What came of a call, whoever made it.
+/// The result of a call, whether through a host or of a whole program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallResult {
-    /// The exit code, or how else it ended.
+    /// The exit code, or a message that says how else the call ended.
     pub ended: Result<i32, String>,
-    /// What it wrote.
+    /// What the guest wrote on standard output.
     pub output: Output,
-    /// The beginning of its standard error.
+    /// The guest's standard error; of a call through a host, only its beginning.
     pub stderr: String,
 }
 
-/// Bytes, told apart without keeping them.
+/// An output's size and digest, to compare it without keeping its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
-    /// How many.
+    /// The number of bytes.
     pub bytes: u64,
-    /// Their SHA-256.
+    /// The SHA-256 of the bytes.
     pub digest: String,
 }
 
 impl Output {
-    /// Of these bytes.
+    /// Size and digest of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.len() as u64, digest: remuda_model::ModuleDigest::of(bytes).to_string() }
     }
 }
 
-/// What an engine makes of a module.
+/// Compile time and sizes of an engine's artifact of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weight {
-    /// Making it.
+    /// Time to compile the module.
     pub compile: Times,
-    /// What it holds on to in memory.
+    /// Size of the artifact in memory, in bytes.
     pub code_bytes: u64,
-    /// What goes to disk, if anything does.
+    /// Size of the artifact on disk, in bytes; `None` if the engine does not write one.
     pub artifact_bytes: Option<u64>,
 }
 
-/// Does the job that comes on `input`. `policy` is what an engine's name means to the command line.
+/// Does the job that comes on `input`, and writes the reply to `output`. `policy` turns an engine's name, as on the
+/// command line, into a policy.
 ///
 /// # Errors
 ///
-/// There is no job on `input`, or the reply cannot be written. A job that fails is a reply.
+/// Returns an error if there is no job on `input`, or if the reply cannot be written. A job that fails is no error, but
+/// a reply.
 pub fn in_process(
     input: &mut impl Read,
     output: &mut impl Write,
     policy: impl Fn(&str) -> anyhow::Result<Policy>,
 ) -> anyhow::Result<()> {
-    // Whoever started this process is the only one who wants its reply.
+    // Only the parent process wants the reply, so this process ends with its parent.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let done = match serde_json::from_reader(input)? {
         Job::Call(job) => policy(&job.engine).and_then(|policy| calls::make(&job, policy)).map(Reply::Called),
@@ -169,8 +171,8 @@ pub fn in_process(
     Ok(())
 }
 
-/// From /proc, and not from the process's resource usage: there, a process inherits the peak of the one that started
-/// it.
+/// The peak of this process's resident memory, in bytes. It comes from /proc and not from the resource usage, because
+/// there a process inherits the peak of its parent.
 pub(crate) fn peak_memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,19 +1,19 @@
-//! When a series of calls has gone on for long enough.
+//! Decides when a series of calls has gone on for long enough.
 
 use std::time::Duration;
 
-/// Calls that are compared with as many before them.
+/// The number of calls in a window. The last window is compared with the one before.
 const WINDOW: usize = 10;
-/// By how much two windows' medians may differ in a steady state.
+/// How much two windows' medians may differ in a steady state, as a share of the earlier one.
 const TOLERANCE: f64 = 0.02;
-/// Calls after that.
+/// The number of calls that are made after the series has become steady.
 const THEN: usize = 20;
-/// Calls at most.
+/// The number of calls at most.
 const CALLS_MAX: usize = 1000;
-/// What a series may take; a call that has begun is finished.
+/// Time after which a series makes no further call.
 const LASTS_MAX: Duration = Duration::from_secs(10);
 
-/// Whether a series may end here.
+/// A series of calls so far, and whether it has become steady.
 #[derive(Debug, Default)]
 pub(super) struct Steady {
     calls_ns: Vec<u64>,
@@ -21,7 +21,7 @@ pub(super) struct Steady {
 }
 
 impl Steady {
-    /// Takes one more call into account, and says whether it was the last.
+    /// Takes account of one more call, which took `call_ns` nanoseconds, and returns whether it was the last.
     pub(super) fn ends_with(&mut self, call_ns: u64) -> bool {
         self.calls_ns.push(call_ns);
         let count = self.calls_ns.len();
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_series_ends_some_calls_after_it_has_become_steady() {
         assert_eq!(length(|_| 1000), 2 * WINDOW + THEN);
-        // Falls until call 100: the windows agree once the slope has left most of them.
+        // The time falls until call 100. The windows agree once most of their calls come after that.
         let warming = length(|i| 1000 + 100 * 100_usize.saturating_sub(i) as u64);
         assert!((100 + THEN..150).contains(&warming), "{warming}");
     }

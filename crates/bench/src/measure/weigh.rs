@@ -1,4 +1,4 @@
-//! What an engine makes of a module, apart from any call: code in memory, bytes on disk, CPU time.
+//! Measures an engine's artifact of a module, apart from any call: code in memory, bytes on disk, and CPU time.
 
 use std::path::Path;
 

@@ -1,38 +1,38 @@
-//! What pictures are drawn on: SVG in which colours are names, so that the page decides what they look like.
+//! The canvas for pictures: SVG in which colours are names, so that the page's style decides what they look like.
 
 use plotters::prelude::{DrawingBackend, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, IntoFont, RGBColor, TextStyle};
 
-/// From the left and from the top, in pixels.
+/// A place in a picture: the distance from the left and from the top, in pixels.
 pub(crate) type Place = (i32, i32);
 
-/// What something is drawn with.
+/// The colour of a thing in a picture, by its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ink {
-    /// Words that matter.
+    /// Important words.
     Text,
-    /// Words and lines that help.
+    /// Words and lines that help the reader, such as axes.
     Muted,
-    /// Lines to be looked through.
+    /// Lines in the background.
     Grid,
     /// A stripe behind every other row.
     Stripe,
-    /// What is native.
+    /// Native code.
     Native,
     /// Remuda's choice.
     Auto,
-    /// One of the single engines, and other programs: see [`crate::report::Palette`].
+    /// A single engine or another program, by its colour's number (see [`Palette`](super::plot::Palette)).
     Series(u8),
-    /// A phase.
+    /// A phase of a call, by its number.
     Phase(u8),
 }
 
-/// How many colours there are for engines; beyond, they come again with other marks.
+/// The number of colours for engines. If there are more engines, colours repeat with other marks.
 pub(crate) const SERIES: u8 = 7;
 
 impl Ink {
-    /// A number for the colour that stands for it until the picture is finished.
+    /// The blue part of the colour that stands for this ink until the picture is finished.
     fn code(self) -> u8 {
         match self {
             Self::Text => 0,
@@ -46,7 +46,7 @@ impl Ink {
         }
     }
 
-    /// The CSS variable.
+    /// The CSS variable that holds the colour.
     pub(crate) fn variable(self) -> String {
         match self {
             Self::Text => "--text".into(),
@@ -72,7 +72,7 @@ impl Ink {
     }
 }
 
-/// The form of a mark: what tells engines apart where colours do not.
+/// The form of a mark. It tells engines apart where the colour does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     Circle,
@@ -85,7 +85,7 @@ pub(crate) enum Mark {
     Cross,
 }
 
-/// Where a text stands, seen from its anchor.
+/// The side of its anchor on which a text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Right,
@@ -96,7 +96,7 @@ pub(crate) enum Side {
 /// The size of letters, in pixels.
 pub(crate) const LETTERS: f64 = 13.0;
 
-/// How wide a text is in about the font that the page asks for.
+/// The approximate width of a text in the page's font, in pixels.
 pub(crate) fn width_of(text: &str, size: f64) -> i32 {
     let letters = text.chars().map(|letter| match letter {
         'i' | 'l' | 'j' | '.' | ',' | ' ' | 't' | 'f' | '\'' | '|' | ':' => 0.34,
@@ -107,7 +107,7 @@ pub(crate) fn width_of(text: &str, size: f64) -> i32 {
     pixels(letters.sum::<f64>() * size)
 }
 
-/// The nearest pixel.
+/// Rounds to the nearest pixel.
 #[allow(clippy::cast_possible_truncation, reason = "a place in a picture, which is smaller than that by far")]
 pub(crate) fn pixels(value: f64) -> i32 {
     value.round() as i32
@@ -116,11 +116,11 @@ pub(crate) fn pixels(value: f64) -> i32 {
 /// A finished picture.
 #[derive(Clone, Debug)]
 pub(crate) struct Picture {
-    /// For pages that have room.
+    /// The SVG for wide windows.
     pub wide: String,
-    /// For telephones.
+    /// The SVG for telephones.
     pub narrow: String,
-    /// What it shows, in words.
+    /// A description in words.
     pub words: String,
 }
 
@@ -129,7 +129,7 @@ const WIDE: i32 = 1000;
 const NARROW: i32 = 360;
 
 impl Picture {
-    /// Draws it for both widths; `height` says how high it must be.
+    /// Draws the picture for both widths; `height` gives the height for a width.
     pub(crate) fn draw(words: String, height: impl Fn(i32) -> i32, draw: impl Fn(&mut Canvas)) -> Self {
         let at = |width: i32| {
             let height = height(width);
@@ -147,7 +147,7 @@ impl Picture {
     }
 }
 
-/// Names instead of colours; words for those who do not see; no fixed size.
+/// Completes the SVG: CSS variables instead of colours, a description for screen readers, and no fixed size.
 fn finish(svg: &str, width: i32, height: i32, words: &str) -> String {
     let inner = svg.split_once("xmlns").and_then(|(_, rest)| rest.split_once('>')).map_or("", |(_, inner)| inner);
     let label: String = words
@@ -171,7 +171,7 @@ fn finish(svg: &str, width: i32, height: i32, words: &str) -> String {
     svg
 }
 
-/// A picture while it is drawn. Places are in pixels from the upper left.
+/// A picture while it is drawn. Places are in pixels from the upper left corner.
 pub(crate) struct Canvas<'a> {
     backend: SVGBackend<'a>,
     pub width: i32,
@@ -192,7 +192,7 @@ impl Canvas<'_> {
     }
 
     fn letters(&mut self, at: Place, side: Side, ink: Ink, text: &str, size: f64, bold: bool) {
-        // The backend divides by this factor, and gives the size as it is in CSS.
+        // The backend divides by this factor; so the result is the size in CSS pixels.
         let font = ("sans-serif", size * 1.24).into_font();
         let font = if bold { font.style(FontStyle::Bold) } else { font };
         let horizontal = match side {
@@ -270,14 +270,14 @@ impl Scale {
         Self { low: low / room, high: high * room, from, to }
     }
 
-    /// Where a value stands.
+    /// The pixel at which a value stands.
     pub(crate) fn at(&self, value: f64) -> i32 {
         let share = (value / self.low).ln() / (self.high / self.low).ln();
         pixels(f64::from(self.from) + share.clamp(-0.01, 1.01) * f64::from(self.to - self.from))
     }
 
-    /// Round numbers along it, at least `apart` pixels from each other: powers of ten, and what is between them if there
-    /// is room.
+    /// Round numbers along the scale, at least `apart` pixels from each other: powers of ten, and round numbers between
+    /// them if there is room.
     pub(crate) fn ticks(&self, apart: i32) -> Vec<f64> {
         const STEPS: [&[f64]; 5] = [
             &[1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],

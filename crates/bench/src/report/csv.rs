@@ -1,4 +1,4 @@
-//! The numbers of the report, one line for each point and metric.
+//! The report's numbers as CSV, one line for each point and metric.
 
 use crate::results::{Metric, Results, pattern_name};
 use crate::stats::Interval;

@@ -1,4 +1,4 @@
-//! The report as one page: no script, no font, no picture comes from elsewhere.
+//! The report as one HTML page that loads no script, font or picture from elsewhere.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -15,7 +15,7 @@ pub(super) fn render(page: &Page) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (page.title) }
-                // Without it, browsers ask the server for one.
+                // Without an icon here, browsers ask the server for one.
                 link rel="icon" href="data:,";
                 style { (PreEscaped(STYLE)) }
             }
@@ -45,7 +45,7 @@ pub(super) fn render(page: &Page) -> String {
     markup.into_string()
 }
 
-/// All claims at a glance.
+/// The table of all claims at a glance.
 fn summary(page: &Page) -> Markup {
     html! {
         section id="summary" {
@@ -77,7 +77,7 @@ fn summary(page: &Page) -> Markup {
     }
 }
 
-/// Code between backticks, and no line that begins with a unit.
+/// Text with what stands between backticks as code, and with no line break before a percent sign.
 fn rich(words: &str) -> Markup {
     let words = words.replace(" %", "\u{a0}%");
     html! {

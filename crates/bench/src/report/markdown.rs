@@ -34,7 +34,7 @@ pub(super) fn render(page: &Page) -> String {
                 Part::Heading(words) => text += &format!("\n### {words}\n"),
                 Part::Words(words) => text += &format!("\n{}\n", escape(words)),
                 Part::Table(rows) => text += &table(rows),
-                // The table after it has the same numbers.
+                // The table after the picture has the same numbers.
                 Part::Picture(_) => {}
             }
         }
@@ -62,7 +62,7 @@ fn table(table: &Table) -> String {
     text
 }
 
-/// What would be taken for markup.
+/// Escapes characters that Markdown would take for markup.
 fn escape(words: &str) -> String {
     let mut escaped = String::new();
     for letter in words.chars() {

@@ -1,6 +1,6 @@
-//! The report: what was measured, as pictures, tables and sentences, each beside what the paper claims.
+//! The report: what was measured, as pictures, tables and sentences, each beside the paper's claim.
 //!
-//! `section` computes what is to be said, `html` and `markdown` say it, `csv` gives the numbers.
+//! `section` computes the content, `html` and `markdown` write it as text, and `csv` writes the numbers.
 
 mod canvas;
 mod csv;
@@ -16,14 +16,14 @@ use crate::results::{Results, pattern_name};
 use page::{Cell, Fact, Page, Table};
 pub(crate) use section::long_label;
 
-/// What a report is written as.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One page that needs nothing else.
+    /// One HTML page that needs no other file.
     Html,
     /// Markdown without pictures.
     Markdown,
-    /// One line for each point and metric.
+    /// Numbers only: one line for each point and metric.
     Csv,
 }
 
@@ -107,8 +107,8 @@ fn failures(results: &Results) -> Table {
     }
 }
 
-/// A date of the proleptic Gregorian calendar, by the algorithm `civil_from_days` of H. Hinnant (chrono-Compatible
-/// Low-Level Date Algorithms).
+/// A time in milliseconds since the Unix epoch as a date of the proleptic Gregorian calendar, by the algorithm
+/// `civil_from_days` of H. Hinnant (chrono-Compatible Low-Level Date Algorithms).
 fn utc(unix_ms: u64) -> String {
     let seconds = unix_ms / 1000;
     let days = seconds / 86_400 + 719_468;

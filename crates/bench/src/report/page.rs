@@ -1,19 +1,19 @@
-//! What a report says, before anybody knows whether it becomes a page, Markdown or something else.
+//! The content of a report, independent of its format (HTML page or Markdown).
 
 use super::canvas::Picture;
 
-/// Whether something that was claimed, or aimed at, is so.
+/// The judgement of a claim or an aim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is.
+    /// The claim is true.
     Holds,
-    /// For a part of what was measured.
+    /// The claim is true for a part of what was measured.
     InPart,
-    /// It is not.
+    /// The claim is false.
     Fails,
     /// The intervals are too wide to tell.
     Open,
-    /// The results do not have what it takes.
+    /// The results do not have the numbers that a judgement needs.
     Missing,
 }
 
@@ -38,18 +38,18 @@ impl Verdict {
     }
 }
 
-/// What somebody says.
+/// A claim of the paper, or an aim of this project, with what was found.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
-    /// Who: `The paper`, or `Aim`.
+    /// The claim's origin: `The paper`, or `Aim`.
     pub whose: &'static str,
-    /// What.
+    /// The claim itself, as a sentence.
     pub claim: String,
-    /// What it is looked at for, if a section looks at several things.
+    /// The part of the results that the claim is checked on, if a section checks it on several parts.
     pub scope: String,
-    /// Whether it is so today.
+    /// The judgement on these results.
     pub verdict: Verdict,
-    /// What was found.
+    /// A sentence about what was found.
     pub finding: String,
 }
 
@@ -70,13 +70,13 @@ impl Cell {
     }
 }
 
-/// A table. Its first column names the row.
+/// A table. The first column holds the rows' names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     pub caption: String,
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Cell>>,
-    /// Shown only when asked for.
+    /// Whether the reader must open the table to see it.
     pub folded: bool,
 }
 
@@ -85,7 +85,7 @@ pub(crate) struct Table {
 pub(crate) struct Section {
     pub id: &'static str,
     pub title: String,
-    /// What is shown.
+    /// The introduction: what the section shows.
     pub lead: String,
     pub claims: Vec<Claim>,
     pub parts: Vec<Part>,
@@ -100,12 +100,12 @@ pub(crate) enum Part {
     Words(String),
 }
 
-/// Where the results come from.
+/// A fact about where the results come from.
 #[derive(Debug)]
 pub(crate) struct Fact {
     pub name: &'static str,
     pub value: String,
-    /// To be typed or compared, and not read.
+    /// Whether the value is to be typed or compared, so that it is shown as code.
     pub literal: bool,
 }
 

@@ -1,10 +1,10 @@
-//! The kinds of pictures that the figures are made of.
+//! The kinds of pictures in the report's figures.
 
 use super::canvas::{Canvas, Ink, LETTERS, Mark, Picture, Place, SERIES, Scale, Side, pixels, width_of};
 use super::units;
 use crate::results::{Kind, kind};
 
-/// Which colour and mark an engine has: the same in all figures.
+/// The colour and mark of each engine, the same in all figures.
 #[derive(Clone, Debug)]
 pub(crate) struct Palette(Vec<String>);
 
@@ -37,7 +37,7 @@ impl Palette {
     }
 }
 
-/// A value of an engine, with its interval.
+/// A value of an engine, with the ends of its interval.
 #[derive(Clone, Debug)]
 pub(crate) struct Dot {
     pub engine: String,
@@ -58,11 +58,11 @@ pub(crate) struct Row {
 pub(crate) struct Dots<'a> {
     pub palette: &'a Palette,
     pub rows: &'a [Row],
-    /// How a value is written on the axis.
+    /// Writes a value on the axis.
     pub tick: fn(f64) -> String,
-    /// What the axis says.
+    /// The axis's label.
     pub axis: &'a str,
-    /// A value that everything is compared with.
+    /// The value of the line that all dots are compared with.
     pub reference: Option<f64>,
 }
 
@@ -122,7 +122,7 @@ impl Dots<'_> {
     }
 }
 
-/// A bar that is cut into shares of one whole.
+/// A bar that is divided into shares of one whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Bar {
     pub engine: String,
@@ -139,7 +139,7 @@ pub(crate) struct Group {
     pub bars: Vec<Bar>,
 }
 
-/// Groups of bars, all of the same length, cut into shares.
+/// Groups of bars. All bars have the same length and are divided into shares.
 pub(crate) struct Shares<'a> {
     pub groups: &'a [Group],
     pub phases: &'a [&'a str],
@@ -196,11 +196,11 @@ impl Shares<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub engine: String,
-    /// x, y, and the interval of y.
+    /// For each point: x, y, and the low and high end of y's interval.
     pub points: Vec<(f64, f64, f64, f64)>,
 }
 
-/// Lines on two logarithmic axes, each with its name at its end; and below them who is best at each x.
+/// Lines on two logarithmic axes, each with its engine's name at its end; below them, the best engine at each x.
 pub(crate) struct Lines<'a> {
     pub palette: &'a Palette,
     pub lines: &'a [Line],
@@ -264,17 +264,17 @@ pub(crate) struct Spot {
     pub engine: String,
     pub x: f64,
     pub y: f64,
-    /// The engine as a whole, and not one of its guests.
+    /// Whether the spot is the engine's mean over guests, and not one guest.
     pub whole: bool,
 }
 
-/// Spots on two logarithmic axes, and the line of those that no other beats in both.
+/// Spots on two logarithmic axes, and a line through the engines that no other engine beats in both coordinates.
 pub(crate) struct Spots<'a> {
     pub palette: &'a Palette,
     pub spots: &'a [Spot],
     pub x_axis: &'a str,
     pub y_axis: &'a str,
-    /// A height that nothing gets below, and its name.
+    /// The height of the physical limit, which no engine gets below, and its name.
     pub limit: Option<(f64, String)>,
 }
 
@@ -318,7 +318,8 @@ impl Spots<'_> {
                     let (sx, sy) = (x.at(spot.x), y.at(spot.y));
                     canvas.mark((sx, sy), mark, ink, 8);
                     let width = width_of(&spot.engine, LETTERS) + 4;
-                    // To the left where there is no room to the right; higher or lower where a name stands already.
+                    // The name stands to the left if there is no room to the right, and higher or lower if another name
+                    // stands there already.
                     let (from, side) =
                         if sx + 14 + width > right { (sx - 14 - width, Side::Left) } else { (sx + 14, Side::Right) };
                     let free = |at: &i32| {
@@ -335,7 +336,7 @@ impl Spots<'_> {
         )
     }
 
-    /// The engines that none beats in both.
+    /// The engines that no other engine beats in both coordinates.
     pub(crate) fn front(&self) -> impl Iterator<Item = &Spot> {
         let whole = || self.spots.iter().filter(|spot| spot.whole);
         whole().filter(move |spot| {
@@ -344,7 +345,7 @@ impl Spots<'_> {
     }
 }
 
-/// Moves labels apart that would stand upon each other.
+/// Moves labels apart that would overlap. Their first field is the height.
 fn spread<T, U>(labels: &mut [(i32, T, U)], apart: i32, top: i32, bottom: i32) {
     labels.sort_by_key(|label| label.0);
     let mut least = top;
@@ -422,7 +423,7 @@ fn swatches(canvas: &mut Canvas<'_>, phases: &[(String, Ink)]) -> i32 {
     swatches_height(phases, canvas.width)
 }
 
-/// Where each word of a legend begins, and on which line.
+/// The place of each word of a legend: its x in pixels, and the number of its line.
 fn flow<'a>(words: impl Iterator<Item = &'a str>, width: i32) -> Vec<Place> {
     let (mut x, mut line) = (0, 0);
     words

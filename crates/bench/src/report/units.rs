@@ -1,6 +1,6 @@
-//! Numbers as a person reads them.
+//! Numbers written for people.
 
-/// Three significant digits.
+/// A number with three significant digits; large numbers keep all digits before the point, tiny ones have two digits.
 pub(crate) fn digits(value: f64) -> String {
     if !value.is_finite() {
         return "-".into();
@@ -16,17 +16,17 @@ pub(crate) fn digits(value: f64) -> String {
     }
 }
 
-/// Nanoseconds in the unit that fits.
+/// A time in nanoseconds, written in the unit that fits.
 pub(crate) fn time(ns: f64) -> String {
     scaled(ns, &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")])
 }
 
-/// Bytes in the unit that fits.
+/// A number of bytes, written in the unit that fits.
 pub(crate) fn bytes(bytes: f64) -> String {
     scaled(bytes, &[(f64::from(1 << 30), "GiB"), (f64::from(1 << 20), "MiB"), (1024.0, "KiB"), (1.0, "B")])
 }
 
-/// A tick on an axis of times: as short as can be.
+/// A tick on an axis of times (nanoseconds), as short as possible.
 pub(crate) fn time_tick(ns: f64) -> String {
     let (unit, name) = unit(ns * 1.000_001, &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")]);
     format!("{} {name}", plain(ns / unit))
@@ -37,7 +37,7 @@ pub(crate) fn ratio_tick(ratio: f64) -> String {
     format!("{}×", plain(ratio))
 }
 
-/// No more digits than a tick has.
+/// A number without superfluous digits, for ticks.
 pub(crate) fn plain(value: f64) -> String {
     let rounded = (value * 1e6).round() / 1e6;
     format!("{rounded}")
@@ -49,7 +49,7 @@ fn scaled(value: f64, units: &[(f64, &str)]) -> String {
 }
 
 fn unit<'a>(value: f64, units: &[(f64, &'a str)]) -> (f64, &'a str) {
-    // Half a unit of the last digit below, so that 999.9 ns are a microsecond.
+    // The limit lies half a unit of the last digit lower, so that 999.9 ns are written as a microsecond.
     let fits = units.iter().find(|(size, _)| value.abs() >= size * 0.9995);
     *fits.unwrap_or(&units[units.len() - 1])
 }

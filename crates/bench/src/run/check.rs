@@ -1,4 +1,4 @@
-//! Whether what came of a call is what must come of it. A number counts only then.
+//! Checks that the result of a call is the expected one. Only then does its time count.
 
 use std::collections::HashMap;
 
@@ -6,14 +6,14 @@ use super::saying;
 use crate::measure::{CallResult, Output};
 use crate::plan::{Expected, Subject};
 
-/// Remembers what modules of which nothing is known have answered first.
+/// Checks results. It remembers the first result of each module for which no result is prescribed.
 #[derive(Debug, Default)]
 pub(super) struct Checker {
     first: HashMap<(String, String), (String, i32, Output)>,
 }
 
 impl Checker {
-    /// Says what is wrong.
+    /// Returns an error that says what is wrong.
     pub(super) fn check(&mut self, subject: &Subject, engine: &str, result: &CallResult) -> Result<(), String> {
         let CallResult { ended, output, stderr } = result;
         let code = *ended.as_ref().map_err(|how| format!("it {how}{}", saying(stderr)))?;

@@ -1,4 +1,4 @@
-//! How long what is left will take, by what was measured so far; and what of it fits into the time there is.
+//! Estimates how long the processes that are left will take, from the processes that were measured so far.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use crate::plan::{Plan, Task};
 use crate::row::Pattern;
 
-/// How long the processes of this run took.
+/// The times that the processes of this run took.
 #[derive(Debug, Default)]
 pub(super) struct Estimate {
     points: HashMap<(usize, usize), Duration>,
     patterns: HashMap<Pattern, (Duration, u32)>,
-    /// Of a process of which nothing is known.
+    /// Sum and count of all processes, for a process of which nothing is known.
     all: (Duration, u32),
 }
 
 impl Estimate {
-    /// A process took so long, with all that it needed before.
+    /// Notes that a process took `time`.
     pub(super) fn took(&mut self, plan: &Plan, task: Task, time: Duration) {
         self.points.insert((task.block, task.engine), time);
         for (sum, count) in [self.patterns.entry(plan.blocks[task.block].pattern).or_default(), &mut self.all] {
@@ -25,8 +25,8 @@ impl Estimate {
         }
     }
 
-    /// How long a process will take: as long as the last of the same point, else as those of its pattern took on
-    /// average, else as all did.
+    /// Estimates how long a process will take: as long as the last process of the same point; if there is none, the
+    /// average of its pattern; else the average of all processes.
     pub(super) fn of(&self, plan: &Plan, task: Task) -> Duration {
         let mean = |(sum, count): (Duration, u32)| sum.checked_div(count);
         let pattern = || self.patterns.get(&plan.blocks[task.block].pattern).copied().and_then(mean);
@@ -34,7 +34,7 @@ impl Estimate {
         point.or_else(pattern).or_else(|| mean(self.all)).unwrap_or_default()
     }
 
-    /// How long all of these will take.
+    /// Estimates how long all of these processes will take.
     pub(super) fn of_all<'a>(&self, plan: &Plan, tasks: impl IntoIterator<Item = &'a Task>) -> Duration {
         tasks.into_iter().map(|task| self.of(plan, *task)).sum()
     }

@@ -1,4 +1,4 @@
-//! Carries out a plan: each process of it, one after the other, its results checked and written as they arrive.
+//! Carries out a plan: runs its processes one after the other, and checks and writes their results as they arrive.
 
 mod check;
 mod estimate;
@@ -29,60 +29,60 @@ use crate::row::{Failure, Pattern, Point, Record, Sample};
 pub use process::Stop;
 pub use results::{Earlier, Results, ResultsError};
 
-/// Calls of [`Pattern::Fifty`].
+/// The number of calls of [`Pattern::Fifty`].
 const FIFTY: u32 = 50;
-/// What a process may take beyond its calls.
+/// Time that a process may take beyond its calls.
 const PROCESS_EXTRA: Duration = Duration::from_mins(1);
-/// Calls whose time limit a process of unknown length may use up.
+/// The time limit of a process with an unknown number of calls is that of so many calls.
 const CALLS_OF_UNKNOWN: u32 = 4;
-/// Of a process's standard error, what a message shows.
+/// The number of characters of a process's standard error that a message shows.
 const STDERR_CHARS_MAX: usize = 300;
 
-/// How a plan is carried out.
+/// A plan, and how to carry it out.
 pub struct Run<'a> {
     /// The plan.
     pub plan: &'a Plan,
-    /// Names the run in its samples.
+    /// The run's id, which its samples carry.
     pub id: &'a str,
     /// The program that does a [`Job`], and its arguments.
     pub launcher: (PathBuf, Vec<OsString>),
-    /// What was measured before.
+    /// The processes that were measured before: the point, and the process's number.
     pub done: HashSet<(Point, u32)>,
-    /// The time that there is.
+    /// The time that the run may take; `None`: no limit.
     pub time_budget: Option<Duration>,
-    /// Ends the run when it is ordered.
+    /// The order to stop. The run ends when it is given.
     pub stop: &'a Stop,
 }
 
-/// How a run went.
+/// The summary of a run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Processes that were measured.
+    /// The number of processes that were measured.
     pub measured: usize,
-    /// Processes that were measured before.
+    /// The number of processes that an earlier run had measured.
     pub before: usize,
-    /// Points that failed.
+    /// The number of points that failed.
     pub failed: usize,
-    /// Processes that were not measured for want of time, or because the run was stopped.
+    /// The number of processes that were not measured, because time was up or the run was stopped.
     pub left: usize,
-    /// Whole rounds that were dropped for want of time.
+    /// The number of whole rounds that were dropped, because there was too little time.
     pub rounds_dropped: u32,
-    /// The run was stopped from outside.
+    /// Whether the run was stopped from outside.
     pub stopped: bool,
 }
 
-/// A run cannot go on.
+/// The reason why a run cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A result cannot be written.
     #[error("cannot write a result: {0}")]
     Results(io::Error),
-    /// A file of the run's own cannot be written.
+    /// A temporary file of the run cannot be written.
     #[error("cannot use a temporary folder: {0}; name another by the variable TMPDIR")]
     Scratch(io::Error),
 }
 
-/// Why a process gave no result.
+/// The reason why a process gave no result.
 enum Trouble {
     /// The run was stopped.
     Stopped,
@@ -98,13 +98,13 @@ impl From<String> for Trouble {
     }
 }
 
-/// What a run keeps from process to process.
+/// Values that a run keeps from process to process.
 struct State<'a> {
     run: &'a Run<'a>,
     scratch: TempDir,
     checker: Checker,
     weights: HashMap<(String, usize), Option<Weight>>,
-    /// Data directories that earlier processes have left, for [`Pattern::Warm`].
+    /// Data directories that earlier processes have left, for [`Pattern::Warm`], by block and engine.
     known: HashMap<(usize, usize), PathBuf>,
     failed: HashSet<(usize, usize)>,
     estimate: Estimate,
@@ -114,7 +114,7 @@ struct State<'a> {
 ///
 /// # Errors
 ///
-/// Results cannot be written. What cannot be measured is a result.
+/// Returns an error if results cannot be written. A point that cannot be measured is no error, but a result.
 pub fn carry_out(run: &Run<'_>, results: &mut Results) -> Result<Summary, RunError> {
     let began = Instant::now();
     let time_left = || run.time_budget.map(|budget| budget.saturating_sub(began.elapsed()));
@@ -173,7 +173,7 @@ pub fn carry_out(run: &Run<'_>, results: &mut Results) -> Result<Summary, RunErr
     Ok(summary)
 }
 
-/// A point in a line.
+/// A point in words, on one line.
 fn name(point: &Point) -> String {
     let Point { guest, variant, case, engine, pattern, .. } = point;
     let variant = if variant.is_empty() { String::new() } else { format!(".{variant}") };
@@ -182,7 +182,7 @@ fn name(point: &Point) -> String {
 }
 
 impl State<'_> {
-    /// What is left to be measured, round by round.
+    /// The processes that are left to be measured, round by round.
     fn rounds(&self, summary: &mut Summary) -> Vec<Vec<Task>> {
         let plan = self.run.plan;
         let mut rounds = Vec::new();
@@ -211,7 +211,7 @@ impl State<'_> {
         &self.run.plan.blocks[task.block]
     }
 
-    /// Measures one process: the records of its calls, and last its own.
+    /// Measures one process. Returns the records of its calls, and last its own.
     fn measure(&mut self, task: Task, point: &Point) -> Result<Vec<Record>, Trouble> {
         let load = machine::load();
         let engine = self.engine(task);
@@ -251,7 +251,7 @@ impl State<'_> {
         Ok(samples.into_iter().map(Record::Sample).collect())
     }
 
-    /// Measures a program of its own.
+    /// Measures a call that is a whole program: a native twin, or another program with the module.
     fn outside(&mut self, task: Task, command: Command, mut sample: Sample) -> Result<Sample, Trouble> {
         let stdin = self.block(task).subject.stdin.clone().map_or(Input::Nothing, Input::File);
         let finished = self.process(command, stdin, self.run.plan.timeout)?;
@@ -267,7 +267,7 @@ impl State<'_> {
         Ok(sample)
     }
 
-    /// Measures calls by way of a host.
+    /// Measures calls that go through a host.
     fn hosted(&mut self, task: Task, blank: Sample) -> Result<Vec<Sample>, Trouble> {
         let weight = self.weight(task)?;
         let fresh = tempfile::tempdir_in(self.scratch.path()).map_err(scratch)?;
@@ -308,7 +308,7 @@ impl State<'_> {
         Ok(samples)
     }
 
-    /// Makes the calls of one process, and checks what came of each.
+    /// Makes the calls of one process, and checks the result of each.
     fn call(&mut self, task: Task, repeat: Repeat, data_dir: &Path) -> Result<(Called, Times), Trouble> {
         let Subject { guest, module, args, env, stdin, .. } = self.block(task).subject.clone();
         let timeout = self.run.plan.timeout;
@@ -339,7 +339,8 @@ impl State<'_> {
         }
     }
 
-    /// The data directory that an earlier process of the point has left.
+    /// The data directory that an earlier process of the point has left. If there is none yet, such a process runs
+    /// first.
     fn known(&mut self, task: Task) -> Result<PathBuf, Trouble> {
         let key = (task.block, task.engine);
         if let Some(known) = self.known.get(&key) {
@@ -351,7 +352,7 @@ impl State<'_> {
         Ok(dir)
     }
 
-    /// What the engine makes of the module; of a choice among engines, nothing.
+    /// Size and compile time of the module's artifact; `None` for a choice among engines.
     fn weight(&mut self, task: Task) -> Result<Option<Weight>, Trouble> {
         let Subject { digest, module, .. } = &self.block(task).subject;
         let key = (digest.clone(), task.engine);
@@ -374,7 +375,7 @@ impl State<'_> {
         Ok(weight)
     }
 
-    /// Has a job done in a fresh process.
+    /// Lets a fresh process do a job, and returns its reply with the time that it took.
     fn job(&self, job: &Job, limit: Duration) -> Result<(Reply, Times), Trouble> {
         let (program, args) = &self.run.launcher;
         let mut command = Command::new(program);
@@ -421,7 +422,7 @@ fn scratch(error: io::Error) -> Trouble {
     Trouble::Fatal(RunError::Scratch(error))
 }
 
-/// What a program has said on standard error, for the end of a message.
+/// A program's standard error, for the end of a message.
 fn saying(stderr: &str) -> String {
     match stderr.trim() {
         "" => String::new(),
@@ -429,7 +430,7 @@ fn saying(stderr: &str) -> String {
     }
 }
 
-/// Copies a folder; permissions are those of the original.
+/// Copies a folder with its permissions.
 fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     fs::set_permissions(to, fs::metadata(from)?.permissions())?;

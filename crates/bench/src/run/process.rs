@@ -1,4 +1,4 @@
-//! A fresh process: started, watched, stopped if it must be, and what it used as a whole.
+//! A fresh process: it is started, watched, killed if necessary, and its use of time and memory is measured.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -16,7 +16,7 @@ use wait4::Wait4 as _;
 
 use crate::measure::{Times, monotonic_ns, peak_memory_bytes};
 
-/// An order to stop, which may come from another thread at any time. The process that runs is killed at once.
+/// An order to stop, which another thread may give at any time. It kills the process that runs at once.
 #[derive(Debug, Default)]
 pub struct Stop {
     ordered: AtomicBool,
@@ -24,7 +24,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Gives the order. Returns whether it was the first.
+    /// Gives the order. Returns whether this was the first time.
     pub fn order(&self) -> bool {
         let first = !self.ordered.swap(true, Ordering::SeqCst);
         self.kill();
@@ -37,21 +37,21 @@ impl Stop {
         self.ordered.load(Ordering::SeqCst)
     }
 
-    /// Kills the process that runs, and all that it has started.
+    /// Kills the process that runs, and all processes that it has started.
     fn kill(&self) {
         if let Some(pid) = *self.running() {
-            // It may have ended by itself, but was not waited for yet: nobody else has its number.
+            // The process may have ended by itself. But it was not waited for yet, so no other process has its number.
             let _ = kill_process_group(pid, Signal::KILL);
         }
     }
 
-    /// The process that runs. It is only waited for when it does not stand here any more.
+    /// The process that runs. It is waited for only after its number was removed from here.
     fn running(&self) -> MutexGuard<'_, Option<Pid>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a process reads.
+/// The standard input of a process.
 pub(super) enum Input {
     Nothing,
     File(PathBuf),
@@ -63,15 +63,15 @@ pub(super) struct Finished {
     pub(super) status: ExitStatus,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: String,
-    /// From its start to its end.
+    /// Time from the start of the process to its end.
     pub(super) total: Times,
-    /// The most memory that it had resident, where that can be told.
+    /// The most memory that the process had resident, in bytes, if that is known.
     pub(super) peak_memory_bytes: Option<u64>,
-    /// It was killed because its time was up.
+    /// Whether the process was killed because its time was up.
     pub(super) timed_out: bool,
 }
 
-/// Runs a command to its end.
+/// Runs a command until it ends, or kills it after `limit` or on an order to stop.
 pub(super) fn run(mut command: Command, input: Input, limit: Duration, stop: &Stop) -> io::Result<Finished> {
     let bytes = match input {
         Input::Nothing => {
@@ -87,7 +87,7 @@ pub(super) fn run(mut command: Command, input: Input, limit: Duration, stop: &St
             bytes
         }
     };
-    // In a group of its own, Ctrl-C on the terminal does not reach it: it is ours to stop.
+    // In a group of its own, the process does not get Ctrl-C from the terminal: only this program stops it.
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let own_peak = peak_memory_bytes();
     let began = monotonic_ns();
@@ -98,7 +98,7 @@ pub(super) fn run(mut command: Command, input: Input, limit: Duration, stop: &St
         stop.kill();
     }
     if let Some(mut stdin) = child.stdin.take() {
-        // One that ends without having read everything says by its output what was wrong.
+        // An error is ignored: if the process ends without having read everything, its output says what was wrong.
         let _ = stdin.write_all(&bytes);
     }
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
@@ -113,14 +113,15 @@ pub(super) fn run(mut command: Command, input: Input, limit: Duration, stop: &St
             }
             timed_out
         });
-        // Until it has ended, and its number is still its own.
+        // Waits until the process has ended, but leaves it its number.
         let waited = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         let wall_ns = monotonic_ns() - began;
         *stop.running() = None;
         drop(ended);
         waited?;
         let used = child.wait4()?;
-        // Linux lets a process inherit the peak of the one that started it: what is not above that says nothing.
+        // On Linux, a process inherits the peak of the process that started it. So a peak that is not above our own
+        // says nothing.
         let peak = Some(used.rusage.maxrss).filter(|bytes| *bytes > own_peak.unwrap_or(u64::MAX));
         let cpu = used.rusage.utime + used.rusage.stime;
         let unpanicked = |_| io::Error::other("a thread that reads a process's output panicked");
@@ -138,7 +139,7 @@ pub(super) fn run(mut command: Command, input: Input, limit: Duration, stop: &St
 fn read_all(from: Option<&mut impl io::Read>) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(from) = from {
-        // What was read before an error is all there is.
+        // After an error, the bytes that were read before it are the result.
         let _ = from.read_to_end(&mut bytes);
     }
     bytes

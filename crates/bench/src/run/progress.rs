@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
-/// A bar on the terminal. Where there is none, it says nothing.
+/// A progress bar on the terminal. Without a terminal, it shows nothing.
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
@@ -17,7 +17,7 @@ impl Progress {
         self.0.set_length(processes as u64);
     }
 
-    /// What is measured now, and how long everything that is left will take.
+    /// Shows what is measured now, and how long everything that is left will take.
     pub(super) fn show(&self, what: &str, left: Duration) {
         if !left.is_zero() {
             self.0.set_prefix(format!("{} left", HumanDuration(left)));
@@ -29,7 +29,7 @@ impl Progress {
         self.0.inc(1);
     }
 
-    /// Says something that stays; on standard error.
+    /// Prints a line on standard error that the bar does not overwrite.
     pub(super) fn say(&self, line: &str) {
         self.0.suspend(|| eprintln!("{line}"));
     }

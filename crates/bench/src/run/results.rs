@@ -7,67 +7,67 @@ use std::path::{Path, PathBuf};
 
 use crate::row::{self, Point, ReadError, Record, Run};
 
-/// Where results go.
+/// The destination of results: a file or a stream.
 pub struct Results {
     to: Box<dyn Write>,
 }
 
-/// What a file from an earlier run holds.
+/// The content of an earlier run's file.
 #[derive(Debug)]
 pub struct Earlier {
     /// The last run's record.
     pub run: Run,
-    /// The points and processes that were measured.
+    /// The processes that were measured: the point, and the process's number.
     pub done: HashSet<(Point, u32)>,
 }
 
-/// Results cannot be kept.
+/// The reason why results cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultsError {
     /// The file cannot be used.
     #[error("cannot write results to {path:?}: {source}; name another file with -o")]
     Io {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
     /// The file of an earlier run cannot be used.
     #[error("cannot go on with {path:?}: {source}; name a file that `remuda characterize` has written")]
     Resume {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// It is not what it should be.
+    /// The file is not a results file.
     #[error("{path:?} cannot be taken up again: {source}")]
     Read {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: ReadError,
     },
-    /// There is no run in it.
+    /// The file holds no run that can be resumed.
     #[error("{path:?} cannot be taken up again: it holds no run that says what was to be measured")]
     NoRun {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
     },
-    /// A file is not overwritten.
+    /// The file exists already, and is not overwritten.
     #[error("{path:?} is there already; go on with it by --resume {path:?}, or name another file with -o")]
     Exists {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
     },
 }
 
 impl Results {
-    /// To a new file.
+    /// Results go to a new file.
     ///
     /// # Errors
     ///
-    /// It is there already, or cannot be made.
+    /// Returns an error if the file exists already, or cannot be made.
     pub fn create(path: &Path) -> Result<Self, ResultsError> {
         let file = OpenOptions::new().append(true).create_new(true).open(path).map_err(|source| {
             let path = path.to_owned();
@@ -79,17 +79,18 @@ impl Results {
         Ok(Self { to: Box::new(file) })
     }
 
-    /// To a stream.
+    /// Results go to a stream.
     #[must_use]
     pub fn stream(to: impl Write + 'static) -> Self {
         Self { to: Box::new(to) }
     }
 
-    /// To the end of a file that an earlier run has left. What a crash has left unfinished is cut off.
+    /// Results go to the end of a file that an earlier run has left. Lines and processes that a crash has left
+    /// unfinished are cut off.
     ///
     /// # Errors
     ///
-    /// It cannot be read or written, or holds something else.
+    /// Returns an error if the file cannot be read or written, or is not a results file.
     pub fn resume(path: &Path) -> Result<(Self, Earlier), ResultsError> {
         let resume = |source| ResultsError::Resume { path: path.to_owned(), source };
         let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(resume)?;
@@ -104,7 +105,7 @@ impl Results {
         });
         let run = runs.next_back().cloned().ok_or_else(|| ResultsError::NoRun { path: path.to_owned() })?;
 
-        // A process's record comes after those of its calls: without it, they are unfinished.
+        // A process's record comes after the records of its calls. Calls without it belong to an unfinished process.
         let is_call = |record: &Record| matches!(record, Record::Sample(sample) if sample.iteration.is_some());
         records.truncate(records.iter().rposition(|record| !is_call(record)).map_or(0, |last| last + 1));
         let whole: usize = bytes.split_inclusive(|byte| *byte == b'\n').take(records.len()).map(<[u8]>::len).sum();
@@ -121,12 +122,13 @@ impl Results {
     ///
     /// # Errors
     ///
-    /// It cannot be written.
+    /// Returns an error if the record cannot be written.
     pub fn begin(&mut self, run: Run) -> io::Result<()> {
         self.write(&[Record::Run(run)])
     }
 
-    /// Writes what belongs together: all of it, or, after a crash, a beginning that [`Results::resume`] cuts off.
+    /// Writes records that belong together. After a crash in between, [`Results::resume`] cuts off the part that was
+    /// written.
     pub(super) fn write(&mut self, records: &[Record]) -> io::Result<()> {
         let mut lines = Vec::new();
         for record in records {
@@ -202,7 +204,7 @@ mod tests {
         for record in [sample("a", 1, Some(0)), sample("a", 1, Some(1)), sample("a", 1, None)] {
             row::write(&mut more, &record).unwrap();
         }
-        // Wherever the crash was: before the process's record is whole, nothing of the process counts.
+        // Wherever the crash happens: unless the process's own record is complete, no record of the process counts.
         for length in 0..more.len() {
             std::fs::write(&path, [&good, &more[..length]].concat()).unwrap();
             let (mut results, earlier) = Results::resume(&path).unwrap();

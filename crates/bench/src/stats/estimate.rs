@@ -1,22 +1,22 @@
-//! A number that was measured, with what is known of its error.
+//! A number that was measured, with an estimate of its error.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::{geometric_mean, mean, median, quantile};
 
-/// How often each set of processes is drawn anew. The interval's ends are the 50th and the 1951st of them, so that
+/// How often each set of processes is drawn anew. The interval's ends are the 50th and the 1951st resample, so that
 /// drawing again with another seed moves a tail's probability by 0.35 percentage points (one standard deviation): far
-/// less than what a handful of processes leaves open.
+/// less than the doubt that a handful of processes leaves.
 pub const RESAMPLES: usize = 2_000;
 
 /// The probability with which an interval is meant to hold the true value.
 pub const LEVEL: f64 = 0.95;
 
-/// With fewer processes nothing is known of how far they scatter.
+/// The least number of processes that shows how far they scatter.
 pub const PROCESSES_MIN: usize = 3;
 
-/// From where to where a value may well be.
+/// The range in which a value probably lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// The lower end.
@@ -26,39 +26,40 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Nothing is known.
+    /// The interval of a value of which nothing is known.
     pub const UNKNOWN: Self = Self { low: 0.0, high: f64::INFINITY };
 
-    /// Whether anything is known.
+    /// Whether anything is known of the value.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.high.is_finite()
     }
 
-    /// Whether `value` is in it, the ends included.
+    /// Whether `value` is in the interval, the ends included.
     #[must_use]
     pub fn contains(&self, value: f64) -> bool {
         self.low <= value && value <= self.high
     }
 }
 
-/// A value, and the values that it would have had, had chance picked the processes otherwise (B. Efron, Bootstrap
+/// A value, and the values that it would have if chance had picked other processes (B. Efron, Bootstrap
 /// Methods: Another Look at the Jackknife, The Annals of Statistics 7(1), 1979).
 ///
-/// Whatever is computed from estimates is computed from each of the resamples too: so the error of a ratio, of the best
-/// of several engines or of a mean over guests needs no formula of its own.
+/// Everything that is computed from estimates is computed from each of their resamples too. So the error of a ratio, of
+/// the best of several engines or of a mean over guests needs no formula of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
     /// The value itself.
     pub value: f64,
-    /// How many processes stand behind it: of several values, the fewest.
+    /// The number of processes that the value was computed from; if it was combined from several values, the least
+    /// number among them.
     pub processes: usize,
     resamples: Vec<f64>,
 }
 
 impl Estimate {
-    /// The median of one number for each process. `stream` tells what was measured, and picks the random numbers:
-    /// two estimates have independent errors if, and only if, their streams differ. `None` of no processes.
+    /// The median of one number for each process. `stream` identifies what was measured, and picks the random numbers:
+    /// two estimates have independent errors if, and only if, their streams differ. Returns `None` without processes.
     #[must_use]
     pub fn median(values: &[f64], stream: u64) -> Option<Self> {
         if values.is_empty() {
@@ -76,11 +77,11 @@ impl Estimate {
         Some(Self { value: median(values), processes: values.len(), resamples })
     }
 
-    /// Any function of several estimates.
+    /// Computes any function of several estimates.
     ///
     /// # Panics
     ///
-    /// There are no estimates.
+    /// Panics if there are no estimates.
     #[must_use]
     pub fn combine(parts: &[&Self], function: impl Fn(&[f64]) -> f64) -> Self {
         let mut values: Vec<f64> = parts.iter().map(|part| part.value).collect();
@@ -97,14 +98,14 @@ impl Estimate {
         Self { value, processes, resamples }
     }
 
-    /// How many times as much as `other`.
+    /// The ratio of this estimate to `other`.
     #[must_use]
     pub fn over(&self, other: &Self) -> Self {
         Self::combine(&[self, other], |values| values[0] / values[1])
     }
 
-    /// The least of several: the best engine by hindsight. It is picked anew in each resample, so that being lucky once
-    /// does not make an engine the best.
+    /// The least of several: the best engine by hindsight. The best is picked anew in each resample, so that being
+    /// lucky once does not make an engine the best.
     #[must_use]
     pub fn least(parts: &[&Self]) -> Self {
         Self::combine(parts, |values| values.iter().copied().fold(f64::INFINITY, f64::min))
@@ -129,8 +130,8 @@ impl Estimate {
         Self::combine(parts, mean)
     }
 
-    /// The interval of the percentiles, at [`LEVEL`]; [`Interval::UNKNOWN`] if there are fewer than [`PROCESSES_MIN`]
-    /// processes.
+    /// The interval between the resamples' percentiles, at [`LEVEL`]; [`Interval::UNKNOWN`] if there are fewer than
+    /// [`PROCESSES_MIN`] processes.
     #[must_use]
     pub fn interval(&self) -> Interval {
         if self.processes < PROCESSES_MIN {
@@ -149,7 +150,7 @@ impl Estimate {
         (high - low) / 2.0 / self.value
     }
 
-    /// The variance of its logarithm over the resamples.
+    /// The variance of the value's logarithm over the resamples.
     #[must_use]
     pub fn log_variance(&self) -> f64 {
         let logs: Vec<f64> = self.resamples.iter().map(|value| value.ln()).collect();
@@ -189,7 +190,7 @@ mod tests {
     }
 
     /// The interval must hold the true median about as often as it says. With 15 values and this seed it is known how
-    /// often: what is asserted is that nobody breaks it, with room for another generator.
+    /// often it does. The test asserts that no change breaks this, with room for another random number generator.
     #[test]
     fn intervals_cover_the_truth() {
         let mut random = Pcg64Mcg::seed_from_u64(7);

@@ -1,7 +1,7 @@
-//! What can be said of measured numbers, and how sure one can be.
+//! Statistics: what measured numbers say, and how sure one can be of it.
 //!
-//! The unit is the *process*: calls within one process share its memory layout, its machine code and its luck, so they
-//! are summed up to one number first (T. Kalibera, R. Jones, Rigorous Benchmarking in Reasonable Time, ISMM 2013), and
+//! The unit is the *process*. Calls within one process share its memory layout, its machine code and its luck, so they
+//! are first summed up to one number (T. Kalibera, R. Jones, Rigorous Benchmarking in Reasonable Time, ISMM 2013), and
 //! only processes are resampled.
 
 mod estimate;
@@ -13,12 +13,12 @@ pub use student::{student_cdf, student_quantile};
 pub use warm_up::{Steady, mser_5};
 
 /// The quantile `p` (0 to 1) of sorted values, by linear interpolation between the two nearest: definition 7 of
-/// R. J. Hyndman, Y. Fan, Sample Quantiles in Statistical Packages, The American Statistician 50(4), 1996, which is
-/// what numpy does if not told otherwise.
+/// R. J. Hyndman, Y. Fan, Sample Quantiles in Statistical Packages, The American Statistician 50(4), 1996. It is
+/// numpy's default.
 ///
 /// # Panics
 ///
-/// There are no values.
+/// Panics if there are no values.
 #[must_use]
 pub fn quantile(sorted: &[f64], p: f64) -> f64 {
     assert!(!sorted.is_empty(), "no quantile of no values");
@@ -34,7 +34,7 @@ pub fn quantile(sorted: &[f64], p: f64) -> f64 {
 ///
 /// # Panics
 ///
-/// There are no values.
+/// Panics if there are no values.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -42,14 +42,15 @@ pub fn median(values: &[f64]) -> f64 {
     quantile(&sorted, 0.5)
 }
 
-/// The arithmetic mean; NaN of nothing.
+/// The arithmetic mean; NaN if there are no values.
 #[must_use]
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// The geometric mean: the mean for ratios, as the result does not depend on which engine is the denominator
-/// (P. J. Fleming, J. J. Wallace, How Not to Lie with Statistics, CACM 29(3), 1986). NaN of nothing.
+/// (P. J. Fleming, J. J. Wallace, How Not to Lie with Statistics, CACM 29(3), 1986). NaN if there are no
+/// values.
 #[must_use]
 pub fn geometric_mean(values: &[f64]) -> f64 {
     (values.iter().map(|value| value.ln()).sum::<f64>() / values.len() as f64).exp()

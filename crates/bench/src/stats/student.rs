@@ -7,8 +7,8 @@ pub fn student_cdf(t: f64, degrees: f64) -> f64 {
     if t > 0.0 { 1.0 - tail } else { tail }
 }
 
-/// The value that a tail of probability `tail` (at most one half) lies above. By bisection: it is called a few times for a
-/// report, and each tail has one answer.
+/// The value above which a tail of probability `tail` (at most one half) lies. It is found by bisection, which is fast
+/// enough: a report needs it only a few times, and each tail has one answer.
 #[must_use]
 pub fn student_quantile(tail: f64, degrees: f64) -> f64 {
     let above = |t: f64| 0.5 * regularized_beta(degrees / (degrees + t * t), degrees / 2.0, 0.5);
@@ -28,7 +28,7 @@ pub fn student_quantile(tail: f64, degrees: f64) -> f64 {
 }
 
 /// The regularized incomplete beta function by its continued fraction (NIST Digital Library of Mathematical Functions,
-/// 8.17.22), evaluated by the method of Lentz; on the side of `x` where it converges fast (8.17.4).
+/// 8.17.22), evaluated by the method of Lentz. Where it converges slowly, the symmetry 8.17.4 is used.
 #[allow(clippy::many_single_char_names, reason = "the names of the formula")]
 fn regularized_beta(x: f64, a: f64, b: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
@@ -60,8 +60,8 @@ fn regularized_beta(x: f64, a: f64, b: f64) -> f64 {
     front.exp() / a * (fraction - 1.0)
 }
 
-/// The logarithm of the gamma function of a positive number: Stirling's series (DLMF 5.11.1), after the recurrence has
-/// taken the argument to where five of its terms are exact to the last digits.
+/// The logarithm of the gamma function of a positive number, by Stirling's series (DLMF 5.11.1). First, the recurrence
+/// makes the argument so large that five terms of the series are exact to the last digits.
 fn log_gamma(x: f64) -> f64 {
     let mut shift = 0.0;
     let mut x = x;

@@ -1,30 +1,30 @@
-//! Where a series of calls stops getting faster.
+//! Finds where a series of calls stops getting faster.
 
 use super::median;
 
-/// How many calls are averaged before one looks at them.
+/// The number of consecutive calls that are averaged to one value.
 const BATCH: usize = 5;
-/// How far the halves of what is left may be apart, as a share.
+/// How far the medians of the rest's two halves may be apart, as a share of the rest's median.
 const LEVEL_WITHIN: f64 = 0.02;
 
-/// What a series comes to once it has warmed up.
+/// A series of calls after its warm-up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Steady {
-    /// How many calls at the beginning are left out.
+    /// The number of calls at the beginning that are left out.
     pub warm_up: usize,
-    /// Whether the rest is level: `false` if the rule leaves out all that it may, half of the series, and the medians of
-    /// the rest's two halves still differ by more than 2 %; or if there are too few calls for it.
+    /// Whether the rest is level. It is `false` if the rule leaves out as much as it may (half of the series) and the
+    /// medians of the rest's two halves still differ by more than 2 %, or if there are too few calls for the rule.
     pub settled: bool,
     /// The median of the rest.
     pub value: f64,
 }
 
-/// MSER-5: leave out as many batches of five at the beginning as makes the standard error of the rest's mean least, but
-/// never half of them (K. P. White, An Effective Truncation Heuristic for Bias Reduction in Simulation Output,
-/// Simulation 69(6), 1997; K. P. White, M. J. Cobb, S. C. Spratt, A Comparison of Five Steady-State Truncation
-/// Heuristics for Simulation, Winter Simulation Conference 2000).
+/// MSER-5: leaves out as many batches of five calls at the beginning as make the standard error of the rest's mean
+/// least, but at most half of all batches (K. P. White, An Effective Truncation Heuristic for Bias Reduction in
+/// Simulation Output, Simulation 69(6), 1997; K. P. White, M. J. Cobb, S. C. Spratt, A Comparison of Five Steady-State
+/// Truncation Heuristics for Simulation, Winter Simulation Conference 2000).
 ///
-/// `None` of no calls.
+/// Returns `None` if there are no calls.
 #[must_use]
 pub fn mser_5(values: &[f64]) -> Option<Steady> {
     if values.is_empty() {
@@ -34,8 +34,8 @@ pub fn mser_5(values: &[f64]) -> Option<Steady> {
     if batches.len() < 4 {
         return Some(Steady { warm_up: 0, settled: false, value: median(values) });
     }
-    // From the end, so that one pass gives every rest its sum and its sum of squares. Deviations are taken from the last
-    // batch, because squares of large numbers that hardly differ would cancel.
+    // The loop goes from the end to the beginning, so that one pass gives the sum and the sum of squares of every rest.
+    // It sums deviations from the last batch, because squares of large numbers that hardly differ would cancel.
     let half = batches.len() / 2;
     let origin = batches[batches.len() - 1];
     let (mut sum, mut squares) = (0.0, 0.0);
@@ -45,7 +45,7 @@ pub fn mser_5(values: &[f64]) -> Option<Steady> {
         squares += (batch - origin).powi(2);
         let left = (batches.len() - index) as f64;
         let error = (squares - sum * sum / left) / (left * left);
-        // Of equals, the one that leaves out least.
+        // Of equal errors, the one that leaves out the fewest batches wins.
         if index <= half && error <= least {
             (best, least) = (index, error);
         }
@@ -54,8 +54,8 @@ pub fn mser_5(values: &[f64]) -> Option<Steady> {
     let rest = &values[warm_up..];
     let (early, late) = rest.split_at(rest.len() / 2);
     let value = median(rest);
-    // At the bound, the least error need not be a least one: the series may still fall. Noise alone leads there too, if
-    // the series is short; so it counts only if the rest does not look level.
+    // If the best cut lies at the bound, a later one might be better still: the series may still be falling. In a short
+    // series, noise alone can lead there too, so this counts only if the rest does not look level.
     let settled = best < half || (median(early) - median(late)).abs() <= LEVEL_WITHIN * value;
     Some(Steady { warm_up, settled, value })
 }

@@ -1,4 +1,4 @@
-//! What changed between two results.
+//! Tests of the comparison of two results.
 
 use remuda_bench::compare::{Comparison, Verdict};
 use remuda_bench::results::Results;
@@ -7,7 +7,7 @@ use remuda_bench::row::Record;
 use crate::synthetic::Synthetic;
 
 fn compare(b: &Synthetic) -> Comparison {
-    // The guests' times are drawn from the seed: so that only processes differ, both have the same.
+    // The guests' times are drawn from the seed. Both results have the same seed, so that only the processes differ.
     Comparison::new(&Results::new(Synthetic::default().records()), &Results::new(b.records()), 0.05)
 }
 
@@ -31,7 +31,7 @@ fn an_engine_got_slower() {
     assert!(comparison.is_worse());
     let slower = slower(&comparison);
     assert!(slower.contains(&"wasmtime.winch (steady), geometric mean of 30"), "{slower:?}");
-    // Remuda's choice is made of the others, and slower where they are.
+    // The synthetic times of Remuda's choice are computed from the other engines', so it is slower where they are.
     let by_itself = |name: &&&str| !name.contains("wasmtime.winch") && !name.contains("remuda.auto");
     assert_eq!(slower.iter().find(by_itself), None, "{slower:?}");
     let turned = Comparison::new(

@@ -1,4 +1,4 @@
-//! The instrument from outside: rows in, reports out.
+//! Tests of the instrument from outside: records go in, reports come out.
 
 mod compare;
 mod page;

@@ -1,4 +1,4 @@
-//! The page, opened in a browser.
+//! A test that opens the HTML page in a browser.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,8 +8,8 @@ use remuda_bench::results::Results;
 
 use crate::synthetic::Synthetic;
 
-/// Opens the report in headless Chromium: no error on the console, every figure there, nothing wider than the window.
-/// `REMUDA_SCREENSHOTS=DIR` keeps pictures of it.
+/// Opens the report in headless Chromium. There must be no error on the console, every figure must be there, and
+/// nothing may be wider than the window. `REMUDA_SCREENSHOTS=DIR` keeps pictures of the page.
 #[test]
 fn a_browser_shows_every_figure() {
     let Some(chromium) = chromium() else {

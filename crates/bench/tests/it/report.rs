@@ -1,4 +1,4 @@
-//! What reports say.
+//! Tests of what reports say.
 
 use remuda_bench::report::{Format, render};
 use remuda_bench::results::Results;
@@ -41,7 +41,7 @@ fn the_markdown_is_as_it_was() {
 fn the_choice_without_moves_stands_beside_the_choice() {
     let mut records = Synthetic::default().records();
     assert!(!render(&Results::new(records.clone()), Format::Markdown).contains("racing / best"));
-    // It takes twice as long.
+    // `remuda.racing` takes twice as long as `remuda.auto`.
     let racing: Vec<Record> = records
         .iter()
         .filter_map(|record| match record {
@@ -81,7 +81,7 @@ fn the_page_needs_nothing_from_elsewhere() {
     assert_eq!(addresses, page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count(), "an address in the page");
 }
 
-/// Without some of the rows a figure becomes a sentence that says what is missing.
+/// Checks that without some of the records, a figure is replaced by a sentence that says what is missing.
 #[track_caller]
 fn check_missing(keep: impl Fn(&remuda_bench::row::Point) -> bool, section: &str, sentence: &str) {
     let results = results(&Synthetic::default(), |record| point_is(record, &keep));
@@ -166,7 +166,7 @@ fn nothing_is_concluded_from_one_process() {
 
 #[test]
 fn engines_are_compared_within_a_run() {
-    // The second run is on a day on which everything takes twice as long; only one engine was measured on both.
+    // In the second run, everything takes twice as long. Only one engine was measured in both runs.
     let mut records = Synthetic::default().records();
     let again = Synthetic { seed: 8, ..Synthetic::default() };
     records.extend(

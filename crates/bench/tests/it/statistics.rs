@@ -1,8 +1,8 @@
-//! Our statistics against numpy and scipy (`tests/scipy/make_reference.py`).
+//! Compares our statistics with numpy and scipy (`tests/scipy/make_reference.py`).
 //!
-//! What is a formula must agree to ten digits. Bootstrap intervals are drawn by chance on both sides: a fixed seed and
-//! 2,000 resamples here, 100,000 there. The 2.5 % end of ours must lie between the reference's 1.5 % and 3.5 % percentiles,
-//! which is what 2,000 resamples allow (see the script), and so the other end.
+//! Values of formulas must agree to ten digits. Bootstrap intervals are drawn by chance on both sides: with a fixed
+//! seed and 2,000 resamples here, with 100,000 there. The 2.5 % end of our interval must lie between the reference's
+//! 1.5 % and 3.5 % percentiles, which is what 2,000 resamples allow (see the script); the other end correspondingly.
 
 use remuda_bench::stats::{
     Estimate, Interval, geometric_mean, mean, median, mser_5, quantile, student_cdf, student_quantile,
@@ -77,14 +77,14 @@ fn reference() -> Reference {
     serde_json::from_str(include_str!("../scipy/reference.json")).expect("the reference is as its script writes it")
 }
 
-/// Holds a formula's value against the reference.
+/// Compares a formula's value with the reference.
 #[track_caller]
 fn check(found: f64, expected: f64, what: &str) {
     let apart = (found - expected).abs();
     assert!(apart <= 1e-10 * expected.abs().max(1e-3), "{what}: {found}, and by the reference {expected}");
 }
 
-/// Holds an interval against the reference.
+/// Compares an interval with the reference.
 #[track_caller]
 fn check_interval(found: Interval, expected: &Ends, what: &str) {
     let within = |value: f64, (from, to): (f64, f64)| from <= value && value <= to;

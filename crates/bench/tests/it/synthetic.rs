@@ -1,4 +1,4 @@
-//! Rows that nobody measured: the same on every machine, and about as real ones look.
+//! Made-up records: they are the same on every machine, and look about as real ones do.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use remuda_bench::row::{Failure, Pattern, Point, Record, Run, Sample};
 
-/// What is made up.
+/// The parameters of made-up records.
 pub(crate) struct Synthetic {
     pub seed: u64,
     /// Fresh processes of each point.
@@ -17,7 +17,7 @@ pub(crate) struct Synthetic {
     pub load: f64,
     /// The name of the machine.
     pub machine: &'static str,
-    /// How much slower than usual an engine is.
+    /// An engine, and how many times as long as usual it executes.
     pub slower: Option<(&'static str, f64)>,
 }
 
@@ -27,7 +27,8 @@ impl Default for Synthetic {
     }
 }
 
-/// name, compile ns per byte of code, instantiate ns, execution over native code.
+/// For each engine: its name, nanoseconds to compile a byte of code, nanoseconds to instantiate, and execution time as
+/// a multiple of native code.
 const ENGINES: [(&str, f64, f64, f64); 4] = [
     ("wasmtime.cranelift", 2_000.0, 28_000.0, 1.25),
     ("wasmtime.winch", 600.0, 52_000.0, 4.1),
@@ -68,7 +69,7 @@ const KERNELS: [&str; 30] = [
     "trmm",
 ];
 
-/// name, bytes of code, native execution in nanoseconds.
+/// For each application: its name, bytes of code, and native execution time in nanoseconds.
 const APPLICATIONS: [(&str, f64, f64); 5] = [
     ("attitude", 16_000.0, 0.9e6),
     ("canny", 40_000.0, 9.0e6),
@@ -108,7 +109,7 @@ impl Synthetic {
     }
 
     fn run(&self) -> Run {
-        // As it stands in files, so that fields that may be absent are.
+        // The record is made from JSON as in files, so that optional fields are absent.
         let run = serde_json::json!({
             "schema": remuda_bench::row::SCHEMA,
             "run": format!("run-{}", self.seed),
@@ -161,7 +162,7 @@ impl Synthetic {
             best_ns = best_ns.min(phases.total(calls));
             self.point(records, random, (point(name, engine, pattern), calls), phases);
         }
-        // The choice: a little above the best, as if it had run that one.
+        // Remuda's choice takes a little longer than the best engine, as if it had chosen that one.
         let ready = Phases { bootstrap: 3_500_000.0, instantiate: 30_000.0, ..Phases::default() };
         let execute = ((best_ns * 1.06 - ready.total(calls)) / f64::from(calls)).max(10_000.0);
         self.point(records, random, (point(name, "remuda.auto", pattern), calls), Phases { execute, ..ready });
@@ -237,7 +238,7 @@ struct Phases {
 }
 
 impl Phases {
-    /// Of all calls, without the process around them.
+    /// The time of all calls, in nanoseconds, without the process around them.
     fn total(&self, calls: u32) -> f64 {
         self.compile + self.load + f64::from(calls) * (self.instantiate + self.execute)
     }

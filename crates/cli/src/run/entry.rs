@@ -1,13 +1,14 @@
-//! Where a run enters its module.
+//! Chooses the entry by which a run enters its module.
 
 use anyhow::{anyhow, bail};
 use remuda_engine::Module;
 use remuda_model::{Entry, Value, ValueType};
 
-/// The export that was asked for, else what the module itself puts forward, else nothing but its initialisation.
+/// The entry of a run: the export that was asked for; else the module's default function; else only the module's
+/// initialisation.
 pub(crate) fn entry(module: &Module, invoke: Option<&str>, args: &[String]) -> anyhow::Result<Entry> {
     let Some(name) = invoke.or_else(|| module.default_function()) else { return Ok(Entry::Initialize) };
-    // That there is none is said when the entry is checked.
+    // If there is no such function, the later check of the entry says so.
     let ty = module.function(name);
     if invoke.is_none() && name == "_start" && ty.is_some_and(remuda_engine::FunctionType::is_plain) {
         return Ok(Entry::Command);
@@ -16,7 +17,7 @@ pub(crate) fn entry(module: &Module, invoke: Option<&str>, args: &[String]) -> a
     if let Some(i) = params.iter().position(|ty| matches!(ty, ValueType::V128 | ValueType::Reference)) {
         bail!("parameter {} of {name:?} is a {}, which cannot be given on a command line", i + 1, params[i]);
     }
-    // What is given beyond the parameters is the guest's arguments only.
+    // Words beyond the parameters are only arguments of the guest.
     let args = params.iter().zip(args).enumerate().map(|(i, (ty, text))| {
         Value::parse(text, *ty).ok_or_else(|| anyhow!("argument {} of {name}: {text:?} is no {ty}", i + 1))
     });

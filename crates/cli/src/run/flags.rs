@@ -1,7 +1,8 @@
-//! wasmtime's grouped options (`-W timeout=1s,simd=n`), as data: each key with what it means here.
+//! wasmtime's grouped options (`-W timeout=1s,simd=n`), as data: each key with its meaning here.
 //!
-//! A key means the same as there, or changes nothing that a guest could tell, or cannot be carried out; then it is
-//! refused with the reason, and never silently dropped. docs/run.md lists them all, and a test holds it against this.
+//! A key means the same as in wasmtime, or it changes nothing that a guest could notice, or it cannot be carried out.
+//! In the last case it is refused with the reason, and never silently dropped. docs/run.md lists all keys, and a test
+//! compares it with this module.
 
 mod keys;
 mod parse;
@@ -17,7 +18,7 @@ use self::keys::{CODEGEN, DEBUG, OPTIMIZE, WASI, WASM};
 use self::parse::{Keys, changes_of_file};
 use crate::options::EngineChoice;
 
-/// The options.
+/// The grouped options.
 #[derive(Args)]
 pub(crate) struct Flags {
     /// What guests may do and use, as in `wasmtime run`; -W help lists the keys and what they mean here
@@ -45,10 +46,10 @@ pub(crate) struct Flags {
     config: Option<PathBuf>,
 }
 
-/// What one occurrence of an option changes.
+/// The changes that one occurrence of an option makes.
 type Changes = Vec<Change>;
 
-/// What one key changes.
+/// The change that one key makes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Change {
     Nothing,
@@ -68,7 +69,7 @@ pub(crate) enum Change {
     KeepArtifacts(bool),
 }
 
-/// All options together.
+/// The result of all options together.
 #[derive(Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are as many switches, each of its own")]
 pub(crate) struct Settings {
@@ -110,7 +111,7 @@ impl Default for Settings {
 }
 
 impl Flags {
-    /// The file first, then the command line, each in order: what comes later counts.
+    /// Applies first the file, then the command line, each in order. Later changes override earlier ones.
     pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
         let from_file = match &self.config {
             None => Vec::new(),
@@ -147,7 +148,7 @@ impl Settings {
         }
     }
 
-    /// The time that a guest has: the shorter one, if it is given twice.
+    /// The guest's time limit: the shorter of `-W timeout` and `--timeout`, if both are given.
     pub(crate) fn timeout_with(&self, timeout: Option<Duration>) -> Option<Duration> {
         self.timeout.into_iter().chain(timeout).min()
     }
@@ -161,7 +162,7 @@ impl Settings {
         Ok(EngineChoice { engine: engine.to_owned() })
     }
 
-    /// Holds a module against what it may be.
+    /// Returns an error if the module needs something that the options forbid.
     pub(crate) fn check(&self, module: &Module) -> anyhow::Result<()> {
         if !self.forbidden.is_empty() {
             let without = module.check_without(self.forbidden);

@@ -1,4 +1,4 @@
-//! `remuda run`: a drop-in for `wasmtime run`. docs/run.md says, option by option, what is the same.
+//! `remuda run`: a drop-in replacement for `wasmtime run`. docs/run.md says for each option whether it is the same.
 
 mod entry;
 mod flags;
@@ -27,12 +27,12 @@ pub(crate) use self::world::read_module_from_stdin;
 use crate::compile;
 use crate::options::{CompileOptions, DataDir, EngineChoice, open_for_one_call, start_log};
 
-/// A guest that is never told to stop.
+/// The time limit of a guest that may run for ever.
 const NO_TIMEOUT: Duration = Duration::MAX;
-/// Elements that all tables of a guest may have together, unless `-W max-table-elements` says otherwise. No engine here
-/// gives them more.
+/// The number of elements that all tables of a guest may have together, unless `-W max-table-elements` sets another
+/// limit. No engine here allows more.
 const TABLE_ELEMENTS_MAX: u64 = 10_000_000;
-/// What stands for standard input where a module's file is named.
+/// The file name that stands for standard input where a module is named.
 pub(crate) const STDIN: &str = "-";
 
 /// Run a module: a WASI command, or one of its exports with --invoke
@@ -116,7 +116,7 @@ impl Run {
         }
         let code = outcome::exit_code(&self, &settings, &answer);
         self.leave(host, function, &settings, &call);
-        // What is still there ends with the process, and faster than piece by piece.
+        // The end of the process frees the memory faster than dropping it piece by piece.
         std::mem::forget(answer);
         Ok(code)
     }
@@ -126,12 +126,12 @@ impl Run {
         open_for_one_call(&self.compile.config(self.data_dir(settings), engine.policy()?))
     }
 
-    /// Where what is learnt is kept, if it is to be.
+    /// The data directory; `None` if the run is to keep nothing.
     fn data_dir(&self, settings: &Settings) -> Option<PathBuf> {
         self.data_dir.resolve().filter(|_| settings.keeps_artifacts)
     }
 
-    /// Keeps what was learnt, and has better code finished if that will pay.
+    /// Keeps what the run has learnt, and starts a compile in the background if better code will pay.
     fn leave(&self, host: Host, function: Arc<Function>, settings: &Settings, call: &Call) {
         let worth = if self.no_background_compile { None } else { host.worth_finishing(&function, call) };
         let kept = host.leave();
@@ -148,7 +148,7 @@ impl Run {
         std::mem::forget(function);
     }
 
-    /// The module's file as it was named.
+    /// The module's file, as the user named it.
     fn module(&self) -> &Path {
         Path::new(self.module_and_args.first().map_or(OsStr::new(""), OsString::as_os_str))
     }
@@ -164,7 +164,7 @@ impl Run {
 
     fn deploy(&self, host: &Host, settings: &Settings, args: &[String]) -> anyhow::Result<Arc<Function>> {
         let spec = FunctionSpec {
-            // They tell one workload of the module from another.
+            // The arguments tell one workload of the module from another.
             args: args.to_vec(),
             limits: self.limits(settings),
             ..FunctionSpec::of_module(self.module())

@@ -1,4 +1,4 @@
-//! What is said of a run when it is over, and the exit codes for it.
+//! The messages and exit codes at the end of a run.
 
 use std::process::ExitCode;
 
@@ -8,21 +8,22 @@ use remuda_model::{Limit, Outcome};
 use super::flags::Settings;
 use super::{NO_TIMEOUT, Run};
 
-/// The exit code for a guest that trapped: 128 and SIGABRT's number, as a shell reports a program that crashed.
+/// The exit code for a guest that trapped: 128 and SIGABRT's number, with which a shell reports a program that crashed.
 const EXIT_TRAPPED: u8 = 134;
-/// The exit code for a guest that ran out of time, as `timeout` has it.
+/// The exit code for a guest that ran out of time, as the command `timeout` uses it.
 const EXIT_TIMED_OUT: u8 = 124;
 /// The exit code for a guest that exited with a code that no process can have.
 const EXIT_NO_CODE: u8 = 1;
 
-/// Says on standard error how a guest ended, unless it ended as its author meant it to.
+/// Returns the exit code of a run. Says on standard error how the guest ended, unless it returned or exited with a code
+/// that a process can have.
 pub(crate) fn exit_code(run: &Run, settings: &Settings, answer: &Answer) -> ExitCode {
     let complain = |what: &str| eprintln!("error: {} {what}", run.module().display());
     match &answer.outcome {
         Outcome::Returned => ExitCode::SUCCESS,
         Outcome::Exited { code } => match u8::try_from(*code) {
             Ok(code) => ExitCode::from(code),
-            // To take its lowest byte, as operating systems do, would make a success of 256.
+            // Taking the lowest byte, as operating systems do, would turn 256 into success.
             Err(_) => {
                 complain(&format!("exited with code {code}, and a process can only exit with 0 to 255"));
                 ExitCode::from(EXIT_NO_CODE)

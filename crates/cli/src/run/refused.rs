@@ -1,9 +1,9 @@
-//! Options of `wasmtime run` that Remuda knows and cannot carry out: each is refused with a way out. What changes nothing
-//! here is accepted.
+//! Options of `wasmtime run` that Remuda knows but cannot carry out. Each is refused with a hint what to do instead;
+//! options that change nothing here are accepted.
 
 use clap::Args;
 
-/// They stand in no help text. A value that cannot be given is refused where it is read.
+/// The refused options. They are hidden from help texts, and refused while the command line is parsed.
 #[derive(Args)]
 pub(crate) struct Refused {
     #[arg(long, hide = true, value_name = "NAME=MODULE", value_parser = refuse(
@@ -38,7 +38,7 @@ fn refuse(why: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone 
     move |_| Err(why.to_owned())
 }
 
-/// A module is run where it is compiled.
+/// Accepts a target only if it is this machine: a module is run where it is compiled.
 fn this_machine(triple: &str) -> Result<String, String> {
     let here = std::env::consts::ARCH;
     let mut parts = triple.split('-');

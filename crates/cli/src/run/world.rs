@@ -13,7 +13,7 @@ use rustix::fs::{FileType, SeekFrom, fstat, major, minor, seek};
 use super::STDIN;
 use super::flags::Settings;
 
-/// What a guest is granted.
+/// Options that grant a guest folders, variables and a name.
 #[derive(Args)]
 pub(crate) struct WorldOptions {
     /// Let the guest open a folder: HOST, or HOST::GUEST to give it another name; read-only unless ::rw follows
@@ -44,8 +44,8 @@ impl WorldOptions {
         })
     }
 
-    /// Ours first, if it is inherited, and then what was set: a variable that is set twice is there twice, as in
-    /// `wasmtime run`.
+    /// The guest's environment: first our variables, if they are inherited, and then those that `--env` sets. A
+    /// variable that is set twice occurs twice, as in `wasmtime run`.
     fn environment(&self, inherits: bool) -> anyhow::Result<Vec<(String, String)>> {
         let mut environment = Vec::new();
         if inherits {
@@ -75,23 +75,23 @@ impl WorldOptions {
     }
 }
 
-/// A stream of which nothing is kept; the guest does not notice.
+/// An output stream of which nothing is kept. The guest does not notice.
 const NOTHING: Sink = Sink::CaptureHead { bytes_max: 0 };
 
-/// What a guest sees as its own name. A guest's words are UTF-8, and a file's name may not be.
+/// The name that a guest sees as its own. A guest's arguments are UTF-8, but a file's name may not be.
 fn program_name(module: &Path) -> String {
     let name = module.file_name().unwrap_or(module.as_os_str());
     name.to_string_lossy().into_owned()
 }
 
-/// Standard input as the guest will have it; nothing is read of it now.
+/// Standard input for the guest. Nothing is read from it here.
 fn stdin() -> anyhow::Result<Stdin> {
     let stdin = std::io::stdin();
     let stat = fstat(&stdin).context("cannot use standard input")?;
     Ok(match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile | FileType::BlockDevice => {
             let offset = seek(&stdin, SeekFrom::Current(0)).context("cannot use standard input")?;
-            // Files that the kernel makes up as they are read, in /proc for example, are said to have no size.
+            // Files that the kernel generates while they are read, in /proc for example, report a size of 0.
             let size = u64::try_from(stat.st_size).ok().filter(|size| *size > 0);
             Stdin::File { offset, len: size.map(|size| size.saturating_sub(offset)) }
         }
@@ -100,10 +100,11 @@ fn stdin() -> anyhow::Result<Stdin> {
     })
 }
 
-/// Linux's numbers for `/dev/null`, which can be read by everybody at any time.
+/// Linux's device numbers (major, minor) of `/dev/null`. Reading it never waits, so the guest gets an empty input
+/// instead.
 const DEV_NULL: (u32, u32) = (1, 3);
 
-/// Moves a file's position, which we may share with other processes, to where the guest has read.
+/// If standard input is a file, moves its position, which other processes may share, to where the guest has read.
 pub(crate) fn consume(stdin: &Stdin, bytes_read: u64) -> anyhow::Result<()> {
     if let Stdin::File { offset, .. } = stdin
         && bytes_read > 0

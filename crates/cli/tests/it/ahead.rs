@@ -1,4 +1,5 @@
-//! Code that is there before somebody waits for it: `remuda compile`, and what a run leaves behind.
+//! Tests of code that is compiled before a request waits for it: by `remuda compile`, and in the background after a
+//! run.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use crate::support::{guest, output, remuda, text};
 
 const CRANELIFT: &str = "wasmtime.cranelift";
 
-/// What `remuda cache ls` has in a data directory: engine and state.
+/// The artifacts that `remuda cache ls` lists in a data directory: engine and state.
 fn artifacts(data: &Path) -> Vec<(String, String)> {
     let out = output(remuda().args(["cache", "ls", "--json", "--data-dir"]).arg(data), b"");
     let rows: Vec<Value> = serde_json::from_slice(&out.stdout).expect("it is JSON");
@@ -20,7 +21,7 @@ fn artifacts(data: &Path) -> Vec<(String, String)> {
     rows.iter().map(|row| (word(row, "engine"), word(row, "state"))).collect()
 }
 
-/// Runs a module with a data directory, and returns what `--explain` says.
+/// Runs a module with a data directory, and returns what `--explain` prints.
 fn explain(data: &Path, options: &[&str], module: &Path, stdin: &[u8]) -> String {
     let mut command = remuda();
     command.args(["run", "--explain", "--data-dir"]).arg(data).args(options).arg(module);
@@ -63,18 +64,18 @@ fn what_cannot_be_compiled_is_named_and_the_rest_is() {
         let (said, code) = compile(data.path(), args, &modules[1..]);
         assert!(code == Some(1) && said.contains(complaint), "{args:?}: {said}");
     }
-    // From standard input, in the text format.
+    // A module may come from standard input, in the text format.
     let out =
         output(remuda().args(["compile", "--data-dir"]).arg(data.path()).arg("-"), b"(module (func (export \"f\")))");
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
 }
 
-/// A budget is for compiles that somebody else's engine could make up for.
+/// The default budgets apply only if another engine could run the module instead.
 #[test]
 fn a_module_that_only_one_engine_can_run_is_compiled_whatever_it_takes() {
     let data = tempfile::tempdir().unwrap();
     let module = data.path().join("gc.wat");
-    // Only Cranelift has garbage collection; and it has to be a child's work.
+    // Only Cranelift has garbage collection. The module is so large that it is compiled in a child.
     let body = "(drop (struct.get $s 0 (struct.new $s (i32.const 7))))".repeat(60);
     let functions = format!("(func {body})").repeat(200);
     let text = format!("(module (type $s (struct (field i32))) (func (export \"_start\")) {functions})");
@@ -87,13 +88,14 @@ fn a_module_that_only_one_engine_can_run_is_compiled_whatever_it_takes() {
     };
     let (code, said) = run(&["--compile-timeout", "1ms"]);
     assert!(code == Some(1) && said.contains("longer than its budget of 1ms"), "{said}");
-    // The note of it holds for that budget, and without one the compile is tried.
+    // The note about the failure holds only for that budget. Without a budget, the compile is tried again.
     assert_eq!(run(&[]), (Some(0), String::new()));
 }
 
 const ORPHANS_VARIABLE: &str = "REMUDA_TEST_ORPHANS";
 
-/// In a process of its own, which becomes the parent of what a run leaves behind, and waits for that.
+/// The test runs in a process of its own. That becomes the parent of processes that a run leaves behind, and waits for
+/// them.
 #[test]
 fn a_run_leaves_better_code_behind_for_the_next() {
     let name = "ahead::a_run_leaves_better_code_behind_for_the_next";
@@ -118,12 +120,12 @@ fn a_run_leaves_better_code_behind_for_the_next() {
     }
 
     let data = tempfile::tempdir().unwrap();
-    // Until no run leaves anything behind: an engine at a time is made ready.
+    // Each run makes one engine ready in the background, until nothing is left to do.
     let mut runs = 0;
     loop {
         explain(data.path(), &[], &lenet, &digit);
         runs += 1;
-        // A short first run leaves nothing behind, whatever it would be worth.
+        // A short first run starts no compile, whether or not one would pay.
         if orphans().is_empty() && runs > 2 {
             break;
         }
@@ -172,14 +174,14 @@ fn a_data_directory_that_cannot_be_used_is_said_once_and_the_guest_runs() {
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.starts_with("warning: cannot make or write the data directory"), "{said}");
     }
-    // An option is stronger than a variable.
+    // The option overrides the variable.
     let mut command = remuda();
     command.env("REMUDA_DATA_DIR", file.join("data")).args(["run", "--no-data"]).arg(guest("hello/hello.wasm"));
     let out = output(&mut command, b"you");
     assert_eq!((out.status.code(), text(&out.stderr)), (Some(0), String::new()));
 }
 
-/// A warm run of a small guest opens what it needs, and nothing else.
+/// A warm run of a small guest opens only the files that it needs.
 #[test]
 fn a_warm_run_starts_no_thread_and_opens_no_database() {
     if Command::new("strace").arg("-V").output().is_err() {
@@ -196,10 +198,11 @@ fn a_warm_run_starts_no_thread_and_opens_no_database() {
         assert_eq!(text(&add(&mut remuda()).stdout), "3\n");
     }
     let log = data.path().join("calls");
-    // On a busy machine a run may look long, and is watched by another thread then: not all of ten.
+    // On a busy machine, a run may seem long, and then another thread watches it. But that hardly happens in all of ten
+    // runs.
     let is_alone = (0..10).any(|_| {
         let mut strace = Command::new("strace");
-        // Cargo has the dynamic linker look in many places.
+        // Cargo sets the variable, and the dynamic linker would then look in many places.
         strace.env_remove("LD_LIBRARY_PATH").args(["-f", "-e", "trace=clone,clone3,fork,vfork,openat", "-o"]).arg(&log);
         let out = add(strace.arg(env!("CARGO_BIN_EXE_remuda")));
         assert_eq!(text(&out.stdout), "3\n", "{}", text(&out.stderr));

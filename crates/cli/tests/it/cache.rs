@@ -117,7 +117,7 @@ fn pruning_removes_what_it_was_told_to() {
 
     let (said, code) = cache(data.path(), &["prune"]);
     assert!(code == Some(2) && said.contains("--max") && said.contains("--stale") && said.contains("--all"), "{said}");
-    // What was pruned is compiled and kept again.
+    // An artifact that was pruned is compiled and kept again.
     run(data.path(), "wasmtime.winch", &[]);
     assert_eq!(list(data.path()).len(), 1);
 }
@@ -128,7 +128,7 @@ fn the_budget_on_disk_is_kept_and_zero_keeps_nothing() {
     let alone = tempfile::tempdir().unwrap();
     run(alone.path(), "wasmer.singlepass", &[]);
     let data = filled();
-    // A byte too little for all three.
+    // The budget is one byte too small for all three artifacts.
     let budget = total(data.path()) + total(alone.path()) - 1;
     run(data.path(), "wasmer.singlepass", &["--artifact-disk", &budget.to_string()]);
     assert!(total(data.path()) <= budget);

@@ -1,4 +1,4 @@
-//! `remuda calibrate`, and the calibration that a server does by itself.
+//! Tests of `remuda calibrate`, and of the calibration that a server does by itself.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -42,7 +42,7 @@ fn what_is_measured_is_printed_and_kept() {
             assert!(row[field].as_f64().is_some_and(|value| value > 0.0), "{field}: {row}");
         }
     }
-    // An optimizing compiler takes longer than an interpreter's, and its code does not.
+    // An optimizing compiler takes longer than an interpreter's translation, and its code runs faster.
     let of = |engine: &str, field: &str| {
         let rows = printed["engines"].as_array().unwrap();
         rows.iter().find(|row| row["engine"] == engine).and_then(|row| row[field].as_f64()).unwrap()
@@ -77,7 +77,7 @@ fn a_server_calibrates_by_itself_and_once() {
     let dir = folder("[[function]]\nname = \"hello\"\nmodule = \"@guests/hello/hello.wasm\"\n");
     let data = dir.path().join("data");
     std::fs::create_dir(&data).unwrap();
-    // As somebody's editor, or a crash of another program, may leave it.
+    // An editor or a crash of another program may leave such a file.
     std::fs::write(data.join("calibration.json"), "{\"schema_version\": 1, ").unwrap();
     let serve = || {
         let mut command = remuda();
@@ -90,7 +90,7 @@ fn a_server_calibrates_by_itself_and_once() {
     let mut lines = said.lines().map(|line| line.expect("it prints text"));
     let damaged = lines.next().expect("it says something");
     assert!(damaged.contains("damaged") && damaged.contains("remuda calibrate"), "{damaged}");
-    // On a busy host it remarks that it is one.
+    // On a busy host, the server also logs that the host is busy; such lines are skipped.
     let outcome = lines.find(|line| line.contains("was calibrated") || line.contains("cannot calibrate"));
     assert!(outcome.as_ref().is_some_and(|line| line.contains("the host was calibrated")), "{outcome:?}");
     let _ = server.kill();

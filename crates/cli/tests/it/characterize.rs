@@ -1,4 +1,4 @@
-//! `remuda characterize`: real processes, cheap guests, and results that can be counted.
+//! Tests of `remuda characterize` with real processes, cheap guests, and results that can be counted.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 
 use crate::support::{ENGINES, guest, output, remuda, text};
 
-/// Those that choose one call by call: with guests that move, and with guests that stay.
+/// The ids that stand for a choice of the engine at each call: with guests that move, and with guests that stay.
 const CHOICES: [&str; 2] = ["remuda.auto", "remuda.racing"];
 
-/// A module that the mock engine makes do what its arguments say.
+/// A folder with a module. The mock engine does what the module's arguments say.
 fn mock_module() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("guest.wat"), "(module (memory (export \"memory\") 1) (func (export \"_start\")))")
@@ -57,7 +57,7 @@ fn failures(records: &[Record]) -> Vec<&Failure> {
         .collect()
 }
 
-/// The processes that were measured, in order.
+/// The processes that were measured, in the order in which they were measured.
 fn processes(records: &[Record]) -> Vec<(&str, &str, u32)> {
     let whole = samples(records).into_iter().filter(|sample| sample.iteration.is_none());
     whole.map(|sample| (sample.point.guest.as_str(), sample.point.engine.as_str(), sample.process)).collect()
@@ -102,7 +102,7 @@ fn every_engine_goes_through_every_pattern_with_its_phases() {
     }
 }
 
-/// The samples of one process, whatever the engine: the calls, then the whole.
+/// Checks the samples of one process on any engine: the samples of its calls, then that of the whole process.
 fn check_point(engine: &str, pattern: Pattern, samples: &[&&Sample]) {
     let (whole, calls) = samples.split_last().unwrap_or_else(|| panic!("{engine} {pattern:?} was not measured"));
     let context = format!("{engine} {pattern:?}: {whole:?}");
@@ -126,7 +126,7 @@ fn check_point(engine: &str, pattern: Pattern, samples: &[&&Sample]) {
     let compiles = calls[0].wall_ns.contains_key("compile");
     let is_single = !CHOICES.contains(&engine);
     if is_single {
-        // What is left by an earlier process is loaded, where the engine can.
+        // The artifact of an earlier process is loaded, if the engine keeps artifacts.
         let loads = pattern == Pattern::Warm && engine != "wasmi.lazy";
         assert_eq!((compiles, calls[0].wall_ns.contains_key("load")), (!loads, loads), "{context}");
         assert!(whole.code_bytes > Some(0) && whole.wall_ns["recompile"] > 0, "{context}");
@@ -235,7 +235,7 @@ fn a_time_budget_drops_repetitions_first_and_a_resumed_run_makes_them_good() {
     assert!(dropped, "{said}");
     assert!(said.contains("--resume"), "{said}");
 
-    // Shorten the plan in the file, so that what is left can be made good here.
+    // Shorten the plan in the file, so that this test has time for the rest.
     let rounds = u32::try_from(before.div_ceil(2)).unwrap() + 1;
     let results = dir.path().join("results.jsonl");
     let shorter =
@@ -252,7 +252,7 @@ fn a_time_budget_drops_repetitions_first_and_a_resumed_run_makes_them_good() {
     assert_ne!(runs[0].run, runs[1].run);
 }
 
-/// A run in the background.
+/// Starts a run in the background.
 fn start(dir: &TempDir, args: &[&str]) -> (Child, PathBuf) {
     let mut command = remuda();
     command.current_dir(dir.path()).args(["characterize", "-o", "results.jsonl"]).args(args);
@@ -260,7 +260,7 @@ fn start(dir: &TempDir, args: &[&str]) -> (Child, PathBuf) {
     (child, dir.path().join("results.jsonl"))
 }
 
-/// Waits until so many lines are there; the run is still going on then.
+/// Waits until the results have this number of lines. The run must still be going on then.
 fn wait_for(child: &mut Child, results: &Path, lines: usize) {
     let count = || fs::read_to_string(results).map_or(0, |text| text.matches('\n').count());
     while count() < lines {
@@ -288,7 +288,7 @@ fn ctrl_c_keeps_what_is_done() {
     let kept = processes(&records).len();
     assert!(kept >= 2);
     assert!(failures(&records).is_empty(), "a process that was stopped is no failure");
-    // Each process with its call, and the run: nothing is cut off.
+    // The records are the run's, and two for each process: its call and itself. Nothing is cut off.
     assert_eq!(records.len(), 1 + 2 * kept);
     assert!(said.contains(&format!("{kept} processes were measured")), "{said}");
 }
@@ -348,7 +348,7 @@ fn results_go_to_standard_output_if_asked() {
     assert!(command.starts_with("remuda characterize -o - --suite guest.wat"), "{command}");
 }
 
-/// Programs from outside, as far as they are installed here.
+/// Measures native twins and other programs, as far as they are installed here.
 #[test]
 fn programs_of_their_own_are_measured_as_a_whole() {
     let dir = tempfile::tempdir().unwrap();
@@ -359,7 +359,7 @@ fn programs_of_their_own_are_measured_as_a_whole() {
     let said = text(&out.stderr);
     for engine in ["native", "peer.wasmtime", "peer.node"] {
         let of_engine: Vec<_> = samples(&records).into_iter().filter(|sample| sample.point.engine == engine).collect();
-        // Either it is here, or it is said how to get it.
+        // Either the engine is here, or a message says how to get it.
         let is_said = said.contains(&format!("not measured: {engine}: "));
         assert_eq!(of_engine.is_empty(), is_said, "{engine}: {said}");
         for sample in of_engine {

@@ -1,4 +1,5 @@
-//! Compiling in a child process: budgets that hold, compilers that die, and artifacts that are none the worse for it.
+//! Tests of compiling in a child process: budgets must hold, compilers may die, and artifacts must be the same as
+//! without a child.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,8 +14,9 @@ use crate::support::{Server, guest, output, remuda, text};
 
 const CRANELIFT: &str = "wasmtime.cranelift";
 
-/// A module of little code that is much work for an optimizing compiler, which keeps `locals` apart in each of `loops`
-/// nested ones. One-pass compilers and interpreters do not mind. Its command counts up to `count`.
+/// A module of little code that is much work for an optimizing compiler, because it must keep `locals` variables apart
+/// in each of `loops` nested loops. One-pass compilers and interpreters have no trouble with it. Its command counts up
+/// to `count`.
 fn bomb(dir: &Path, locals: usize, loops: usize, count: u32) -> PathBuf {
     let mut module = format!(
         "(module (memory (export \"memory\") 1)
@@ -34,12 +36,12 @@ fn bomb(dir: &Path, locals: usize, loops: usize, count: u32) -> PathBuf {
     path
 }
 
-/// More than any machine compiles within the test's budgets.
+/// A module that no machine compiles within the tests' budgets.
 fn big_bomb(dir: &Path, count: u32) -> PathBuf {
     bomb(dir, 1000, 1000, count)
 }
 
-/// Runs a module, and returns what was said and the exit code.
+/// Runs a module, and returns its output with the messages, and the exit code.
 fn run(data: &Path, engine: &str, options: &[&str], module: &Path) -> (String, Option<i32>) {
     let mut command = remuda();
     command.env("REMUDA_LOG", "remuda_host::compile=debug,error").args(["run", "--engine", engine, "--data-dir"]);
@@ -47,7 +49,7 @@ fn run(data: &Path, engine: &str, options: &[&str], module: &Path) -> (String, O
     (text(&out.stdout) + &text(&out.stderr), out.status.code())
 }
 
-/// The notes that engines were set aside.
+/// The files that note which engines were set aside.
 fn refusals(data: &Path) -> Vec<String> {
     let Ok(files) = fs::read_dir(data.join("artifacts")) else { return Vec::new() };
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
@@ -86,10 +88,10 @@ fn another_engine_answers_where_one_is_over_its_budget() {
     assert!(!said.contains(&format!("engine       {CRANELIFT}")), "{said}");
 }
 
-/// A server of a function that is worth an optimizing compiler, if only that came to an end.
+/// A server with a function for which an optimizing compiler would pay, if it ever finished.
 fn serve_bomb(settings: &str) -> (Server, TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    // It takes long, and little memory.
+    // Compiling it takes long, but little memory.
     let module = bomb(dir.path(), 400, 400, 100_000_000);
     let manifest = format!(
         "[server]\n{settings}\n[[function]]\nname = \"bomb\"\nmodule = {module:?}\n\
@@ -98,10 +100,10 @@ fn serve_bomb(settings: &str) -> (Server, TempDir) {
     (Server::start(&manifest, &[]), dir)
 }
 
-/// Far more than make it worth the compile.
+/// Far more answers than are needed until the compile pays.
 const ANSWERS_MAX: usize = 1000;
 
-/// Asks for answers until `done`, and makes sure that each is one and that Cranelift gave none.
+/// Sends requests until `done` returns something. Each must be answered, and never by Cranelift.
 fn answer_until<T>(server: &Server, mut done: impl FnMut() -> Option<T>) -> T {
     for _ in 0..ANSWERS_MAX {
         let response = get(&server.address, "/bomb");
@@ -133,13 +135,13 @@ fn a_compiler_that_is_killed_harms_nobody() {
     kill_process(child, Signal::KILL).unwrap();
     answer_until(&server, || children(server.pid()).is_empty().then_some(()));
     answer_until(&server, || Some(()));
-    // It may have been bad luck: the next process may try again.
+    // The death may have been bad luck, so nothing is noted: the next process may try again.
     assert!(refusals(&server.data_dir()).is_empty());
     server.terminate();
     assert!(server.wait().success());
 }
 
-/// The compilers that a process has started.
+/// The children of a process, that is, the compilers that it has started.
 fn children(parent: u32) -> Vec<Pid> {
     let mut children = Vec::new();
     for task in fs::read_dir(format!("/proc/{parent}/task")).unwrap() {
@@ -151,7 +153,8 @@ fn children(parent: u32) -> Vec<Pid> {
 }
 
 fn is_gone(pid: Pid) -> bool {
-    // After the name in parentheses: the state. A zombie waits for nothing but to be counted.
+    // The state stands after the name in parentheses. A zombie has ended, and only waits for its parent to read its
+    // exit status.
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])))
 }
@@ -168,7 +171,8 @@ fn a_compiler_does_not_outlive_who_wants_its_artifact() {
         .expect("the binary starts");
     let child = loop {
         if let Some(child) = children(parent.id()).pop()
-            // From its first step on it dies with its parent: by then it has raised its score.
+            // As its first step, a compiler arranges to die with its parent. Once it has raised its score, that is
+            // done.
             && fs::read_to_string(format!("/proc/{}/oom_score_adj", child.as_raw_nonzero()))
                 .is_ok_and(|score| score.trim() == "1000")
         {
@@ -183,7 +187,7 @@ fn a_compiler_does_not_outlive_who_wants_its_artifact() {
     }
 }
 
-/// What the file of an artifact holds before what it says of itself: see the store's format.
+/// The artifact in an artifact's file: the part before the file's trailer (see the store's format).
 fn artifact(file: &[u8]) -> &[u8] {
     let (rest, _magic) = file.split_last_chunk::<8>().expect("a trailer");
     let (_, length) = rest.split_last_chunk::<8>().expect("a trailer");
@@ -195,7 +199,7 @@ fn a_child_makes_the_same_artifact_as_the_process_itself() {
     for engine in ["wasmtime.winch", "wasmer.singlepass", CRANELIFT] {
         for path in [guest("hello/hello.wasm"), guest("canny/canny.wasm")] {
             let data = tempfile::tempdir().unwrap();
-            // Without a picture one of them fails, and is compiled all the same.
+            // Without a picture, canny fails, but it is compiled all the same.
             let (said, _) = run(data.path(), engine, &[], &path);
             assert!(!said.contains("compiling in a child"), "{engine}: {said}");
             let file = fs::read_dir(data.path().join("artifacts")).unwrap().next().unwrap().unwrap();
@@ -205,7 +209,7 @@ fn a_child_makes_the_same_artifact_as_the_process_itself() {
             let out = output(remuda().args(["compile-child", engine]), &input);
             assert!(out.status.success(), "{engine}: {}", text(&out.stderr));
             assert!(artifact(&out.stdout) == artifact(&here), "{engine} makes another artifact in a child");
-            // The MACs are not the same: the store's key is not the child's.
+            // The MACs differ, because the child got another key than the store's.
             assert_ne!(out.stdout[out.stdout.len() - 48..], here[here.len() - 48..]);
         }
     }
@@ -214,7 +218,7 @@ fn a_child_makes_the_same_artifact_as_the_process_itself() {
 #[test]
 fn what_a_child_has_compiled_runs_is_kept_and_is_loaded() {
     let dir = tempfile::tempdir().unwrap();
-    // Enough for a child, and soon done.
+    // This is enough code to be compiled in a child, and it is soon done.
     let optimizing = bomb(dir.path(), 100, 100, 1);
     let baseline = dir.path().join("long.wat");
     let mut long = fs::File::create(&baseline).unwrap();

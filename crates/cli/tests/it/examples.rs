@@ -1,11 +1,11 @@
-//! Every folder below `examples/` is served and asked.
+//! Serves every folder below `examples/`, and sends it requests.
 
 use std::path::Path;
 
 use crate::http::{Response, post};
 use crate::support::{Server, guest};
 
-/// An example, a path, the file to send, and the file that must come back.
+/// For each exchange: the example, a path, the file to send, and the file that must come back.
 const EXCHANGES: &[(&str, &str, &str, &str)] = &[
     ("edge", "/canny", "canny/input/camera-palette.png", "canny/expected/camera-palette.png"),
     ("edge", "/plate", "plate/input/scene-240.ppm", "plate/expected/scene-240.json"),
@@ -21,7 +21,7 @@ fn every_example_answers() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let server = Server::start_folder(&examples.join(&name));
         let mut asked = 0;
-        // As often as there are engines, so that each is tried.
+        // As many times as there are engines, so that each engine is tried.
         for _ in 0..4 {
             for (_, path, input, expected) in EXCHANGES.iter().filter(|(example, ..)| *example == name) {
                 let response = post(&server.address, path, &std::fs::read(guest(input)).unwrap());

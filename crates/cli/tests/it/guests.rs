@@ -1,4 +1,4 @@
-//! Every guest of the suite on every engine: the same bytes, exit codes and traps.
+//! Runs every guest of the suite on every engine: all must give the expected bytes, exit codes and traps.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::support::{ENGINES, guest, output, remuda, text};
 
-/// What a `guest.toml` says, as far as a test needs it.
+/// The content of a `guest.toml`, as far as the test needs it.
 #[derive(Deserialize)]
 struct Guest {
     name: String,
@@ -69,12 +69,13 @@ fn every_guest_on_every_engine_gives_the_expected_bytes() {
     assert!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), tasks.len(), failures.join("\n"));
 }
 
-/// A reactor is not run by itself: `run.rs` calls its exports. The suite "wasi" needs folders: `wasi.rs` runs it.
+/// Whether a module needs no case. A reactor does not run by itself: `run/entry.rs` calls its exports. The suite "wasi"
+/// needs folders: `wasi.rs` runs it.
 fn has_no_case(module: &Path) -> bool {
     module.ends_with("reactor/reactor.wasm") || module.starts_with(guest("wasi"))
 }
 
-/// Every case of tier `test`, for every variant, on every engine.
+/// The tasks: every case of tier `test`, for every variant, on every engine that can run it.
 fn tasks() -> Vec<Task> {
     let mut tasks = Vec::new();
     for manifest in find(&guest("."), "toml") {
@@ -89,7 +90,7 @@ fn tasks() -> Vec<Task> {
         for file in std::iter::once(plain).chain(variants) {
             let module = folder.join(&file);
             if !module.exists() {
-                // A trap may consist of variants only.
+                // A guest that traps may consist of variants only.
                 continue;
             }
             for case in parsed.case.iter().filter(|case| case.tier == "test") {
@@ -109,7 +110,7 @@ fn tasks() -> Vec<Task> {
     tasks
 }
 
-/// Singlepass has no SIMD, and `remuda engines` says so.
+/// Whether an engine can run a module: Singlepass has no SIMD, as `remuda engines` says.
 fn can_run(engine: &str, file: &str) -> bool {
     engine != "wasmer.singlepass" || !file.ends_with(".simd.wasm")
 }
@@ -148,7 +149,7 @@ fn check(task: &Task) -> Result<(), String> {
     Ok(())
 }
 
-/// All files below `folder` with that extension.
+/// Finds all files below `folder` with this extension.
 fn find(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,11 +1,11 @@
-//! A client of few words: one request on a connection of its own, every byte under the test's control.
+//! A simple HTTP client: one request on a connection of its own, with every byte under the test's control.
 
 use std::io::Write as _;
 use std::net::TcpStream;
 
 use crate::support::drain;
 
-/// A response, read whole.
+/// A response that was read to its end.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,

@@ -1,4 +1,4 @@
-//! The real binary, driven from outside: its command line, and its server over HTTP.
+//! Tests of the real binary from outside: its command line, and its server over HTTP.
 
 mod ahead;
 mod cache;

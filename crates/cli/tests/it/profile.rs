@@ -11,14 +11,14 @@ fn profile(data: &Path, args: &[&str]) -> Output {
     output(remuda().arg("profile").args(args).arg("--data-dir").arg(data), b"")
 }
 
-/// Its output, if it went well.
+/// Runs `remuda profile`, which must succeed, and returns its output.
 fn profile_ok(data: &Path, args: &[&str]) -> String {
     let out = profile(data, args);
     assert_eq!(out.status.code(), Some(0), "{args:?}: {}", text(&out.stderr));
     text(&out.stdout)
 }
 
-/// Its complaint, if it did not.
+/// Runs `remuda profile`, which must fail, and returns its error message.
 fn profile_fails(data: &Path, args: &[&str]) -> String {
     let out = profile(data, args);
     assert_eq!(out.status.code(), Some(1), "{args:?}: {}", text(&out.stdout));
@@ -67,7 +67,7 @@ fn what_is_known_is_shown_by_file_and_by_digest_and_forgotten_on_request() {
     let by_file = profile_ok(data.path(), &["show", &hello]);
     assert_eq!(by_file, profile_ok(data.path(), &["show", &digest[..8]]));
     for engine in ENGINES {
-        // Its costs; its executions without arguments and with them.
+        // One line has the engine's costs; two have its executions without arguments and with them.
         assert_eq!(by_file.lines().filter(|line| line.starts_with(engine)).count(), 3, "{by_file}");
     }
     assert!(by_file.contains(" none ") && by_file.contains("not known beforehand"), "{by_file}");
@@ -85,7 +85,7 @@ fn an_export_is_what_the_schema_says() {
     let exported = export(data.path());
     assert_eq!(exported["modules"][0]["observations"].as_array().unwrap().len(), 2 * ENGINES.len());
     assert_eq!(complaint(&schema, &schema, &exported), None);
-    // The schema does refuse what it should.
+    // The schema must also refuse documents that break it.
     for (pointer, value) in [
         ("/schema_version", json!(2)),
         ("/modules/0/module_sha256", json!("abc")),
@@ -134,7 +134,7 @@ fn an_import_gives_what_was_exported() {
     let import = ["import", &file.display().to_string()];
     profile_ok(fresh.path(), &import);
     assert_eq!(export(fresh.path()), exported);
-    // Twice is the same as once.
+    // A second import changes nothing.
     profile_ok(fresh.path(), &import);
     assert_eq!(export(fresh.path()), exported);
 }
@@ -161,7 +161,7 @@ fn what_is_no_profile_is_refused_and_changes_nothing() {
     }
 }
 
-/// What is wrong with a value by a JSON Schema, of whose vocabulary this knows what ours uses.
+/// Checks a value against a JSON Schema, and returns what is wrong. It knows only the keywords that our schema uses.
 fn complaint(root: &Value, schema: &Value, value: &Value) -> Option<String> {
     let wrong = |what: &str| Some(format!("{what}: {value}"));
     for (keyword, rule) in schema.as_object().expect("a schema is an object") {

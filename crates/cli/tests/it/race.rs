@@ -1,5 +1,5 @@
-//! Races between the real engines, on a host with more cores than this machine may have: one answer for each request, no
-//! trace of the losers, and threads that are free again.
+//! Races between the real engines, on a host that assumes more cores than this machine may have: each request must get
+//! one answer, losers must leave no trace, and their threads must be free again.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,8 +15,9 @@ use tempfile::TempDir;
 
 const ENGINES: [&str; 3] = ["wasmi.lazy", "wasmtime.winch", "wasmtime.cranelift"];
 
-/// Writes its input, works for a while, and writes its input again. `@WORK` is how many times its loop goes round; `@FIRST`
-/// is what it does before anything else; and `@NAME` makes it a module that no host has seen.
+/// A guest that writes its input, works for a while, and writes its input again. `@WORK` is the number of rounds of its
+/// loop, and each round counts down by `@STEP`; `@FIRST` is code that runs before anything else; and `@NAME` makes it a
+/// module that no host has seen.
 const GUEST: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
@@ -48,9 +49,9 @@ const GUEST: &str = r#"(module
         (call $write (i32.const 1) (i32.const 1024) (local.get $bytes)))
     (func (export "@NAME")))"#;
 
-/// Work for an interpreter's tenth of a second, about.
+/// Rounds of work that take an interpreter about a tenth of a second.
 const LONG: u32 = 20_000_000;
-/// Round and round, and nothing gets less.
+/// Work that never ends: the loop counts down by 0.
 const ENDLESS: u32 = 0;
 
 struct Fixture {
@@ -65,7 +66,7 @@ impl Fixture {
         Self::open(workers, cores, false)
     }
 
-    /// A host that moves them, and races those that do not move.
+    /// A host that moves guests, and races requests whose guests do not move.
     fn moving(workers: usize, cores: usize) -> Self {
         Self::open(workers, cores, true)
     }
@@ -77,7 +78,7 @@ impl Fixture {
             workers,
             queue_max: 1000,
             cores: Some(cores),
-            // What races waste is not the matter here.
+            // The CPU time that races waste is not limited here.
             waste_share: 1e6,
             ..HostConfig::default()
         };
@@ -85,7 +86,7 @@ impl Fixture {
         Self { dir: tempfile::tempdir().expect("there is a temporary folder"), host, modules: 0 }
     }
 
-    /// A function that nobody has ever called.
+    /// A new function that was never called.
     fn function(&mut self, work: u32, first: &str, change: impl FnOnce(&mut FunctionSpec)) -> Arc<Function> {
         self.modules += 1;
         let name = format!("f{}", self.modules);
@@ -96,7 +97,7 @@ impl Fixture {
         std::fs::write(&path, text).expect("it can be written");
         let mut spec = FunctionSpec {
             engines: Some(ENGINES.map(str::to_owned).to_vec()),
-            // However busy the machine is.
+            // The limit must be long enough for a busy machine.
             limits: GuestLimits { timeout: Duration::from_mins(10), ..GuestLimits::default() },
             ..FunctionSpec::of_module(&path)
         };
@@ -139,7 +140,7 @@ fn five_hundred_requests_that_race_get_one_answer_each_and_nothing_of_the_losers
     let mut fixture = Fixture::new(8, 64);
     let functions: Vec<_> = (0..50).map(|_| fixture.function(LONG / 10, "", |_| {})).collect();
     let mut engines: HashMap<String, usize> = HashMap::new();
-    // Not all at once: where more requests wait than there are cores, none is raced.
+    // The requests are not submitted all at once: if more requests wait than there are cores, none is raced.
     for round in 0..10 {
         let submit = |(i, function)| {
             let input = format!("<request {round}.{i}>");
@@ -148,7 +149,7 @@ fn five_hundred_requests_that_race_get_one_answer_each_and_nothing_of_the_losers
         };
         let requests: Vec<_> = functions.iter().enumerate().map(submit).collect();
         for (input, ticket, answers) in requests {
-            // Its sender is gone when it has been called: there is no second answer.
+            // The sender is dropped once the callback was called. So the channel ends, and there is no second answer.
             let all: Vec<_> = answers.iter().collect();
             assert_eq!(all.len(), 1, "{input}");
             let answer = all[0].as_ref().expect("an engine can run it");
@@ -179,7 +180,7 @@ fn what_can_write_files_is_not_raced_unless_it_says_that_it_may_be() {
             assert!(is_exact(&answer, &input), "{answer:?}");
         }
         let races = fixture.races();
-        // Losers that were still about to write have ended by now.
+        // After this, losers that were still about to write have ended.
         drop(fixture.host);
         let lines = lines(&folder.join("log"));
         if expected {
@@ -198,7 +199,7 @@ fn lines(path: &Path) -> usize {
 
 #[test]
 fn a_client_that_leaves_during_a_race_leaves_no_racer_behind() {
-    // More races than there are threads for them, which are two for each core: they must be given back.
+    // There are more races here than threads for them (two for each core), so the threads must be given back.
     let mut fixture = Fixture::new(1, 16);
     for _ in 0..40 {
         let before = fixture.races();
@@ -211,11 +212,11 @@ fn a_client_that_leaves_during_a_race_leaves_no_racer_behind() {
         drop(ticket);
         let answer = answer.recv().expect("every request is answered").expect("an engine can run it");
         assert_eq!(answer.outcome, Outcome::Interrupted { cause: Cause::Cancelled });
-        // On the one thread that there is.
+        // This request needs the host's only worker thread.
         let short = fixture.function(1, "", |_| {});
         assert!(is_exact(&fixture.answer(&short, "next"), "next"));
     }
-    // Ends when every thread has: a racer that ran on would keep it.
+    // Dropping the host waits for every thread. A racer that still ran would keep it waiting.
     drop(fixture.host);
 }
 
@@ -237,7 +238,8 @@ fn a_deadline_during_a_race_stops_all_racers() {
 #[test]
 fn a_request_that_takes_long_moves_and_is_answered_as_if_it_had_not() {
     let mut fixture = Fixture::moving(1, 4);
-    // On a busy machine a guest may not run for so long that it is thought not to come to a point, and is raced.
+    // On a busy machine, a guest may get no time to run for so long that the host believes that it reaches no point at
+    // which it could move. Then it is raced, so the test tries again.
     let (function, answer) = (0..20)
         .find_map(|_| {
             let function = fixture.function(LONG * 5, "", |_| {});
@@ -247,7 +249,7 @@ fn a_request_that_takes_long_moves_and_is_answered_as_if_it_had_not() {
         })
         .expect("one of twenty moves");
     assert!(!answer.stays.is_empty() && answer.reason.contains("its guest moved"), "{}", answer.reason);
-    // What was compiled is of use to the next request, whatever it begins on.
+    // The code that was compiled helps the next request, whatever engine that begins on.
     let begun_on = answer.engine;
     let answer = fixture.answer(&function, "<next>");
     assert!(is_exact(&answer, "<next>"), "{answer:?}");
@@ -260,7 +262,7 @@ fn what_can_write_files_moves_and_writes_once() {
     let folder = fixture.dir.path().join("folder");
     std::fs::create_dir(&folder).expect("it can be made");
     let mut requests = 0;
-    // As above, it may not run for long enough.
+    // As above, a guest may be raced on a busy machine, so the test tries again.
     while fixture.host.counters().moved.get() == 0 {
         assert!(requests < 20, "one of twenty moves");
         let function = fixture.function(LONG * 5, "(call $append)", |spec| {
@@ -306,7 +308,7 @@ fn a_guest_that_has_moved_is_stopped_at_its_deadline() {
     let function = fixture.function(ENDLESS, "", |spec| spec.limits.timeout = timeout);
     let answer = fixture.answer(&function, "<endless>");
     assert_eq!(answer.outcome, Outcome::Interrupted { cause: Cause::Deadline });
-    // The thread is free again.
+    // The worker thread is free again.
     let function = fixture.function(1000, "", |_| {});
     assert!(is_exact(&fixture.answer(&function, "<next>"), "<next>"));
 }

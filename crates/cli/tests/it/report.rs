@@ -1,4 +1,5 @@
-//! `remuda report` and `remuda compare`: files, formats and exit codes. What they say is tested in `remuda-bench`.
+//! Tests of `remuda report` and `remuda compare`: files, formats and exit codes. The texts are tested in
+//! `remuda-bench`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,7 +12,7 @@ fn remuda(args: &[&str], files: &[&Path]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_remuda")).args(args).args(files).output().expect("remuda runs")
 }
 
-/// Seven processes of one guest on two engines.
+/// Writes a results file: seven processes of one guest on two engines.
 fn results(folder: &Path, name: &str, winch_ns: u64) -> PathBuf {
     let path = folder.join(name);
     let mut file = File::create(&path).expect("a file");

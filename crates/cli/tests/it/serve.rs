@@ -1,4 +1,4 @@
-//! The server over HTTP: right answers, each limit hit, and nothing lost.
+//! Tests of the server over HTTP: answers are right, each limit is hit once, and no request is lost.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ fn the_picture_is_right_whichever_engine_is_forced() {
         assert_eq!(response.header("x-remuda-engine"), Some(engine));
         assert_eq!(response.header("content-type"), Some("image/png"));
         let timing = response.header("server-timing").unwrap();
-        // What keeps no artifacts is made ready before the socket opens.
+        // An engine that keeps no artifacts is made ready before the socket opens.
         let is_compiled = engine != "wasmi.lazy";
         assert_eq!((timing.contains("compile;dur="), timing.contains("execute;dur=")), (is_compiled, true), "{timing}");
     }
@@ -99,7 +99,7 @@ fn each_limit_has_its_status_and_its_reason() {
         "#,
         &[],
     );
-    // Several times, so that every engine is tried.
+    // The requests are repeated, so that every engine is tried.
     for round in 0..4 {
         for (path, body_bytes, status, reason) in [
             ("/late", 0, 504, "did not answer in time"),
@@ -158,7 +158,8 @@ fn a_full_queue_answers_503_and_loses_nothing() {
         "#,
         &[],
     );
-    // One can run and one can wait: of five, at least three are turned away, and two at most take their time.
+    // One request can run and one can wait. So of five, at least three are refused, and at most two run until their
+    // time limit.
     let clients: Vec<_> = (0..5).map(|_| send(&server.address, "POST", "/spin", &[], b"")).collect();
     let responses: Vec<_> = clients.into_iter().map(receive).collect();
     let full: Vec<_> = responses.iter().filter(|response| response.status == 503).collect();
@@ -188,7 +189,8 @@ fn a_guest_whose_client_has_left_is_stopped() {
             "#,
             &["--engine", engine],
         );
-        // There is one thread for guests. Were it still busy with the first guest, the second would wait for an hour.
+        // There is one thread for guests. If it were still busy with the first guest, the second would wait for an
+        // hour.
         drop(send(&server.address, "POST", "/spin", &[], b""));
         assert_eq!(post(&server.address, "/noop", b"").status, 200, "{engine}");
     }
@@ -231,7 +233,7 @@ fn sigterm_answers_all_that_has_come() {
             let mut stream = TcpStream::connect(&server.address).unwrap();
             let expect = [("expect", "100-continue")];
             stream.write_all(head(&server.address, "POST", "/cat", &expect, 4).as_bytes()).unwrap();
-            // When this arrives, the server has taken the request and waits for its body.
+            // When this arrives, the server has accepted the request and waits for its body.
             let mut go_on = [0; 25];
             stream.read_exact(&mut go_on).unwrap();
             assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");

@@ -1,4 +1,4 @@
-//! The binary, a folder to run it in, and the guests of the suite.
+//! Helpers for tests: the binary, a folder to run it in, and the guests of the suite.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use tempfile::TempDir;
 /// The engines that a default build has and that run WebAssembly.
 pub(crate) const ENGINES: [&str; 4] = ["wasmi.lazy", "wasmtime.winch", "wasmer.singlepass", "wasmtime.cranelift"];
 
-/// The binary under test.
+/// A command that runs the binary under test.
 pub(crate) fn remuda() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_remuda"));
     command.env_remove("REMUDA_DATA_DIR").env_remove("REMUDA_LOG").env("NO_COLOR", "1");
     command
 }
 
-/// A file of the suite.
+/// The path of a file of the suite.
 pub(crate) fn guest(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests").join(path);
     assert!(path.exists(), "{} is missing; see guests/README.md", path.display());
@@ -74,13 +74,13 @@ impl Server {
         let mut line = String::new();
         stdout.read_line(&mut line).expect("it prints text");
         let address = line.trim().strip_prefix("listening on http://").map(str::to_owned);
-        // What else it prints is not ours to keep, but it must be able to print it.
+        // Further output is read and dropped, so that the server never waits while it prints.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
         let address = address.unwrap_or_else(|| panic!("instead of an address: {line:?}"));
         Self { child, address, dir }
     }
 
-    /// Where it keeps what it learns and compiles.
+    /// The server's data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
@@ -89,13 +89,13 @@ impl Server {
         self.child.id()
     }
 
-    /// Sends SIGTERM.
+    /// Sends SIGTERM to the server.
     pub(crate) fn terminate(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it still runs");
     }
 
-    /// Waits for its end.
+    /// Waits until the server ends.
     pub(crate) fn wait(mut self) -> std::process::ExitStatus {
         self.child.wait().expect("it ends")
     }

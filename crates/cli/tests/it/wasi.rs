@@ -1,5 +1,5 @@
-//! The WASI suite: guests that check every function of preview 1 from inside, on every engine, while the test looks
-//! from outside whether anything beside their granted folders was read, made, changed or removed.
+//! The WASI suite. Its guests check every function of preview 1 from inside, on every engine. The test checks from
+//! outside whether anything beside their granted folders was read, made, changed or removed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::support::{ENGINES, guest, output, remuda, text};
 
-/// What a `guest.toml` of this suite says.
+/// The content of a `guest.toml` of this suite.
 #[derive(Deserialize)]
 struct Guest {
     name: String,
@@ -34,7 +34,7 @@ struct Case {
     stdout: Option<PathBuf>,
     exit_code: Option<i32>,
     trap: Option<String>,
-    /// How many files the whole host process may hold open.
+    /// The number of files that the whole host process may hold open.
     open_files_max: Option<u32>,
     #[serde(default)]
     dir: Vec<Dir>,
@@ -46,11 +46,11 @@ struct Dir {
     name: String,
     #[serde(default)]
     writable: bool,
-    /// What it begins with, relative to the guest's folder.
+    /// A folder whose files are copied into it at the beginning, relative to the guest's folder.
     files: Option<PathBuf>,
     #[serde(default)]
     dirs: Vec<String>,
-    /// Targets by name; `@root` stands for the folder in which granted folders and the canary lie.
+    /// Symbolic links: targets by name. `@root` stands for the folder that holds the granted folders and the canary.
     #[serde(default)]
     links: BTreeMap<String, String>,
     #[serde(default)]
@@ -74,11 +74,11 @@ fn every_wasi_guest_on_every_engine_checks_the_host_and_touches_nothing_else() {
     });
 }
 
-/// With nothing reserved from 126 on; what no process can exit with is a failure that says so.
+/// Codes from 126 on are not reserved either. A code that no process can exit with becomes a failure with a message.
 #[test]
 fn every_exit_code_passes_through_every_engine() {
     let module = guest("wasi/exit/exit.wasm");
-    // The codes beyond a byte are a sample.
+    // Of the codes that do not fit a byte, only a sample is tested.
     let codes: Vec<u32> = (0..=256).chain([1 << 16, 0x1234_5678, u32::MAX >> 1, 1 << 31, u32::MAX]).collect();
     let tasks: Vec<_> = ENGINES.iter().flat_map(|engine| codes.iter().map(move |code| (*engine, *code))).collect();
     run_all(&tasks, |(engine, code)| {
@@ -159,7 +159,7 @@ fn check(task: &Task) -> Result<(), String> {
     ground.check()
 }
 
-/// As `remuda run --timeout` ends a guest that was stopped.
+/// The exit code of `remuda run --timeout` if the guest was stopped.
 const EXIT_TIMED_OUT: i32 = 124;
 
 fn command(task: &Task, ground: &Ground, timeout: Duration) -> Command {
@@ -181,8 +181,8 @@ fn command(task: &Task, ground: &Ground, timeout: Duration) -> Command {
     command
 }
 
-/// Lets a guest wait with its standard input open and silent until its time is up. A guest that had no time to
-/// begin is given more, so that it is always the wait that is ended.
+/// Lets a guest wait with its standard input open and silent until its time is up. If the guest was stopped before it
+/// began to wait, it gets more time in another run, so that in the end its wait is what is stopped.
 fn stop_while_waiting(task: &Task, ground: &Ground, expected: &[u8]) -> (Option<i32>, Vec<u8>, String) {
     let mut timeout = Duration::from_millis(50);
     loop {
@@ -215,10 +215,10 @@ fn first_difference(found: &[u8], expected: &[u8]) -> String {
     }
 }
 
-/// A fresh folder with the granted ones in it, and a canary beside them.
+/// A fresh folder with the granted folders in it, and a canary (a secret file) beside them.
 struct Ground {
     root: TempDir,
-    /// Read-only grants, and how they were.
+    /// The folders that are granted read-only, and their state at the beginning.
     kept: Vec<(PathBuf, BTreeMap<PathBuf, Seen>)>,
     listing: Vec<PathBuf>,
 }
@@ -251,10 +251,10 @@ impl Ground {
         self.root.path().join(name)
     }
 
-    /// Whether all but the writable folders is as it was.
+    /// Checks that everything but the writable folders is as it was.
     fn check(&self) -> Result<(), String> {
         let secret = fs::metadata(self.path(CANARY)).map_err(|error| format!("the canary is gone: {error}"))?;
-        // The time of access first, because looking at the content changes it.
+        // The time of access is checked first, because reading the content changes it.
         if secret.accessed().unwrap() != canary_accessed() {
             return Err("the canary was read".to_owned());
         }
@@ -279,8 +279,8 @@ impl Ground {
     }
 }
 
-/// Times that are long past, with the access before the change: then a file system notes the next access, even one
-/// that is mounted to note few of them.
+/// Times that are long past, with the access before the change. With these, a file system records the next access even
+/// if it is mounted with `relatime`, that is, so that it records few of them.
 fn canary_times() -> FileTimes {
     FileTimes::new().set_accessed(canary_accessed()).set_modified(canary_modified())
 }
@@ -323,7 +323,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What can be told of a file without opening it, and what is in it.
+/// The state of a file: its metadata, and its content.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     mode: u32,
@@ -332,7 +332,7 @@ struct Seen {
     content: Vec<u8>,
 }
 
-/// A folder with everything below it.
+/// The state of a folder and of everything below it, by path.
 fn look(folder: &Path) -> BTreeMap<PathBuf, Seen> {
     let mut seen = BTreeMap::new();
     let mut paths = vec![folder.to_owned()];

@@ -92,7 +92,7 @@ fn claim(results: &Results, workloads: &[Workload], pattern: Pattern) -> Option<
     })
 }
 
-/// How far each engine is from native code.
+/// A sentence that says how far each engine is from native code.
 fn native(results: &Results, workloads: &[Workload]) -> Option<Part> {
     let engines =
         results.engines(|point| point.suite == "edge" && !matches!(kind(&point.engine), Kind::Native | Kind::Peer));
@@ -131,7 +131,7 @@ fn native(results: &Results, workloads: &[Workload]) -> Option<Part> {
     })
 }
 
-/// What a user would run instead: programs are compared from their start to their end.
+/// A table of other programs that a user could run instead. All are compared as whole processes, from start to end.
 fn whole_processes(results: &Results) -> Part {
     let engines = results.engines(|point| {
         point.suite == "edge" && point.pattern == Pattern::Cold && results.estimate(point, Metric::Process).is_some()

@@ -18,7 +18,7 @@ pub(super) fn section(results: &Results) -> Section {
     }
 }
 
-/// Each workload in each pattern that at least two engines were measured on.
+/// All combinations of a workload and a pattern that at least two engines were measured on, with these engines.
 fn contests(results: &Results) -> Vec<(Workload, Pattern, Vec<String>)> {
     let mut contests = Vec::new();
     for suite in results.suites() {
@@ -42,7 +42,7 @@ fn nowhere(results: &Results) -> Claim {
     if engines.len() < 2 || contests.is_empty() {
         return missing("The paper", CLAIM, "It takes at least two engines on the same guest.");
     }
-    // For each engine a contest that another one wins beyond doubt.
+    // The claim holds if for each engine there is a contest that another engine wins beyond doubt.
     let loses = |engine: &String| {
         contests.iter().any(|(workload, pattern, among)| {
             among.contains(engine)
@@ -70,7 +70,7 @@ fn nowhere(results: &Results) -> Claim {
     };
     let verdict = match unbeaten.len() {
         0 => Verdict::Holds,
-        // It beats all others somewhere, and nobody beats it.
+        // Each engine but this one is beaten somewhere.
         1 => Verdict::Fails,
         _ => Verdict::Open,
     };
@@ -103,7 +103,7 @@ fn interpreter(results: &Results) -> Claim {
     }
     let (start_ns, slower_by) = (geometric_mean(&starts), geometric_mean(&slower));
     let microseconds = start_ns < 1e6;
-    // "Ten times" is a round number: between five and twenty it is nearer than a half and a double of it.
+    // "Ten times" is a round number: everything from half of it (five) to twice as much (twenty) counts as ten times.
     let ten_times = (5.0..=20.0).contains(&slower_by);
     let verdict = match (microseconds, ten_times) {
         (true, true) => Verdict::Holds,
@@ -177,7 +177,7 @@ fn optimizing(results: &Results) -> Claim {
     Claim { whose: "The paper", claim: CLAIM.into(), scope: String::new(), verdict, finding }
 }
 
-/// How often each engine is the best, pattern by pattern.
+/// The table that says on how many guests each engine is the best, pattern by pattern.
 fn wins(results: &Results) -> Table {
     let engines = results.engines(|point| kind(&point.engine) == Kind::Single);
     let mut counts: BTreeMap<(Pattern, String), usize> = BTreeMap::new();

@@ -35,7 +35,7 @@ pub(super) fn section(results: &Results) -> Section {
     section
 }
 
-/// How many times as long an engine takes as the hybrid.
+/// The hybrid's speed-up over one engine: the engine's time over the hybrid's.
 struct SpeedUp {
     engine: String,
     applications: Vec<(String, Estimate)>,

@@ -32,7 +32,7 @@ pub(super) fn section(results: &Results, palette: &Palette) -> Section {
                 .filter_map(|(size, workload)| Some((f64::from(*size), best(results, workload, pattern, &singles)?.0)))
                 .collect();
             section.parts.push(Part::Heading(format!("{}, {}", capital(pattern_words(pattern)), family)));
-            // The paper speaks of single calls.
+            // The paper's claim is about single calls: other patterns count only if there are no cold calls.
             if pattern == Pattern::Cold || section.claims.is_empty() {
                 section.claims.push(claim(results, sizes, pattern, family, &best));
             }
@@ -49,7 +49,8 @@ pub(super) fn section(results: &Results, palette: &Palette) -> Section {
     section
 }
 
-/// The sizes of each kind of matrix: a case is called `f64-200`, the kind's name and the number of rows.
+/// The workloads of each kind of matrix, by size. A case's name, such as `f64-200`, is the kind's name and the number
+/// of rows.
 fn families(workloads: &[Workload]) -> BTreeMap<String, BTreeMap<u32, Workload>> {
     let mut families: BTreeMap<String, BTreeMap<u32, Workload>> = BTreeMap::new();
     for workload in workloads {

@@ -1,4 +1,4 @@
-//! The sections: each computes what it shows and says.
+//! The report's sections. Each computes its own pictures, tables and sentences.
 #![allow(clippy::wildcard_imports, reason = "the sections are chapters of one text and share its words")]
 
 mod edge;
@@ -47,7 +47,8 @@ fn pattern_words(pattern: Pattern) -> &'static str {
     }
 }
 
-/// The point at which execution is looked at: native twins and other programs are only measured once a process.
+/// The point that execution is taken from. Native twins and other programs run once a process, so they only have cold
+/// calls.
 fn executed(workload: &Workload, engine: &str, pattern: Pattern) -> Point {
     match kind(engine) {
         Kind::Native | Kind::Peer => workload.on(engine, Pattern::Cold),
@@ -55,7 +56,7 @@ fn executed(workload: &Workload, engine: &str, pattern: Pattern) -> Point {
     }
 }
 
-/// A workload among others: as short as tells it from them.
+/// The shortest name that tells a workload from the others in `among`.
 fn label(workload: &Workload, among: &[Workload]) -> String {
     let same: Vec<&Workload> = among.iter().filter(|other| other.guest == workload.guest).collect();
     let variants: BTreeSet<&str> = same.iter().map(|other| other.variant.as_str()).collect();
@@ -70,19 +71,19 @@ fn label(workload: &Workload, among: &[Workload]) -> String {
     label
 }
 
-/// A workload by itself.
+/// The full name of a workload, without its suite.
 pub(crate) fn long_label(workload: &Workload) -> String {
     let variant = if workload.variant.is_empty() { String::new() } else { format!(".{}", workload.variant) };
     format!("{}{variant} {}", workload.guest, workload.case).trim_end().to_owned()
 }
 
-/// The engines of a suite that are engines: neither native nor Remuda's choice nor another program.
+/// The single engines of a suite: neither native code, nor Remuda's choice, nor other programs.
 fn singles(results: &Results, suite: &str) -> Vec<String> {
     results.engines(|point| point.suite == suite && kind(&point.engine) == Kind::Single)
 }
 
-/// How many times as long something must take, at the lower end of its interval, to be called beaten. Among hundreds of
-/// comparisons some intervals miss 1 by chance, but hardly by that much.
+/// An engine counts as beaten if the ratio of its time to another's is above this at the interval's lower end. Among
+/// hundreds of comparisons some intervals miss 1 by chance, but hardly by that much.
 const CLEARLY: f64 = 1.05;
 
 fn is_interpreter(engine: &str) -> bool {
@@ -101,7 +102,7 @@ fn beats(results: &Results, workloads: &[Workload], pattern: Pattern, one: &str,
 fn changes(results: &Results, workloads: &[Workload], pattern: Pattern, winners: &BTreeSet<&String>) -> Verdict {
     let beats = |one: &str, other: &str| beats(results, workloads, pattern, one, other);
     let sure = winners.iter().any(|one| winners.iter().any(|other| beats(one, other) && beats(other, one)));
-    // Who wins everywhere by the medians of too few processes may have been lucky.
+    // With too few processes, an engine that wins everywhere may only have been lucky.
     let known = workloads.iter().all(|workload| {
         let mut of_winners =
             winners.iter().filter_map(|engine| results.estimate(&workload.on(engine, pattern), Metric::Total));
@@ -114,7 +115,7 @@ fn changes(results: &Results, workloads: &[Workload], pattern: Pattern, winners:
     }
 }
 
-/// The engine that takes least, with what it takes.
+/// The engine with the least total time, and that time.
 fn best(
     results: &Results,
     workload: &Workload,
@@ -145,19 +146,19 @@ fn brackets(interval: Interval, unit: fn(f64) -> String) -> String {
     if interval.is_known() { format!("[{}, {}]", unit(interval.low), unit(interval.high)) } else { "[?]".into() }
 }
 
-/// A value of an engine as a dot, with its interval where that is known.
+/// A value of an engine as a dot, with its interval if that is known.
 fn dot(engine: &str, estimate: &Estimate) -> Dot {
     let (low, high) = ends(estimate);
     Dot { engine: engine.to_owned(), value: estimate.value, low, high }
 }
 
-/// The ends of a line through a mark.
+/// The ends of the line that shows an interval; both are the value itself if the interval is unknown.
 fn ends(estimate: &Estimate) -> (f64, f64) {
     let interval = estimate.interval();
     if interval.is_known() { (interval.low, interval.high) } else { (estimate.value, estimate.value) }
 }
 
-/// Names in a sentence, as code.
+/// Names joined for a sentence: commas, and "and" before the last.
 fn list(names: &[String]) -> String {
     match names {
         [] => "none".into(),

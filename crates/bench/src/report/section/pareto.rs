@@ -1,4 +1,4 @@
-//! What compiling costs against what it brings.
+//! The cost of compiling against the speed that it brings.
 
 use super::*;
 use crate::report::plot::{Spot, Spots};
@@ -55,7 +55,7 @@ pub(super) fn section(results: &Results, palette: &Palette) -> Section {
     section
 }
 
-/// The guests that everything is measured on which has been measured at all.
+/// All single engines with a compile time, and the guests that each of these engines was measured on.
 fn common(results: &Results) -> (Vec<String>, Vec<Workload>) {
     let engines = results.engines(|point| {
         kind(&point.engine) == Kind::Single

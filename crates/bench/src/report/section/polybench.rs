@@ -51,7 +51,7 @@ pub(super) fn section(results: &Results, palette: &Palette) -> Section {
     section
 }
 
-/// The pattern that shows execution best, of those that there are.
+/// The pattern that shows execution best, of the patterns that were measured.
 fn pattern_to_show(results: &Results, workloads: &[Workload]) -> Option<Pattern> {
     [Pattern::Steady, Pattern::Fifty, Pattern::Cold].into_iter().find(|pattern| {
         workloads.iter().any(|workload| {

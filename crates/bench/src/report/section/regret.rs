@@ -1,8 +1,8 @@
-//! How far Remuda's choice is from the best single engine by hindsight.
+//! Regret: the distance of Remuda's choice from the best single engine by hindsight.
 
 use super::*;
 
-/// What we aim at: the geometric mean, and the worst guest.
+/// The aims: pattern, greatest geometric mean, and greatest regret of the worst guest.
 const AIMS: [(Pattern, f64, Option<f64>); 3] =
     [(Pattern::Cold, 1.15, Some(1.6)), (Pattern::Fifty, 1.05, None), (Pattern::Warm, 1.05, None)];
 
@@ -57,15 +57,15 @@ pub(super) fn section(results: &Results) -> Section {
     section
 }
 
-/// What the choice was on a guest, and what it cost.
+/// The choice on one guest, and its cost.
 struct Regret {
     guest: String,
     /// The best engine by hindsight.
     best: String,
-    /// Who answered instead, and how often.
+    /// The engines that answered instead, and how often.
     answered: String,
     over_best: Estimate,
-    /// The same of the choice whose guests stay where they began.
+    /// The same for the choice whose guests stay on the engine that they began on.
     racing_over_best: Option<Estimate>,
 }
 
@@ -82,7 +82,8 @@ fn regrets(results: &Results, pattern: Pattern) -> Vec<Regret> {
                     .chain(engines.iter().map(String::as_str))
                     .map(|engine| workload.on(engine, pattern))
                     .collect();
-                // The best is picked anew in each resample: who was lucky once does not set the mark.
+                // The best is picked anew in each resample, so that an engine that was lucky once does not set the
+                // mark.
                 results.paired(&points, Metric::Total, |values| {
                     values[0] / values[1..].iter().copied().fold(f64::INFINITY, f64::min)
                 })

@@ -96,7 +96,7 @@ fn claim(measured: &[(Pattern, Vec<Group>)]) -> Claim {
             format!("Start-up takes, of {}, in the median application: {}.", pattern_words(*pattern), list(&words))
         })
         .collect();
-    // Both halves of the claim say that an interpreter's time goes into executing.
+    // Both halves of the claim say that an interpreter spends its time on executing.
     let share_of = |matches: &dyn Fn(&str) -> bool| -> Vec<f64> {
         let bars = measured[0].1.iter().flat_map(|group| &group.bars);
         bars.filter(|bar| kind(&bar.engine) == Kind::Single && matches(&bar.engine)).map(start_up_share).collect()

@@ -1,4 +1,4 @@
-//! Every guest in numbers.
+//! Tables with the numbers of every guest.
 
 use super::*;
 
@@ -39,7 +39,7 @@ pub(super) fn section(results: &Results) -> Section {
     section
 }
 
-/// Memory, code and artifacts of cold calls.
+/// A table of memory, code and artifact sizes of cold calls.
 fn sizes(results: &Results, suite: &str) -> Option<Part> {
     let metrics = [(Metric::PeakMemory, "peak memory"), (Metric::Code, "code"), (Metric::Artifact, "artifact")];
     let mut rows = Vec::new();

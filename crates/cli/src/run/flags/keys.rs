@@ -1,4 +1,4 @@
-//! Every key of `wasmtime run`'s grouped options, in its order.
+//! Every key of `wasmtime run`'s grouped options, in the order in which it lists them.
 
 use remuda_engine::Proposal;
 use remuda_model::ModuleLimits;
@@ -9,9 +9,9 @@ use super::parse::{number, time};
 /// The keys of one option.
 #[derive(Debug)]
 pub(crate) struct Group {
-    /// Its short form.
+    /// The option's short form.
     pub(crate) short: char,
-    /// Its long form, which is its table in a configuration file.
+    /// The option's long form, which is also the name of its table in a configuration file.
     pub(crate) long: &'static str,
     pub(crate) value_name: &'static str,
     pub(crate) keys: &'static [Key],
@@ -19,29 +19,30 @@ pub(crate) struct Group {
 
 #[derive(Debug)]
 pub(crate) struct Key {
-    /// As it is written; one that ends with `*` stands for all that begin like it.
+    /// The key's name; a name that ends with `*` stands for all keys that begin with the rest.
     pub(crate) name: &'static str,
     pub(crate) meaning: Meaning,
 }
 
-/// What a key means here.
+/// The meaning of a key here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Meaning {
-    /// `[=y|n]`: this.
+    /// `[=y|n]`: the key makes this change.
     Switch(fn(bool) -> Change),
-    /// `=VALUE`: this, or why not. The text says what values there are.
+    /// `=VALUE`: the function returns the change, or the reason why the value is refused. The text says which values
+    /// there are.
     Value(&'static str, fn(&str) -> Result<Change, String>),
-    /// `=VALUE`: nothing that a guest could tell, unless the value is refused.
+    /// `=VALUE`: the key changes nothing that a guest could notice, but the function may refuse the value.
     Checked(&'static str, fn(&str) -> Result<(), String>, &'static str),
-    /// `[=y|n]`: nothing that a guest could tell.
+    /// `[=y|n]`: the key changes nothing that a guest could notice.
     NoSwitch(&'static str),
-    /// With or without a value: nothing that a guest could tell.
+    /// With or without a value: the key changes nothing that a guest could notice.
     NoValue(&'static str),
-    /// `[=y]` is refused, `=n` is how it is anyway.
+    /// `[=y]` is refused, `=n` is the case anyway.
     Never(&'static str),
-    /// `=n` is refused, `[=y]` is how it is anyway.
+    /// `=n` is refused, `[=y]` is the case anyway.
     Always(&'static str),
-    /// With or without a value: refused.
+    /// With or without a value: the key is refused.
     Refused(&'static str),
 }
 
@@ -49,7 +50,7 @@ use Meaning::{Always, Checked, Never, NoSwitch, NoValue, Refused, Switch, Value}
 
 const VALUE_NAME: &str = "KEY[=VAL[,..]]";
 
-/// All of them.
+/// All groups of keys.
 pub(crate) const GROUPS: [&Group; 5] = [&WASM, &WASI, &CODEGEN, &OPTIMIZE, &DEBUG];
 
 macro_rules! group {
@@ -228,7 +229,7 @@ group! { DEBUG: 'D' "debug" {
     "symbols" => NoSwitch("it is for files of machine code, which are not written here");
 } }
 
-/// Every guest has the same stack. One that would do with less cannot tell.
+/// Checks the size of the stack. Every guest has the same stack, and a guest that asks for less cannot notice.
 fn stack(text: &str) -> Result<(), String> {
     let (bytes, has) = (number(text)?, ModuleLimits::STACK_BYTES);
     if bytes > has {

@@ -1,4 +1,4 @@
-//! Reading keys and values, from the command line and from a file.
+//! Reads keys and values, from the command line and from a file.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl TypedValueParser for Keys {
             return Err(clap::Error::raw(ErrorKind::InvalidUtf8, message).with_cmd(command));
         };
         if text == "help" || text == "help-long" {
-            // It needs no module, so it does not wait until the command line is complete.
+            // Help needs no module, so it is printed before the rest of the command line is parsed.
             let printed = crate::options::print(&help(group));
             std::process::exit(i32::from(printed.is_err()));
         }
@@ -44,7 +44,7 @@ impl TypedValueParser for Keys {
     }
 }
 
-/// What a key with a value changes, or why it cannot be.
+/// The change that a key with a value makes, or the reason why it is refused.
 fn change(group: &Group, name: &str, value: Option<&str>) -> Result<Change, String> {
     let Some(key) = find(group, name) else {
         return Err(format!("`wasmtime run` has no such key; -{} help lists them", group.short));
@@ -79,7 +79,7 @@ fn change(group: &Group, name: &str, value: Option<&str>) -> Result<Change, Stri
     }
 }
 
-/// A name that is listed as such counts before one that begins alike.
+/// Finds a key. A key with exactly this name has precedence over a key that ends with `*`.
 fn find(group: &Group, name: &str) -> Option<&'static Key> {
     let exact = group.keys.iter().find(|key| key.name == name);
     exact.or_else(|| group.keys.iter().find(|key| key.name.strip_suffix('*').is_some_and(|all| name.starts_with(all))))
@@ -93,7 +93,7 @@ fn is_on(value: Option<&str>) -> Result<bool, String> {
     }
 }
 
-/// Decimal or hexadecimal, with underscores wherever they help.
+/// Parses a decimal or hexadecimal number, which may have underscores anywhere.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
     let digits = text.replace('_', "");
     let number = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
@@ -103,7 +103,7 @@ pub(crate) fn number(text: &str) -> Result<u64, String> {
     number.map_err(|error| format!("{text:?} is no number: {error}"))
 }
 
-/// A whole number with a unit; seconds without one.
+/// Parses a time: a whole number with a unit, or of seconds without one.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
@@ -117,7 +117,7 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     number.parse().map(in_unit).map_err(|error| format!("{text:?} is no time: {error}"))
 }
 
-/// The keys of an option, and what they mean here.
+/// The help text: the keys of an option, and what they mean here.
 fn help(group: &Group) -> String {
     let mut text = format!("Keys of -{}, --{}, and what they mean here:\n\n", group.short, group.long);
     for Key { name, meaning } in group.keys {
@@ -137,7 +137,7 @@ fn help(group: &Group) -> String {
     text
 }
 
-/// What a configuration file changes: a table for each option, by its long name.
+/// Reads the changes that a configuration file makes. It has a table for each option, by the option's long name.
 pub(crate) fn changes_of_file(path: &Path) -> anyhow::Result<Changes> {
     let text = std::fs::read_to_string(path).context("cannot read it")?;
     let tables: toml::Table = text.parse().context("it is not TOML")?;

@@ -1,4 +1,4 @@
-//! Who gets which word of the command line, and which module is run.
+//! Tests of the command line: which words are options and which the guest's arguments, and which module is run.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -85,13 +85,13 @@ fn a_module_may_come_from_standard_input() {
     let from_file = remuda().args(["run", "--no-data", "-", "--program", "a"]).stdin(file).output().unwrap();
     assert_eq!(seen(&from_file), (Some(0), printed.into(), String::new()));
 
-    // As text too; and nothing is left for the guest to read.
+    // The module may be in the text format, too. Nothing of standard input is left for the guest to read.
     let cat = copies();
     let text = output(remuda().args(["run", "--no-data", "-"]), cat.as_bytes());
     assert_eq!(seen(&text), (Some(0), String::new(), String::new()));
 }
 
-/// A guest that copies its input to its output as text, with what may stand before a module.
+/// A guest in the text format that copies its input to its output. A comment stands before the module, as it may.
 fn copies() -> &'static str {
     r#"
     ;; Copies.
@@ -106,7 +106,7 @@ fn copies() -> &'static str {
         (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#
 }
 
-/// `wasmtime run` refuses a file whose name is not UTF-8 unless --argv0 gives the guest another.
+/// `wasmtime run` refuses a file whose name is not UTF-8, unless --argv0 gives the guest another name.
 #[test]
 fn names_need_not_be_utf8_but_a_guest_s_words_are() {
     let dir = tempfile::tempdir().unwrap();
@@ -126,8 +126,8 @@ fn names_need_not_be_utf8_but_a_guest_s_words_are() {
     assert_eq!(code, Some(2), "{message}");
 }
 
-/// Cargo starts what `CARGO_TARGET_WASM32_WASIP1_RUNNER` names with the artifact's path and the words of `cargo run -- ...`
-/// or `cargo test -- ...`, in the package's folder, with its own variables.
+/// Cargo starts the program that `CARGO_TARGET_WASM32_WASIP1_RUNNER` names in the package's folder, with Cargo's own
+/// variables. The arguments are the built file's path and the words of `cargo run -- ...` or `cargo test -- ...`.
 #[test]
 fn cargo_can_run_what_it_builds() {
     let module = guest("args/args.wasm");
@@ -145,7 +145,7 @@ fn cargo_can_run_what_it_builds() {
     assert_eq!(code, Some(0), "{message}");
     let words = "arg 1: some_test\narg 2: --nocapture\narg 3: --test-threads=1\narg 4: --exact\n";
     assert_eq!(printed, format!("{words}preopen 3: .\n"), "{message}");
-    // A failing test binary's exit code is cargo's.
+    // The exit code of a failing test binary must reach Cargo.
     let out = output(remuda().current_dir(folder).args(runner.split(' ')).arg(file).args(["--exit", "101"]), b"");
     assert_eq!(out.status.code(), Some(101));
 }

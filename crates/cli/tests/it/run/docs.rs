@@ -1,5 +1,5 @@
-//! docs/run.md: each row that says "same" names a test, each option of `wasmtime run` has a row, and each key of its
-//! grouped options is treated as its row says.
+//! Tests of docs/run.md: each row that says "same" names a test, each option of `wasmtime run` has a row, and each key
+//! of its grouped options is treated as its row says.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ struct Row {
 }
 
 impl Row {
-    /// What stands in backticks.
+    /// The names that stand in backticks.
     fn names(&self) -> Vec<String> {
         quoted(&self.what)
     }
@@ -62,7 +62,7 @@ fn each_row_has_what_it_needs() {
     }
 }
 
-/// As `wasmtime run --help` of version 49 lists them.
+/// The options that `wasmtime run --help` of version 49 lists.
 const OPTIONS: [&str; 17] = [
     "-W",
     "-S",
@@ -92,7 +92,7 @@ fn each_option_has_a_row() {
     }
 }
 
-/// The keys of a grouped option, with what is said of them: as `-W help` lists them.
+/// The keys of a grouped option with their descriptions, as `-W help` lists them.
 fn keys(option: &str) -> Vec<(String, String)> {
     let (code, printed, _) = seen(&typed(&[option, "help"]));
     assert_eq!(code, Some(0));
@@ -131,7 +131,7 @@ fn each_key_has_one_row_and_is_treated_as_that_says() {
                 "as in `wasmtime run`" => assert!(["same", "different"].contains(&verdict), "{name} is {verdict}"),
                 "no effect" => {
                     assert_eq!(verdict, "accepted", "{name}");
-                    // A value that each of them takes.
+                    // A value that the key accepts.
                     accepted(match key.as_str() {
                         "max-wasm-stack" => "=65536",
                         "opt-level" => "=1",
@@ -161,7 +161,7 @@ fn each_key_has_one_row_and_is_treated_as_that_says() {
         }
     }
     assert!(count > 110, "only {count} keys were found");
-    // Nothing has a row that is no key.
+    // Each name in a row must be a key that exists.
     for row in &rows {
         for name in row.names() {
             if let Some((option @ ("-W" | "-S" | "-C" | "-O" | "-D"), key)) = name.split_once(' ') {

@@ -1,4 +1,4 @@
-//! Where a run enters its module, and what `--invoke` gives and prints.
+//! Tests of the entry by which a run enters its module, and of what `--invoke` passes and prints.
 
 use super::{Written, run, seen, with_lines};
 use crate::support::{ENGINES, guest, text};
@@ -20,11 +20,11 @@ fn what_runs_without_invoke() {
         (with_lines(&call("", "main")), &[], 0, "main\n"),
         (with_lines(&(call("", "main") + &call("_start", "strt"))), &[], 0, "main\n"),
         (with_lines(&(call("_initialize", "init") + &call("", "main"))), &[], 0, "init\nmain\n"),
-        // A library: nobody said what to call.
+        // A library, and no option says what to call.
         (with_lines(&call("f", "main")), &[], 0, ""),
         (with_lines(&call("f", "main")), &["f"], 0, ""),
         (r#"(module (memory (export "_start") 1) (global (export "") i32 (i32.const 1)))"#.into(), &[], 0, ""),
-        // With values.
+        // Functions with parameters and results.
         (r#"(module (func (export "") (result i32 f32) (i32.const 7) (f32.const 1.5)))"#.into(), &[], 0, "7\n1.5\n"),
         (r#"(module (func (export "_start") (result i32) (i32.const 5)))"#.into(), &[], 0, "5\n"),
         (r#"(module (func (export "_start") (param i32) (result i32) (local.get 0)))"#.into(), &["5", "6"], 0, "5\n"),
@@ -53,7 +53,7 @@ fn invoke_initializes_and_then_calls_the_export() {
             ("f", 0, "init\n7\n"),
             ("_start", 0, "init\nmain\n"),
             ("", 0, "init\nstrt\n"),
-            // As it was asked for, and as it must be before.
+            // It is called twice: before any export, as always, and because it was asked for.
             ("_initialize", 0, "init\ninit\n"),
             ("g", 1, ""),
         ] {
@@ -80,7 +80,7 @@ fn exports_are_called_with_numbers() {
             ("add", &["-1", "0x10"], "15\n"),
             ("add", &["+5", "0X10"], "21\n"),
             ("add", &["017", "0"], "17\n"),
-            // `wasmtime run` refuses what does not fit a signed integer.
+            // `wasmtime run` refuses a number that does not fit a signed integer.
             ("add", &["-1", "0xffffffff"], "-2\n"),
             ("addl", &["9223372036854775807", "1"], "-9223372036854775808\n"),
             ("mulf", &["1.5", "-4"], "-6\n"),
@@ -89,7 +89,7 @@ fn exports_are_called_with_numbers() {
             ("halff", &["inf"], "inf\n"),
             ("halff", &["-0"], "-0\n"),
             ("nothing", &[], ""),
-            // What is given beyond the parameters is the guest's arguments only.
+            // Words beyond the parameters are only arguments of the guest.
             ("nothing", &["more", "words"], ""),
             ("add", &["2", "3", "x"], "5\n"),
         ] {
@@ -116,7 +116,7 @@ fn exports_are_called_with_numbers() {
     }
 }
 
-/// Each case is a module of its own, because one type that an engine lacks keeps it from the whole module.
+/// Each case is a module of its own, because an engine that lacks one type refuses the whole module.
 #[test]
 fn vectors_and_references_are_printed_and_cannot_be_given() {
     const ALL: &[&str] = &ENGINES;

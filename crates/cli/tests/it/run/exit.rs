@@ -1,4 +1,4 @@
-//! How a run ends: exit codes, traps, limits.
+//! Tests of how a run ends: exit codes, traps and limits.
 
 use super::{Written, run, seen, typed, with_lines};
 use crate::support::{ENGINES, guest, text};
@@ -13,7 +13,7 @@ fn exits_with(code: i64) -> Written {
     ))
 }
 
-/// Beyond 125, `wasmtime run` makes 1 of every code; what a process can exit with is kept here.
+/// `wasmtime run` turns every code above 125 into 1. Here, every code that a process can exit with is kept.
 #[test]
 fn exit_codes_are_the_guest_s_and_never_become_success() {
     for code in [0, 1, 2, 77, 101, 125, 126, 127, 128, 134, 200, 255] {
@@ -36,7 +36,7 @@ fn exit_codes_are_the_guest_s_and_never_become_success() {
     }
 }
 
-/// The words are others; the exit code, and that there is something on standard error alone, are the same.
+/// The message differs from that of `wasmtime run`. The exit code is the same, and both print on standard error only.
 #[test]
 fn a_trap_ends_with_134_and_says_which() {
     for (body, kind) in [
@@ -58,7 +58,7 @@ fn a_trap_ends_with_134_and_says_which() {
             }
         }
     }
-    // What was written before it is there.
+    // The output from before the trap is there.
     let module = Written::new(&with_lines(r#"(func (export "_start") (call $main) unreachable)"#));
     for engine in ENGINES {
         let (code, printed, _) = seen(&run(engine, &[], &module.path, &[], b""));
@@ -77,7 +77,7 @@ fn limits_stop_a_guest_with_a_word_about_the_option() {
         let out = run(engine, &["--max-memory", "64KiB"], &guest("cat/cat.wasm"), &[], b"");
         assert_eq!(out.status.code(), Some(134), "{engine}: {}", text(&out.stderr));
         assert!(text(&out.stderr).contains("--max-memory"), "{}", text(&out.stderr));
-        // A guest that is refused memory and can live with it, does.
+        // A guest that is refused memory may go on.
         let out = run(engine, &["--max-memory", "1MiB"], &guest("grow/grow.wasm"), &["1000"], b"");
         assert_eq!(out.status.code(), Some(0), "{engine}: {}", text(&out.stderr));
         let pages: u32 = text(&out.stdout).split_whitespace().find_map(|word| word.parse().ok()).unwrap();
@@ -85,7 +85,7 @@ fn limits_stop_a_guest_with_a_word_about_the_option() {
     }
 }
 
-/// Whoever reads a guest's output may have seen enough.
+/// The reader of a guest's output may close the pipe early.
 #[test]
 fn a_reader_that_goes_away_does_not_hang_a_guest() {
     use std::process::Stdio;

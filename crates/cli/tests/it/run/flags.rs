@@ -1,9 +1,9 @@
-//! wasmtime's grouped options: what they change, and that none is silently dropped.
+//! Tests of wasmtime's grouped options: what they change, and that none is silently dropped.
 
 use super::{Written, seen, typed};
 use crate::support::{guest, text};
 
-/// Runs a module of the suite with options, and says exit code and standard error.
+/// Runs a module with options, and returns the exit code and standard error.
 fn with(options: &[&str], module: &str) -> (Option<i32>, String) {
     let line: Vec<&str> = options.iter().copied().chain([module]).collect();
     let (code, _, message) = seen(&typed(&line));
@@ -21,7 +21,7 @@ fn a_time_limit_of_wasmtime_s_ends_as_there() {
         &["--wasm", "timeout=100000us"],
         &["--wasm=simd,timeout=100ms"],
         &["-W", "timeout=5s", "-W", "timeout=100ms"],
-        // The shorter one counts.
+        // The shorter limit counts.
         &["-W", "timeout=100ms", "--timeout", "1h"],
     ] {
         let (code, message) = with(options, spin);
@@ -35,7 +35,7 @@ fn a_time_limit_of_wasmtime_s_ends_as_there() {
 
 #[test]
 fn memory_and_tables_are_limited_as_there() {
-    // Exits with 1 if it is refused a hundred pages, and with 2 if it is refused a hundred elements.
+    // The guest exits with 1 if it is refused a hundred pages, and with 2 if it is refused a hundred elements.
     let grows = Written::new(
         r#"(module
             (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -89,7 +89,7 @@ fn proposals_can_be_switched_off() {
         let module = Written::new(&format!("(module {body})"));
         for on in ["", "=y", "=yes", "=true", "=n,all-proposals=y", "=n,all-proposals"] {
             let option = format!("{key}{on}");
-            // What it does, it does with or without being asked.
+            // Switching a proposal on changes nothing, because it is on anyway.
             assert_eq!(with(&["-W", &option], module.text()), (Some(0), String::new()), "{option}");
         }
         for off in [&format!("{key}=n"), &format!("{key}=no"), &format!("{key}=false"), &format!("{key}=y,{key}=n")] {
@@ -102,7 +102,7 @@ fn proposals_can_be_switched_off() {
     }
     let plain = Written::new("(module (func))");
     assert_eq!(with(&["-W", "all-proposals=n"], plain.text()), (Some(0), String::new()));
-    // No engine here has threads, whatever is asked.
+    // No engine here has threads, whatever the options say.
     let shared = Written::new("(module (memory 1 1 shared))");
     for option in ["threads=y", "threads=y,shared-memory=y"] {
         let (code, message) = with(&["-W", option], shared.text());
@@ -196,7 +196,7 @@ fn what_cannot_be_done_is_refused_by_name() {
         (&["-C", "cache-config=x.toml"], "--data-dir"),
         (&["-D", "coredump=core"], "not supported"),
         (&["-D", "guest-debug=y"], "not supported"),
-        // Misuse there as well.
+        // `wasmtime run` refuses these as well.
         (&["-W", "bogus"], "no such key; -W help lists them"),
         (&["-W", "max_memory_size=1"], "no such key"),
         (&["-W", ""], "no such key"),

@@ -1,10 +1,10 @@
-//! What one run learns, the next one has.
+//! Tests that the next run has what one run learns.
 
 use std::path::Path;
 
 use crate::support::{guest, output, remuda, text};
 
-/// Runs with a data directory and returns what `--explain` says.
+/// Runs a module with a data directory, and returns what `--explain` prints.
 fn explain(data: &Path, engine: &str, module: &Path) -> String {
     let mut command = remuda();
     command.args(["run", "--explain", "--engine", engine, "--data-dir"]).arg(data).arg(module);

@@ -1,5 +1,6 @@
-//! `remuda run`: a drop-in for `wasmtime run`. What is expected here is what `wasmtime run` 49 did with the same command
-//! line, unless a test says otherwise; docs/run.md names the test for each thing that is the same.
+//! Tests of `remuda run`, a drop-in replacement for `wasmtime run`. The expected results are those of `wasmtime run` 49
+//! with the same command line, unless a test says otherwise. docs/run.md names the test for each thing that is the
+//! same.
 
 mod command_line;
 mod docs;
@@ -24,12 +25,12 @@ fn run(engine: &str, options: &[&str], module: &Path, args: &[&str], stdin: &[u8
     output(remuda().args(["run", "--no-data", "--engine", engine]).args(options).arg(module).args(args), stdin)
 }
 
-/// Runs `remuda run` with a command line as it is typed, and keeps nothing.
+/// Runs `remuda run` with this command line, and keeps nothing.
 fn typed<S: AsRef<OsStr>>(line: &[S]) -> Output {
     output(remuda().args(["run", "--no-data"]).args(line), b"")
 }
 
-/// A folder with a module in it, from its text.
+/// A folder with a module in it, in the text format.
 struct Written {
     dir: TempDir,
     path: PathBuf,
@@ -48,12 +49,12 @@ impl Written {
     }
 }
 
-/// Exit code, standard output, standard error.
+/// Returns the exit code, standard output and standard error.
 fn seen(out: &Output) -> (Option<i32>, String, String) {
     (out.status.code(), text(&out.stdout), text(&out.stderr))
 }
 
-/// A function that writes a line to standard output.
+/// The text of a function that writes a line to standard output.
 fn line(name: &str, address: u32) -> String {
     format!(
         r#"(func ${name}
@@ -64,7 +65,8 @@ fn line(name: &str, address: u32) -> String {
     )
 }
 
-/// A module that imports what [`line`] needs and begins with three such functions, `$strt`, `$init` and `$main`.
+/// The text of a module that imports what [`line`] needs. It has three such functions, `$strt`, `$init` and `$main`,
+/// and then `rest`.
 fn with_lines(rest: &str) -> String {
     let lines: String =
         [("strt", 32), ("init", 48), ("main", 64)].iter().map(|(name, address)| line(name, *address)).collect();

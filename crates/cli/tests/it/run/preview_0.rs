@@ -1,11 +1,11 @@
-//! WASI as old toolchains import it: `wasi_unstable`.
+//! Tests of WASI's preview 0, which old toolchains import as `wasi_unstable`.
 
 use super::{Written, run, seen};
 use crate::support::ENGINES;
 
-/// Where preview 0 differs from preview 1: origins of `fd_seek` (0 is the current position, 2 the beginning), file
-/// attributes (the size stands at 24), subscriptions (a clock has a number of its own). Exits with the number of the
-/// first check that fails.
+/// A guest that checks where preview 0 differs from preview 1: origins of `fd_seek` (0 is the current position, 2 the
+/// beginning), file attributes (the size stands at 24), and subscriptions (a clock has a number of its own). It exits
+/// with the number of the first check that fails, or with 42.
 const DIFFERENCES: &str = r#"(module
   (import "wasi_unstable" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
   (import "wasi_unstable" "fd_seek" (func $seek (param i32 i64 i32 i32) (result i32)))
@@ -72,7 +72,7 @@ fn the_functions_are_those_of_preview_0_on_every_engine() {
     }
 }
 
-/// They are one guest's: a file that one preview opens is the other's, too.
+/// Both previews share the guest's files: a file that is opened through one preview can be used through the other.
 #[test]
 fn both_previews_may_be_imported_at_once() {
     let module = Written::new(

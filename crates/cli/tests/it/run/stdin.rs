@@ -1,4 +1,4 @@
-//! Standard input: nothing is read that the guest does not read, and its length is no secret if it is a file.
+//! Tests of standard input: nothing is read that the guest does not read, and files are read to their end.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -10,7 +10,7 @@ use crate::support::{ENGINES, guest, output, remuda, text};
 
 const ENGINES_AND_AUTO: [&str; 5] = ["auto", "wasmi.lazy", "wasmtime.winch", "wasmer.singlepass", "wasmtime.cranelift"];
 
-/// A guest that reads `bytes` bytes at most, once, and writes what it got.
+/// A guest that reads once, at most `bytes` bytes, and writes what it got.
 fn reads(bytes: u32) -> Written {
     Written::new(&format!(
         r#"(module
@@ -28,8 +28,8 @@ fn reads(bytes: u32) -> Written {
     ))
 }
 
-/// What a shell prints, in which `$REMUDA` runs a module on an engine and keeps nothing, and `$LINES` is a file of three
-/// lines.
+/// Runs a script in a shell, and returns what it prints. `$REMUDA` runs a module on an engine and keeps nothing, and
+/// `$LINES_FILE` is a file of three lines.
 fn shell(engine: &str, script: &str, arguments: &[&std::path::Path]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let lines = dir.path().join("lines");
@@ -80,7 +80,7 @@ fn files_of_every_kind_are_read_to_their_end() {
     let cat = guest("cat/cat.wasm");
     let dir = tempfile::tempdir().unwrap();
     let large = dir.path().join("large");
-    // More than one read brings, and not in whole pages.
+    // The file is larger than one read returns, and its size is no multiple of a page.
     let bytes: Vec<u8> = (0..5_000_011_u32).map(|i| (i % 251) as u8).collect();
     std::fs::write(&large, &bytes).unwrap();
     let read = |file: File, engine: &str| {
@@ -91,7 +91,7 @@ fn files_of_every_kind_are_read_to_their_end() {
     for engine in ENGINES_AND_AUTO {
         assert!(read(File::open(&large).unwrap(), engine) == bytes, "{engine}");
         assert_eq!(read(File::open("/dev/null").unwrap(), engine), b"", "{engine}");
-        // The kernel makes it up, and says that it is empty.
+        // The kernel generates this file while it is read, and says that it is empty.
         assert_eq!(
             text(&read(File::open("/proc/version").unwrap(), engine)),
             std::fs::read_to_string("/proc/version").unwrap()
@@ -114,12 +114,12 @@ fn what_cannot_be_read_is_an_errno() {
     assert_eq!(printed, "");
 }
 
-/// The guest runs on the process's only thread, and so does its reading: the first line has been read when the threads
+/// The guest runs on the process's only thread, and its reading does too: the first line has been read when the threads
 /// are counted.
 #[test]
 fn reading_starts_no_thread() {
     for engine in ENGINES {
-        // Compiled beforehand, in a run of its own.
+        // An earlier run compiles the module, so that the run below does not.
         let data = tempfile::tempdir().unwrap();
         let line = |command: &mut Command| {
             let out = output(
@@ -177,7 +177,7 @@ fn a_guest_that_waits_for_input_is_stopped_in_time() {
     }
 }
 
-/// Waits for input and for a clock; exits with 10 for input, 20 for the clock, 30 for both.
+/// A guest that waits for input and for a clock. It exits with 10 for input, 20 for the clock, and 30 for both.
 fn polls(clock_ns: u64) -> Written {
     Written::new(&format!(
         r#"(module

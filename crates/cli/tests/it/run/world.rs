@@ -1,4 +1,4 @@
-//! What a guest is granted: folders, variables, streams.
+//! Tests of what a guest is granted: folders, variables and streams.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -68,19 +68,19 @@ fn streams_that_are_not_inherited_are_empty_and_lead_nowhere() {
             let out = output(remuda().args(["run", "--no-data", "--engine", engine, "-S", options, cat]), b"in");
             assert_eq!(seen(&out), (Some(0), printed.into(), String::new()), "{engine} {options}");
         }
-        // Not the guest's words, but ours.
+        // The option silences only the guest: our own error message is still printed.
         let (code, _, message) = seen(&run(engine, &["-S", "inherit-stderr=n"], &trap.path, &[], b""));
         assert_eq!((code, message.is_empty()), (Some(134), false), "{engine}");
     }
 }
 
-/// `wasmtime run` lets a guest write in every folder that it may open.
+/// In contrast, `wasmtime run` lets a guest write in every folder that it may open.
 #[test]
 fn folders_are_seen_if_granted_and_written_if_granted_so() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("in.txt"), "content").unwrap();
     let module = dir.path().join("files.wat");
-    // Opens "in.txt" or makes "out.txt" in the first granted folder, and exits with the errno.
+    // The guest opens or makes the file `name` in the first granted folder, and exits with the errno.
     let open = |name: &str, oflags: u32, rights: u64| {
         format!(
             r#"(module
