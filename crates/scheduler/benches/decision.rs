@@ -1,5 +1,5 @@
-//! What a decision costs among ten thousand functions, asked in an order that no cache foresees: the target is at most
-//! two microseconds for deciding and learning together.
+//! Measures what a decision costs among ten thousand functions, which are asked in an order that no cache foresees. The
+//! target is at most two microseconds for deciding and learning together.
 
 use std::hint::black_box;
 
@@ -52,7 +52,8 @@ fn decision(criterion: &mut Criterion) {
             }
         }
     }
-    // A full period of a linear congruence (Hull and Dobell 1962), modulo a power of two; the rest of it is skipped.
+    // A full period of a linear congruence (Hull and Dobell 1962), modulo a power of two; numbers beyond the functions
+    // are skipped.
     let mut at = 0_usize;
     let mut next = || {
         loop {

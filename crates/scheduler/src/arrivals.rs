@@ -1,10 +1,10 @@
-//! When a function's next request is to be expected.
+//! Predicts when a function's next request will come.
 //!
-//! The hybrid histogram of Shahrad et al. (Serverless in the Wild, USENIX ATC 2020): the idle times between a
+//! This is the hybrid histogram of Shahrad et al. (Serverless in the Wild, USENIX ATC 2020): the idle times between a
 //! function's requests are counted in bins; the head of the histogram says from when on the next request may come, and
-//! the tail until when it is worth waiting for it. There the bins are a minute wide and end at four hours. Functions
-//! here answer in microseconds, and are called every few milliseconds or once a day, so the bins grow with the
-//! logarithm instead.
+//! the tail until when it is worth waiting for it. In the publication the bins are a minute wide and end at four hours.
+//! Functions here answer in microseconds, and are called every few milliseconds or once a day, so the bins grow with
+//! the logarithm instead.
 
 use std::ops::Range;
 
@@ -12,27 +12,27 @@ use crate::nanoseconds::as_ns;
 
 /// Bins for each doubling: a bin is 19 % wide.
 const BINS_PER_OCTAVE: f64 = 4.0;
-/// Where the first bin ends, but for a quarter of an octave.
+/// The scale of the bins, in nanoseconds: the first bin ends a quarter of an octave above this.
 const IDLE_NS_MIN: f64 = 1e6;
-/// Where the last bin ends: a day.
+/// The end of the last bin, in nanoseconds: a day.
 const IDLE_NS_MAX: u64 = 24 * 3600 * 1_000_000_000;
-/// As many as it takes from one to the other: 4 log2(86,400,000), and the rest of an octave.
+/// The number of bins from the first to the last: 4 log2(86,400,000), rounded up.
 const BINS: usize = 106;
-/// When so many idle times have been counted, all counts are halved, so that what was long ago weighs less and less.
+/// When so many idle times have been counted, all counts are halved, so that old idle times weigh less and less.
 const COUNTED_MAX: u32 = 1024;
 
 /// The percentiles that the window begins and ends at, and the margin on both sides, as published.
 const HEAD: f64 = 0.05;
 const TAIL: f64 = 0.99;
 const MARGIN: f64 = 0.10;
-/// The least coefficient of variation of the bins' counts at which the histogram says something, as published: evenly
+/// The least coefficient of variation of the bins' counts at which the histogram shows a pattern, as published: evenly
 /// filled bins have 0, a single filled one has the square root of their number.
 const VARIATION_MIN: f64 = 2.0;
-/// The least number of idle times at which it does.
+/// The least number of idle times at which the histogram shows a pattern.
 const COUNTED_MIN: u32 = 10;
-/// Idle times longer than any horizon that are assumed beyond those that were counted.
+/// The number of idle times longer than any horizon that are assumed beyond those that were counted.
 const PAUSES_ASSUMED: f64 = 0.25;
-/// How long artifacts are kept where the histogram says nothing: the four hours of the publication.
+/// How long artifacts are kept where the histogram shows no pattern: the four hours of the publication.
 const KEEP_ALIVE_NS: u64 = 4 * 3600 * 1_000_000_000;
 
 /// The pattern in which a function's requests arrive: a histogram of the idle times between them, in 240 bytes.
@@ -42,7 +42,7 @@ pub struct Arrivals {
     bins: [u16; BINS],
     /// Idle times of more than a day.
     beyond: u16,
-    /// All of them.
+    /// All counted idle times, those of more than a day included.
     counted: u32,
 }
 
@@ -53,8 +53,8 @@ impl Default for Arrivals {
 }
 
 impl Arrivals {
-    /// Takes one more arrival into account. A clock that goes back is followed: the time from the last request to this
-    /// one is then unknown, and is not counted.
+    /// Takes one more arrival into account. If the clock has gone back, the time from the last request to this one is
+    /// unknown and is not counted; the next idle time is measured from the new time.
     pub fn observe(&mut self, now_ns: u64) {
         let idle_ns = self.last_ns.and_then(|last_ns| now_ns.checked_sub(last_ns));
         self.last_ns = Some(now_ns);
@@ -73,7 +73,7 @@ impl Arrivals {
     /// When artifacts should be ready for the next request, and until when it is worth keeping them: a span of the
     /// clock of [`observe`](Self::observe). `None` if there was no request, or the window has passed without one.
     ///
-    /// Between the last request and the beginning of the window, the memory is better used by others.
+    /// Between the last request and the beginning of the window, the memory is better used for other functions.
     #[must_use]
     pub fn prewarm_window(&self, now_ns: u64) -> Option<Range<u64>> {
         self.window(now_ns, self.pattern().unwrap_or(0..KEEP_ALIVE_NS))
@@ -91,7 +91,7 @@ impl Arrivals {
         (now_ns < window.end).then_some(window)
     }
 
-    /// Between which idle times the next one should lie, if there is a pattern.
+    /// The idle times between which the next one should lie, if there is a pattern.
     fn pattern(&self) -> Option<Range<u64>> {
         if !self.is_representative() {
             return None;
@@ -100,7 +100,7 @@ impl Arrivals {
         Some(as_ns(bin_begin_ns(head) * (1.0 - MARGIN))..as_ns(bin_begin_ns(tail + 1) * (1.0 + MARGIN)))
     }
 
-    /// When the last request came, if there was one.
+    /// The time of the last request, if there was one.
     #[must_use]
     pub fn last_ns(&self) -> Option<u64> {
         self.last_ns
@@ -108,11 +108,12 @@ impl Arrivals {
 
     /// How many requests are to be expected within `horizon_ns` from `now_ns` on.
     ///
-    /// The next one is as likely as idle times are, among those that are longer than the present silence, that end
-    /// within the horizon. From then on, requests follow one another until an idle time is longer than the horizon. A
-    /// quarter of an idle time of that kind is assumed beyond those that were counted, so that a new function that is
-    /// called often is expected to be called four times as often again as it was so far: the mean of Lindy's law, by
-    /// which it is as likely as not that there will be as many again, if it is cut at some fifty times as many.
+    /// The probability of a next request follows from the idle times that are longer than the present silence: it is
+    /// the share of those that end within the horizon. From then on, requests follow one another until an idle time is
+    /// longer than the horizon. A quarter of an idle time of that kind is assumed beyond those that were counted, so
+    /// that a new function that is called often is expected to be called four times as often again as it was so far.
+    /// That is the mean of Lindy's law, by which it is as likely as not that there will be as many again, if it is cut
+    /// at some fifty times as many.
     #[must_use]
     pub fn expected(&self, now_ns: u64, horizon_ns: u64) -> f64 {
         let Some(last_ns) = self.last_ns else { return 0.0 };
@@ -146,14 +147,14 @@ impl Arrivals {
         next_probability * (1.0 + following.min(following_max))
     }
 
-    /// Whether there are enough idle times, and few enough different ones.
+    /// Whether there are enough idle times, and they fall into few enough bins.
     fn is_representative(&self) -> bool {
         let mean = f64::from(self.counted) / BINS as f64;
         let squares: f64 = self.bins.iter().map(|count| (f64::from(*count) - mean).powi(2)).sum();
         self.counted >= COUNTED_MIN && (squares / BINS as f64).sqrt() >= VARIATION_MIN * mean
     }
 
-    /// The bin that so large a share of the idle times does not exceed; `None` if they exceed a day.
+    /// The first bin up to which this share of the idle times lies; `None` if the share is only reached beyond a day.
     fn percentile(&self, share: f64) -> Option<usize> {
         let wanted = share * f64::from(self.counted);
         let mut below = 0.0;
@@ -171,7 +172,7 @@ fn bin_of(idle_ns: u64) -> Option<usize> {
     (idle_ns <= IDLE_NS_MAX).then_some((bin.max(0.0) as usize).min(BINS - 1))
 }
 
-/// Where a bin begins, and the one before it ends; everything shorter than the first bin belongs to it.
+/// The beginning of a bin, which is the end of the one before it, in nanoseconds; the first bin begins at 0.
 fn bin_begin_ns(bin: usize) -> f64 {
     if bin == 0 { 0.0 } else { IDLE_NS_MIN * (bin as f64 / BINS_PER_OCTAVE).exp2() }
 }
@@ -183,7 +184,7 @@ mod tests {
     const S: u64 = 1_000_000_000;
     const HOUR: u64 = 3600 * S;
 
-    /// Arrivals with these idle times, over and over, and the time of the last.
+    /// Arrivals with these idle times, `times` times over, and the time of the last arrival.
     fn after(idle_ns: &[u64], times: usize) -> (Arrivals, u64) {
         let (mut arrivals, mut now_ns) = (Arrivals::default(), 5 * HOUR);
         arrivals.observe(now_ns);
@@ -214,7 +215,7 @@ mod tests {
             (&[60 * S], &[60 * S], &[0, 30 * S, 90 * S]),
             (&[3600 * S], &[HOUR], &[0, HOUR / 2, 2 * HOUR]),
             (&[S, 2 * S, 4 * S], &[S, 4 * S], &[S / 2, 10 * S]),
-            // A burst's end is not the function's: the tail holds the pause.
+            // The end of a burst is not the end of the requests: the tail holds the pause.
             (&[S / 10, S / 10, S / 10, S / 10, 60 * S], &[S / 10, S, 60 * S], &[120 * S]),
         ];
         for (idle, inside, outside) in cases {
@@ -254,7 +255,7 @@ mod tests {
             (&[S / 100], 4, 0, 10 * S, 14.0..17.0),
             (&[60 * S], 100, 0, 10 * S, 0.0..0.01),
             (&[60 * S], 100, 55 * S, 10 * S, 0.9..1.1),
-            // Silent for longer than ever before.
+            // The function is silent for longer than ever before.
             (&[60 * S], 100, 600 * S, 10 * S, 0.0..0.01),
             // In a burst, and after it.
             (&[S / 10, S / 10, S / 10, S / 10, HOUR], 20, S / 100, 10 * S, 2.0..5.0),

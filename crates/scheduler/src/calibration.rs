@@ -1,45 +1,44 @@
-//! What a host's calibration says of its engines: the cost of making code and of running it, before a function was ever
-//! seen.
+//! A host's calibration: what making code and running it costs on each engine, before any function was seen.
 
 use remuda_model::{EngineId, Tier};
 use serde::{Deserialize, Serialize};
 
-/// What one engine costs on this host.
+/// The costs of one engine on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineCalibration {
-    /// Compiling the smallest module, in nanoseconds.
+    /// Time to compile the smallest module, in nanoseconds.
     pub compile_fixed_ns: f64,
-    /// What each byte of a module's code adds to that on one core, in nanoseconds.
+    /// Time that each byte of a module's code adds to that on one core, in nanoseconds.
     pub compile_ns_per_code_byte: f64,
     /// How many times sooner a compile is done if it may use every core of an idle host; at least 1.
     pub compile_parallelism: f64,
-    /// Loading the smallest artifact from disk, in nanoseconds.
+    /// Time to load the smallest artifact from disk, in nanoseconds.
     pub load_fixed_ns: f64,
-    /// What each byte of the module's code adds to that, in nanoseconds.
+    /// Time that each byte of the module's code adds to that, in nanoseconds.
     pub load_ns_per_code_byte: f64,
-    /// Making and dropping an instance of the smallest module, in nanoseconds.
+    /// Time to make and drop an instance of the smallest module, in nanoseconds.
     pub instantiate_ns: f64,
     /// How long code of this engine runs, as a multiple of the same code on the fastest engine; geometric mean over the
     /// calibration's kernels.
     pub slowdown: f64,
-    /// What its parts of modules cost; `None` if it makes none.
+    /// The costs of the engine's parts of modules; `None` if it makes no parts.
     pub parts: Option<PartCosts>,
 }
 
-/// What compiling a part of a module costs, in which a guest of another engine is to go on.
+/// The cost of compiling a part of a module, in which a guest of another engine is to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartCosts {
-    /// The smallest part, in nanoseconds.
+    /// Time to compile the smallest part, in nanoseconds.
     pub fixed_ns: f64,
-    /// What each byte of its code adds to that, in nanoseconds.
+    /// Time that each byte of the part's code adds to that, in nanoseconds.
     pub ns_per_code_byte: f64,
 }
 
 impl PartCosts {
-    /// For hosts that have not been calibrated. Taken from what parts took in the log of requests that moved, on the host of
-    /// [`EngineCalibration::shipped`], with Winch for the baseline compilers.
+    /// The costs for hosts that have not been calibrated. They are taken from what parts took in the log of requests
+    /// that moved, on the host of [`EngineCalibration::shipped`], with Winch for the baseline compilers.
     #[must_use]
     pub fn shipped(tier: Tier) -> Self {
         match tier {
@@ -48,7 +47,7 @@ impl PartCosts {
         }
     }
 
-    /// A part with so much code, on one core, in nanoseconds.
+    /// Time to compile a part with `code_bytes` of code on one core, in nanoseconds.
     #[must_use]
     pub fn compile_ns(&self, code_bytes: u64) -> f64 {
         self.fixed_ns + self.ns_per_code_byte * code_bytes as f64
@@ -56,10 +55,10 @@ impl PartCosts {
 }
 
 impl EngineCalibration {
-    /// What an engine of this kind costs on a common server, for hosts that have not been calibrated.
+    /// The costs of an engine of this tier on a common server, for hosts that have not been calibrated.
     ///
-    /// Measured by `remuda calibrate` on an AMD EPYC of family 26 with 2 cores and rounded, with Winch for the baseline
-    /// compilers. How well compiling goes in parallel is a guess for 2 cores.
+    /// They were measured by `remuda calibrate` on an AMD EPYC of family 26 with 2 cores and rounded, with Winch for
+    /// the baseline compilers. How well compiling goes in parallel is a guess for 2 cores.
     #[must_use]
     pub fn shipped(tier: Tier) -> Self {
         match tier {
@@ -96,20 +95,20 @@ impl EngineCalibration {
         }
     }
 
-    /// Compiling a module with so much code on `cores` idle cores, in nanoseconds.
+    /// Time to compile a module with `code_bytes` of code on `cores` idle cores, in nanoseconds.
     #[must_use]
     pub fn compile_ns(&self, code_bytes: u64, cores: usize) -> f64 {
         let one_core = self.compile_fixed_ns + self.compile_ns_per_code_byte * code_bytes as f64;
         if cores > 1 { one_core / self.compile_parallelism.max(1.0) } else { one_core }
     }
 
-    /// Loading its artifact, in nanoseconds.
+    /// Time to load the artifact of a module with `code_bytes` of code, in nanoseconds.
     #[must_use]
     pub fn load_ns(&self, code_bytes: u64) -> f64 {
         self.load_fixed_ns + self.load_ns_per_code_byte * code_bytes as f64
     }
 
-    /// Whether every figure is a finite number in the range that it can have.
+    /// Whether every figure is a finite number within its plausible range.
     #[must_use]
     pub fn is_plausible(&self) -> bool {
         let Self {
@@ -130,20 +129,20 @@ impl EngineCalibration {
     }
 }
 
-/// What all engines of a host cost.
+/// The costs of all engines of a host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Calibration {
     engines: Vec<(EngineId, EngineCalibration)>,
 }
 
 impl Calibration {
-    /// Of these engines; others cost what is [shipped](EngineCalibration::shipped) for their tier.
+    /// A calibration with these engines; others cost what is [shipped](EngineCalibration::shipped) for their tier.
     #[must_use]
     pub fn new(engines: Vec<(EngineId, EngineCalibration)>) -> Self {
         Self { engines }
     }
 
-    /// What an engine costs.
+    /// The costs of an engine.
     #[must_use]
     pub fn engine(&self, engine: EngineId, tier: Tier) -> EngineCalibration {
         let measured = self.engines.iter().find(|(id, _)| *id == engine).map(|(_, calibration)| *calibration);

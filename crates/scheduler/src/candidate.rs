@@ -3,15 +3,16 @@ use remuda_model::{ArtifactState, EngineId, Tier};
 /// An engine that could run a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Which one.
+    /// The engine.
     pub engine: EngineId,
     /// How much its compiler invests.
     pub tier: Tier,
-    /// Where its artifact of the module is.
+    /// The place of its artifact of the module.
     pub artifact: ArtifactState,
-    /// Since when somebody has been loading or compiling it, on the clock of [`World::now_ns`].
+    /// The time since which its artifact has been loaded or compiled, on the clock of [`World::now_ns`]; `None` if
+    /// nobody does so.
     pub making_since_ns: Option<u64>,
-    /// In which engine's code its guests go on as soon as they come to a place where they can, if such code is ready.
+    /// The engine in whose code its guests go on as soon as they come to a place where they can, if such code is ready.
     pub goes_on_in: Option<EngineId>,
 }
 
@@ -20,22 +21,24 @@ pub struct Candidate {
 pub struct Request<'a> {
     /// Bytes of input, if they are known beforehand.
     pub input_bytes: Option<u64>,
-    /// The engines that are able and allowed to run it, in the order in which a function that nobody knows tries them.
+    /// The engines that are able and allowed to run the request, in the order in which they are tried for an unknown
+    /// function.
     pub candidates: &'a [Candidate],
     /// Whether running it twice does no harm, so that two engines may race.
     pub may_race: bool,
-    /// Whether a guest that begins on an interpreter can go on in better code while it runs, wherever it is.
+    /// Whether a guest that begins on an interpreter can go on in better code while it runs, from any place in the
+    /// module.
     pub can_move: bool,
 }
 
-/// What a choice depends on that is no function's own.
+/// The state of the host, on which a choice depends beside the function and the request.
 #[derive(Clone, Copy, Debug)]
 pub struct World<'a> {
-    /// What the engines cost on this host.
+    /// The costs of the engines on this host.
     pub calibration: &'a crate::Calibration,
     /// How busy the host is.
     pub load: Load,
-    /// Now, in nanoseconds on a clock that does not go back.
+    /// The present time, in nanoseconds on a clock that does not go back.
     pub now_ns: u64,
 }
 
@@ -59,7 +62,7 @@ impl Load {
         Self { cores, busy: 1, waiting: 0, may_waste: true }
     }
 
-    /// Cores with nothing to do.
+    /// The number of cores with nothing to do.
     #[must_use]
     pub fn idle_cores(&self) -> usize {
         self.cores.saturating_sub(self.busy + self.waiting)

@@ -1,12 +1,12 @@
-//! Compiles that wait between requests: the most worthwhile first, and modules take turns.
+//! A queue of the compiles that are done between requests: the most worthwhile first, and modules take turns.
 
 use std::collections::HashSet;
 use std::hash::Hash;
 
 /// Compiles that wait for a compiler. `K` names a module, `T` is the work.
 ///
-/// The most worthwhile comes first, but for modules that have had one in this round. So worth decides who is first, and a
-/// module whose compiles are worth less waits for one of each of the others.
+/// The most worthwhile compile comes first, except those of modules that have had one in this round. So worth decides
+/// the order, and a module whose compiles are worth less waits for one compile of each other module.
 #[derive(Clone, Debug)]
 pub struct CompileQueue<K, T> {
     waiting: Vec<(K, f64, T)>,
@@ -21,12 +21,12 @@ impl<K, T> Default for CompileQueue<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, T> CompileQueue<K, T> {
-    /// Adds a compile that is worth so many nanoseconds.
+    /// Adds a compile that is worth `worth_ns` nanoseconds.
     pub fn push(&mut self, module: K, worth_ns: f64, compile: T) {
         self.waiting.push((module, worth_ns, compile));
     }
 
-    /// Takes the compile whose turn it is. Linear in what waits.
+    /// Takes the compile whose turn it is, in time that is linear in the number of waiting compiles.
     pub fn pop(&mut self) -> Option<T> {
         if self.waiting.iter().all(|(module, ..)| self.served.contains(module)) {
             self.served.clear();
@@ -38,13 +38,13 @@ impl<K: Clone + Eq + Hash, T> CompileQueue<K, T> {
         Some(compile)
     }
 
-    /// How many wait.
+    /// The number of compiles that wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether none waits.
+    /// Whether no compile waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()

@@ -67,7 +67,7 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
     ///
     /// # Errors
     ///
-    /// There is [no place](Self::has_place) for it; the item comes back.
+    /// Returns the item if there is [no place](Self::has_place) for it.
     pub fn push(&mut self, key: K, cost_ns: u64, item: T) -> Result<(), T> {
         if !self.has_place(&key) {
             return Err(item);
@@ -143,8 +143,9 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         self.len
     }
 
-    /// Whether another item of that key may wait. Where others have filled the queue, one of a key of which none waits may,
-    /// so that nobody is kept out by who is busy. A queue of no length at all has no place for anybody.
+    /// Whether another item of that key may wait. Where other keys have filled the queue, one item of a key of which
+    /// none waits still may, so that no key is kept out by a busy one. A queue of no length at all has no place for any
+    /// item.
     #[must_use]
     pub fn has_place(&self, key: &K) -> bool {
         self.len < self.len_max || (self.len_max > 0 && !self.lanes.contains_key(key))

@@ -1,19 +1,20 @@
 use crate::sizes::Sized;
 use crate::tuning::{EXECUTE_GUESS_NS, EXECUTE_GUESS_NS_PER_INPUT_BYTE, SIGMA_UNKNOWN, STRAIGHT_LINE_NS_PER_CODE_BYTE};
 
-/// What a module's bytes tell of how long compiling and running it may take.
+/// Figures of a module's bytes that tell how long compiling and running it may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// Bytes of all function bodies.
     pub code_bytes: u64,
     /// Functions that the module defines.
     pub functions: u32,
-    /// Loops in them.
+    /// Loops in these functions.
     pub loops: u32,
 }
 
 impl Features {
-    /// How long a module that was never run takes on the fastest engine, as likely to be exceeded as not.
+    /// Guesses how long a module that was never run takes on the fastest engine. The guess is as likely to be exceeded
+    /// as not.
     pub(crate) fn execute_guess(&self, input_bytes: Option<u64>) -> Sized {
         let straight = self.code_bytes as f64 * STRAIGHT_LINE_NS_PER_CODE_BYTE;
         if self.loops == 0 {

@@ -2,14 +2,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::ops::Bound;
 
-/// What stays when not everything fits: a cache under a budget of bytes, by GreedyDual-Size-Frequency.
+/// A cache under a budget of bytes, which decides by GreedyDual-Size-Frequency what stays when not everything fits.
 ///
 /// An entry's credit is `L + uses * cost / bytes`, and the entry with the least credit goes first. `L` is the credit of
 /// what went last: it rises as entries go, so that an entry which is never used again is overtaken by new ones, however
 /// costly it was. `L` stands in for the time: no clock is read, and none can jump.
 ///
-/// GreedyDual-Size is P. Cao and S. Irani, "Cost-Aware WWW Proxy Caching Algorithms", USITS 1997; the frequency was added
-/// by L. Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy", HPL-98-69, 1998.
+/// GreedyDual-Size is P. Cao and S. Irani, "Cost-Aware WWW Proxy Caching Algorithms", USITS 1997; the frequency was
+/// added by L. Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy",
+/// HPL-98-69, 1998.
 ///
 /// Every operation takes O(log n) for each entry that it changes.
 #[derive(Clone, Debug)]
@@ -33,7 +34,7 @@ struct Entry {
     pins: u32,
 }
 
-/// What is only expected to be used is worth less than what it would displace.
+/// The error for an entry that is only expected to be used and is worth less than what it would displace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorthLess;
 
@@ -85,37 +86,37 @@ impl<K: Clone + Eq + Hash> GreedyDual<K> {
         }
     }
 
-    /// The bytes that it may hold.
+    /// The bytes that the cache may hold.
     #[must_use]
     pub fn budget_bytes(&self) -> u64 {
         self.budget_bytes
     }
 
-    /// The bytes that it holds.
+    /// The bytes that the cache holds.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes
     }
 
-    /// The entries that it holds.
+    /// The number of entries that the cache holds.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether it holds none.
+    /// Whether the cache holds no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether it holds this one.
+    /// Whether the cache holds this entry.
     #[must_use]
     pub fn contains(&self, key: &K) -> bool {
         self.entries.contains_key(key)
     }
 
-    /// `L`: the credit of what was evicted last.
+    /// `L`: the credit of the entry that was evicted last.
     #[must_use]
     pub fn inflation(&self) -> f64 {
         self.inflation
@@ -146,17 +147,17 @@ impl<K: Clone + Eq + Hash> GreedyDual<K> {
         true
     }
 
-    /// Puts an entry in, and returns what is out therefore. That is the new entry itself if it cannot fit beside what is
-    /// pinned. An entry that is there already gets the new size and cost, and counts a use; if it is pinned, it only
-    /// counts the use.
+    /// Puts an entry in, and returns the entries that had to leave for it. That is the new entry itself if it does not
+    /// fit beside the pinned ones. An entry that is there already gets the new size and cost, and counts a use; if it
+    /// is pinned, it only counts the use.
     #[must_use = "what was evicted is to be dropped"]
     pub fn insert(&mut self, key: K, bytes: u64, cost_ns: u64) -> Vec<K> {
         self.insert_counting(key, bytes, cost_ns, |_| 0)
     }
 
-    /// As [`insert`](Self::insert), for a caller that counts uses elsewhere, without coming here for each. `uses_since` is
-    /// asked about each entry that is about to go, and answers how often it was used since it was last asked: if at
-    /// all, the entry gets its credit and stays in line. Credit never falls by a use, so none goes before its turn.
+    /// As [`insert`](Self::insert), for a caller that counts uses elsewhere, without coming here for each. `uses_since`
+    /// is asked about each entry that is about to go, and answers how often it was used since it was last asked: if at
+    /// all, the entry gets its credit and stays in line. Credit never falls by a use, so no entry goes before its turn.
     #[must_use = "what was evicted is to be dropped"]
     pub fn insert_counting(
         &mut self,
@@ -182,13 +183,13 @@ impl<K: Clone + Eq + Hash> GreedyDual<K> {
         evicted
     }
 
-    /// As [`insert_counting`](Self::insert_counting), for what is not used yet and only expected to be: it takes free room,
-    /// and the room of entries whose credit is no more than what it would have now. What is used evicts whatever has the
-    /// least credit, however much that is; a guess does not.
+    /// As [`insert_counting`](Self::insert_counting), for an entry that is not used yet and only expected to be: it
+    /// takes free room, and the room of entries whose credit is no more than what it would have now. An entry that is
+    /// used evicts whatever has the least credit, however much that is; a guess does not.
     ///
     /// # Errors
     ///
-    /// It is worth less than what it would displace.
+    /// Returns [`WorthLess`] if the entry is worth less than what it would displace.
     pub fn insert_expected(
         &mut self,
         key: K,
@@ -237,12 +238,12 @@ impl<K: Clone + Eq + Hash> GreedyDual<K> {
         self.shrink(bytes, &mut |_| 0)
     }
 
-    /// Changes what it would take to get an entry back. That is no use.
+    /// Changes what it would take to get an entry back. This does not count as a use.
     pub fn set_cost(&mut self, key: &K, cost_ns: u64) {
         self.replace(key, |entry| entry.cost_ns = cost_ns);
     }
 
-    /// Takes an entry out, and says whether it was there. That is no eviction: `L` stays.
+    /// Takes an entry out, and says whether it was there. This is no eviction: `L` stays.
     pub fn remove(&mut self, key: &K) -> bool {
         let Some(entry) = self.entries.remove(key) else { return false };
         self.queue.remove(&entry.place);
@@ -290,7 +291,7 @@ impl<K: Clone + Eq + Hash> GreedyDual<K> {
             match uses_since(&key) {
                 0 => {
                     self.remove(&key);
-                    // The credit of what was pinned for long, or restored, may lie below.
+                    // The credit of an entry that was pinned for long, or restored, may lie below.
                     self.inflation = self.inflation.max(credit);
                     evicted.push(key);
                 }
@@ -395,7 +396,7 @@ mod tests {
                     .min_by(|a, b| a.credit.partial_cmp(&b.credit).unwrap().then(a.used.cmp(&b.used)))
                     .unwrap()
                     .clone();
-                // What was pinned for long may have less.
+                // An entry that was pinned for long may have less credit.
                 self.inflation = self.inflation.max(victim.credit);
                 self.entries.retain(|entry| entry.key != victim.key);
                 evicted.push(victim.key);

@@ -1,11 +1,11 @@
-//! Which engine runs this request? Pure choice: (state, event, now) -> decision.
+//! Decides which engine runs a request. The choice is pure: (state, event, now) -> decision.
 //!
-//! Nothing in here reads a clock, takes a lock, does I/O or has ever heard of an engine: candidates come with what the
-//! choice needs to know, observations come with their time, and what a decision is for carries it out. The same code
-//! runs in the host and in the simulator.
+//! Nothing in this crate reads a clock, takes a lock, does I/O or knows an engine: candidates come with what the choice
+//! needs to know, observations come with their time, and the caller carries decisions out. The same code runs in the
+//! host and in the simulator.
 //!
-//! [`Scheduler`] is one function's; it decides between requests ([`Scheduler::decide`], [`Scheduler::tier_up`]) and
-//! within one, which is a [`flight::Flight`] and may be [`moving::Moving`].
+//! A [`Scheduler`] belongs to one function. It decides between requests ([`Scheduler::decide`], [`Scheduler::tier_up`])
+//! and within one request, which is a [`flight::Flight`] and may be [`moving::Moving`].
 #![forbid(unsafe_code)]
 
 mod arrivals;

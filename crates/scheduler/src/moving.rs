@@ -1,21 +1,22 @@
-//! Moving a request while it runs: when which code is made for a guest to go on in.
+//! Moving a request while it runs: which code is made for its guest to go on in, and when.
 //!
-//! A guest that takes long on an interpreter can go on in compiled code where it is, if there is any for that place (a
-//! *part* of its module, docs/moving.md). Two compilers make parts: the one that is done *first*, and the *best*, which may
-//! be the same.
+//! A guest that takes long on an interpreter can go on in compiled code from where it is, if there is any for that
+//! place (a *part* of its module, docs/moving.md). Two compilers make parts: the one that is done *first*, and the
+//! *best* one, which may be the same.
 //!
-//! - The whole module is made at once by the first compiler, with what cores have left, so that the guest has somewhere to
-//!   go wherever it is ([`Job::Whole`]).
-//! - Meanwhile, a guest that is where it began gets a part for wherever it is just then ([`Job::First`]).
-//! - When it has been in code of the first compiler for a while, the best one makes a part for the place ([`Job::Better`]).
+//! - The whole module is made early on by the first compiler, with what cores have left, so that the guest has
+//!   somewhere to go wherever it is ([`Job::Whole`]).
+//! - Meanwhile, a guest that is still where it began gets a part for the place where it is just then ([`Job::First`]).
+//! - When the guest has been in code of the first compiler for a while, the best one makes a part for the place
+//!   ([`Job::Better`]).
 //!
-//! Nothing is done twice by that, so it is tried before anybody races: who joined a race would have to do all that the guest
-//! has done. As long as the guest can move, nobody joins; if it cannot, or stays where it began for all that, it is raced as
-//! ever.
+//! A move does nothing twice, so it is tried before any engine races: an engine that joined a race would have to do all
+//! that the guest has done. As long as the guest can move, no engine joins. A guest that cannot move, or that stays
+//! where it began in spite of all this, is raced as usual.
 //!
-//! Like a [`Flight`](crate::flight::Flight), [`Moving`] is a state machine and nothing else: it is told what has come of a
-//! job, and where the guest has been, and says what to do. The host drives it with threads, the simulator with its heap.
-//! Times are since the request began.
+//! Like a [`Flight`](crate::flight::Flight), [`Moving`] is a state machine and nothing else: it is told what has come
+//! of a job, and where the guest has been, and says what to do. The host drives it with threads, the simulator with its
+//! heap of events. Times count from the beginning of the request.
 
 use std::time::Duration;
 
@@ -33,61 +34,62 @@ use crate::{Calibration, Load};
 #[derive(Clone, Debug)]
 pub struct Moving {
     whole: Whole,
-    /// What is being made, but for the whole module.
+    /// The jobs that are under way, except the whole module.
     under_way: Vec<Job>,
-    /// How often it was tried.
+    /// How many parts were offered or tried in vain, the whole module not counted.
     tried: usize,
     /// How often the guest had left a place a moment later.
     passed: usize,
-    /// How often in a row it was in vain to look for a place for a guest that is where it began.
+    /// How often in a row the search for a place was in vain for a guest that is where it began.
     first_in_vain: usize,
-    /// How long the request had taken when it was in vain to look for a place for the best compiler.
+    /// How long the request had taken when it was last in vain to look for a place for the best compiler.
     best_in_vain: Duration,
-    /// Since when there has been somewhere to go.
+    /// The time since which the guest has had somewhere to go.
     offered_since: Option<Duration>,
-    /// The last look at where the guest was, and the one when it was last offered something.
+    /// The guest's whereabouts at the last look.
     looked: Look,
+    /// The guest's whereabouts when it was last offered something.
     offered: Look,
-    /// It does not move any more.
+    /// Whether the guest does not move any more.
     is_over: bool,
 }
 
-/// How far the whole module is as a part.
+/// How far the whole module has got as a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whole {
-    /// Nobody has begun to make it.
+    /// Nobody has begun to make the part.
     NotBegun,
-    /// It is being made.
+    /// The part is being made.
     Coming {
-        /// There is nothing else to do until it is ready.
+        /// Whether there is nothing else to do until it is ready.
         is_waited_for: bool,
     },
     /// The guest can go on in it.
     Offered,
-    /// There is none.
+    /// There is no such part, and there will be none.
     Missing,
 }
 
-/// Where a guest has been at a time.
+/// A guest's whereabouts at a time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
     at: Duration,
     sight: Sight,
 }
 
-/// Where a guest has been until now.
+/// A guest's whereabouts until now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
-    /// How long it was in parts.
+    /// How long the guest was in parts.
     pub in_any: Duration,
-    /// Of that, in those of the best compiler.
+    /// How much of that time it was in parts of the best compiler.
     pub in_best: Duration,
-    /// For how long it has been in its present part without a break, if that is one of the best compiler.
+    /// For how long the guest has been in its present part without a break, if that is a part of the best compiler.
     pub best_since: Option<Duration>,
 }
 
 impl Sight {
-    /// In parts of the compiler that is done first.
+    /// How long the guest was in parts of the compiler that is done first.
     fn in_first(&self) -> Duration {
         self.in_any.saturating_sub(self.in_best)
     }
@@ -96,45 +98,46 @@ impl Sight {
 /// A part that is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
-    /// Of what is hot, for a guest that is where it began.
+    /// A part of the hot code, for a guest that is where it began.
     First,
-    /// By the best compiler, for a guest that is in a part of the other.
+    /// A part by the best compiler, for a guest that is in a part of the other compiler.
     Better,
-    /// Of the whole module, by the compiler that is done first, with what cores have left.
+    /// A part that has the whole module, by the compiler that is done first, with what cores have left.
     Whole,
 }
 
-/// What to do about a request that could move.
+/// The next step for a request whose guest could move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Have a part made, and tell [`Moving::done`] what has come of it.
     Make(Job),
-    /// Leave it alone for a while.
+    /// Leave the request alone for a while.
     Wait(Duration),
-    /// Race it.
+    /// Race the request.
     Race,
 }
 
-/// What has come of a job.
+/// The result of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
     /// The guest was offered a part.
     Offered,
-    /// It will soon come to a point for which it was offered one before, or is in one.
+    /// The guest will soon come to a point for which it was offered a part before, or is in a part.
     AboutToLeave,
-    /// The whole module will serve it better, and is being made.
+    /// The whole module, which is being made, will serve the guest better.
     WaitsForWhole,
-    /// It has left the place at which it was a moment ago.
+    /// The guest has left the place at which it was a moment ago.
     Passing,
-    /// It comes to no point, or nobody had the time.
+    /// The guest comes to no point, or nobody had the time to look.
     InVain,
-    /// There is no part for where it is.
+    /// There is no part for the place where the guest is.
     Refused,
 }
 
 impl Moving {
-    /// Of a guest that has not begun. `is_offered` says whether there is something to go on in from its function's earlier
-    /// guests, and `has_whole` whether that goes for wherever it is; `can_be_whole`, whether that can be made.
+    /// The moves of a guest that has not begun. `is_offered` says whether earlier guests of its function have left
+    /// something to go on in; `has_whole`, whether that is so for every place in the module; `can_be_whole`, whether
+    /// the whole module can be made.
     #[must_use]
     pub fn new(is_offered: bool, has_whole: bool, can_be_whole: bool) -> Self {
         Self {
@@ -155,14 +158,14 @@ impl Moving {
         }
     }
 
-    /// What to do now.
+    /// Says what to do now.
     pub fn next(&mut self, now: Duration, sight: Sight, load: &Load) -> Step {
         if self.is_over {
             return Step::Race;
         }
-        // The longer it takes, the less it matters.
+        // The longer the request takes, the less it matters when it is looked at.
         let wait = Step::Wait((now / 16).clamp(*MOVING_LOOK.start(), *MOVING_LOOK.end()));
-        // Whoever compiles for this request takes nothing from another one.
+        // A compiler that works for this request takes nothing from another one.
         let has_idle_core = load.busy.saturating_sub(self.under_way.len()) < load.cores;
         if !has_idle_core && now < MOVING_BUSY_MIN {
             return wait;
@@ -197,13 +200,13 @@ impl Moving {
         wait
     }
 
-    /// What to do about a guest that is where it began, or mostly; `None` if something is being done.
+    /// The next step for a guest that is where it began, or mostly so; `None` if something is being done already.
     fn next_at_home(&mut self, now: Duration, sight: Sight) -> Option<Step> {
         if self.under_way.contains(&Job::First) || self.whole == (Whole::Coming { is_waited_for: true }) {
             return None;
         }
         let tries_free = if self.whole == Whole::NotBegun { MOVING_TRIES_FREE } else { MOVING_TRIES_BESIDE_WHOLE };
-        // Of the time in which it could.
+        // Half of the time in which it could be away.
         let is_mostly_away = self.offered_since.is_some_and(|since| 2 * sight.in_any >= now.saturating_sub(since));
         let is_of_use = (self.tried < tries_free || is_mostly_away) && self.first_in_vain < MOVING_IN_VAIN_MAX;
         if is_of_use && self.tried < MOVING_TRIES_MAX {
@@ -212,7 +215,7 @@ impl Moving {
         let will_whole_come = match self.whole {
             Whole::NotBegun => now < MOVING_WHOLE_MIN,
             Whole::Coming { .. } => true,
-            // It is there, and the guest is not in it yet, or will never be.
+            // The whole module is there, but the guest is not in it yet, or never will be.
             Whole::Offered => now.saturating_sub(self.offered.at) < MOVING_SETTLE_MAX,
             Whole::Missing => false,
         };
@@ -229,8 +232,8 @@ impl Moving {
         self.whole
     }
 
-    /// Whether a part is only made for a place at which the guest still is [a moment](crate::tuning::MOVING_CONFIRM) later; else
-    /// the job is [`Made::Passing`].
+    /// Whether a part is only made for a place at which the guest still is [a moment](crate::tuning::MOVING_CONFIRM)
+    /// later; if it is not, the job is [`Made::Passing`].
     #[must_use]
     pub fn is_confirmed(&self) -> bool {
         self.passed < MOVING_PASSED_MAX
@@ -250,11 +253,11 @@ impl Moving {
             *is_waited_for |= made == Made::WaitsForWhole;
         }
         match job {
-            // Where one part is too much, others will be, and there is no other whole either.
+            // Where one part is too large, others will be, and there will be no other whole either.
             Job::First if made == Made::Refused && matches!(self.whole, Whole::Missing | Whole::Offered) => {
                 self.first_in_vain = MOVING_IN_VAIN_MAX;
             }
-            // Who is about to leave again and again does not.
+            // A guest that is about to leave again and again does not leave.
             Job::First if is_in_vain || made == Made::AboutToLeave => self.first_in_vain += 1,
             Job::First => self.first_in_vain = 0,
             Job::Better if !is_offered => self.best_in_vain = now,
@@ -265,7 +268,7 @@ impl Moving {
         self.passed += usize::from(made == Made::Passing);
         if is_offered {
             self.offered_since.get_or_insert(now);
-            // Where it has been until now says nothing of where it will be.
+            // Where the guest has been until now says nothing of where it will be.
             self.looked = Look { at: now, sight };
             self.offered = self.looked;
         }
@@ -278,31 +281,32 @@ impl Moving {
     }
 }
 
-/// Who makes the part for a guest that is where it began.
+/// The compiler that makes the part for a guest that is where it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Maker {
     /// The compiler that is done first.
     First,
-    /// The one with the best code.
+    /// The compiler with the best code.
     Best,
-    /// Nobody: the whole module will be there soon enough.
+    /// No compiler: the whole module will be there soon enough.
     WaitForWhole,
-    /// Nobody: it would be too much for what may be only a moment, and a race gains more.
+    /// No compiler: the part would be too much for what may be only a moment, and a race gains more.
     Nobody,
 }
 
-/// What the two compilers of parts cost, and what their code is worth.
+/// The costs of the two compilers of parts, and the worth of their code.
 #[derive(Clone, Copy, Debug)]
 pub struct Makers {
     first: PartCosts,
     best: PartCosts,
-    /// How many times as long as in the best compiler's code something takes where guests begin, and in the first's.
+    /// How many times as long as in the best compiler's code something takes where guests begin.
     home_slowdown: f64,
+    /// How many times as long as in the best compiler's code something takes in the first compiler's code.
     first_slowdown: f64,
 }
 
 impl Makers {
-    /// For guests that begin on `home`.
+    /// The compilers for guests that begin on `home`.
     #[must_use]
     pub fn of(
         calibration: &Calibration,
@@ -321,7 +325,8 @@ impl Makers {
         }
     }
 
-    /// Who makes a part of `part_bytes` of code, in a module of `module_bytes`, for a guest that is where it began.
+    /// The compiler that makes a part of `part_bytes` of code, in a module of `module_bytes`, for a guest that is where
+    /// it began.
     #[must_use]
     pub fn for_first(&self, part_bytes: u64, module_bytes: u64, whole: Whole) -> Maker {
         if self.is_best_at_once(part_bytes) {
@@ -335,17 +340,18 @@ impl Makers {
         }
     }
 
-    /// Whether a guest that stays where it is loses less by waiting for the best compiler in slow code than by going on in
-    /// the other one's code meanwhile, where the best compiler only begins once that is made.
+    /// Whether a guest that stays where it is loses less by waiting in slow code for the best compiler than by going on
+    /// meanwhile in the other compiler's code, where the best compiler only begins once that code is made.
     fn is_best_at_once(&self, part_bytes: u64) -> bool {
         let (first_ns, best_ns) = (self.first.compile_ns(part_bytes), self.best.compile_ns(part_bytes));
-        // The share of its time that a guest loses that is in such code.
+        // The share of its time that a guest loses in code that is so much slower.
         let lost = |slowdown: f64| 1.0 - 1.0 / slowdown;
         let (at_home, in_first) = (lost(self.home_slowdown), lost(self.first_slowdown));
         best_ns * at_home < first_ns * at_home + best_ns * in_first
     }
 
-    /// Whether the best compiler makes a part of so much code for a guest that has been in the other one's code for so long.
+    /// Whether the best compiler makes a part of `part_bytes` of code for a guest that has been in the other compiler's
+    /// code for the time `stayed`.
     #[must_use]
     pub fn is_worth_better(&self, part_bytes: u64, stayed: Duration) -> bool {
         let compile_ns = self.best.ns_per_code_byte * part_bytes as f64;
@@ -366,7 +372,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// A guest that has been in parts for so long.
+    /// A guest that has been in parts for these times.
     fn sight(in_first: Duration, in_best: Duration) -> Sight {
         Sight { in_any: in_first + in_best, in_best, best_since: None }
     }
@@ -382,7 +388,7 @@ mod tests {
         Load { busy: 2, ..idle() }
     }
 
-    /// A guest of a module that no part can have all of.
+    /// A guest of a module that no part can have as a whole.
     fn without_whole() -> Moving {
         Moving::new(false, false, false)
     }
@@ -391,12 +397,12 @@ mod tests {
     fn a_guest_gets_code_for_where_it_is_and_then_better_code() {
         let mut moving = Moving::new(false, false, true);
         assert_eq!(moving.next(us(500), HOME, &idle()), Step::Make(Job::First));
-        // Its own compiler takes the other core from nobody.
+        // The request's own compiler takes the other core from nobody.
         assert_eq!(moving.next(us(750), HOME, &busy()), Step::Wait(us(250)));
         assert_eq!(moving.next(ms(3), HOME, &busy()), Step::Make(Job::Whole));
         moving.done(Job::First, Made::Offered, ms(4), HOME);
         assert_eq!(moving.next(us(4_400), sight(us(300), us(0)), &idle()), Step::Wait(us(275)));
-        // In the other compiler's code for most of the time: that is to be better.
+        // The guest was in the other compiler's code for most of the time: that code is to be better.
         assert_eq!(moving.next(us(4_600), sight(us(550), us(0)), &idle()), Step::Make(Job::Better));
         assert_eq!(moving.stayed_in_first(&sight(us(900), us(0))), us(900));
         moving.done(Job::Better, Made::Offered, ms(7), sight(ms(3), us(0)));
@@ -484,7 +490,7 @@ mod tests {
             at += ms(3);
         }
         assert_eq!(moving.next(at, HOME, &idle()), Step::Race);
-        // One that is away for half of the time gets more.
+        // A guest that is away for half of the time gets more tries.
         let mut moving = without_whole();
         let (mut at, mut away) = (ms(1), us(0));
         for _ in 0..MOVING_TRIES_MAX {
@@ -529,7 +535,7 @@ mod tests {
 
     const COMING: Whole = Whole::Coming { is_waited_for: false };
 
-    /// Of these costs in milliseconds, fixed and for each KB.
+    /// Two compilers with these costs in milliseconds: fixed, and for each KB.
     fn makers(first: (f64, f64), best: (f64, f64), slowdowns: [f64; 3]) -> Makers {
         let parts = |(fixed_ms, ms_per_kb): (f64, f64)| PartCosts {
             fixed_ns: fixed_ms * 1e6,
@@ -551,9 +557,9 @@ mod tests {
     #[test]
     fn the_best_compiler_makes_small_parts_at_once() {
         let makers = makers((1.0, 0.5), (1.0, 2.0), [8.0, 2.0, 1.0]);
-        // With 1 KB: 3 ms at seven eighths lost, or 1.5 at that and 3 at a half.
+        // With 1 KB: 3 ms at seven eighths lost, or 1.5 ms at that and 3 ms at a half.
         assert_eq!(makers.for_first(1_000, 10_000, Whole::NotBegun), Maker::Best);
-        // With 2 KB: 5, or 2 and 5.
+        // With 2 KB: 5 ms, or 2 ms and 5 ms.
         assert_eq!(makers.for_first(2_000, 10_000, Whole::NotBegun), Maker::First);
         assert_eq!(makers.for_first(2_000, 10_000, COMING), Maker::First);
         assert_eq!(makers.for_first(4_000, 10_000, COMING), Maker::WaitForWhole, "it is two fifths of it");

@@ -1,11 +1,11 @@
-//! Between requests: what to have in memory when the next one comes, and from when until when.
+//! Between requests: what to have in memory when the next request comes, and from when until when.
 //!
-//! Where the idle times between a function's requests have a pattern ([`Arrivals`](crate::Arrivals)), the next request is
-//! expected within a window. Before it begins, the artifact of the engine that would be chosen were everything in memory
-//! that is on disk is loaded; and where better code is expected to pay by then, it is compiled. Getting ready begins as
-//! much earlier as it takes, and once more: what is late helps nobody.
+//! Where the idle times between a function's requests have a pattern ([`Arrivals`](crate::Arrivals)), the next request
+//! is expected within a window. Before the window begins, an artifact is loaded: that of the engine that would be
+//! chosen if everything that is on disk were in memory. Where better code is expected to pay by then, it is compiled.
+//! Getting ready begins earlier by twice the time that it takes, as an artifact that is late helps nobody.
 //!
-//! Without a pattern nothing is done ahead: what is worth keeping in memory is then for use to decide, not for guesses.
+//! Without a pattern nothing is done ahead: what is worth keeping in memory is then decided by use, not by guesses.
 
 use remuda_model::{ArtifactState, EngineId};
 
@@ -14,46 +14,47 @@ use crate::scheduler::is_ready;
 use crate::tuning::{PREWARM_LOOK_AGAIN_NS, PREWARM_MARGIN};
 use crate::{Candidate, Request, Scheduler, TierUp, World};
 
-/// What to have ready for the next request.
+/// An engine to have ready for the next request, and when.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prewarm {
-    /// The engine that it is expected to run on.
+    /// The engine that the request is expected to run on.
     pub engine: EngineId,
-    /// When to begin, on the clock of [`World::now_ns`]. The past means now.
+    /// The time to begin, on the clock of [`World::now_ns`]. A time in the past means now.
     pub at_ns: u64,
-    /// Until when the request is expected; after that the memory is better used by others.
+    /// Until when the request is expected; after that the memory is better used for other functions.
     pub until_ns: u64,
-    /// How to get ready.
+    /// How to get the engine ready.
     pub how: PrewarmHow,
 }
 
 /// How to have an engine ready for the next request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PrewarmHow {
-    /// It is ready now. At [`Prewarm::at_ns`] it may not be any more.
+    /// The engine is ready now, but may not be any more at [`Prewarm::at_ns`].
     Keep,
-    /// By loading its artifact.
+    /// By loading the engine's artifact.
     Load,
-    /// By compiling, which pays.
+    /// By compiling, which is expected to pay.
     Compile(TierUp),
 }
 
 /// What to do for the next request now, and when to look again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PrewarmLook {
-    /// What to load or compile at once.
+    /// The engine to load or compile at once.
     pub todo: Option<Prewarm>,
-    /// When to look again, on the clock of [`World::now_ns`]; `None` if there is nothing to expect until the next request.
+    /// The time of the next look, on the clock of [`World::now_ns`]; `None` if nothing is to be expected until the next
+    /// request.
     pub again_at_ns: Option<u64>,
 }
 
 /// The engine that a request would run on if all artifacts that are on disk were in memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Favourite {
-    /// Which one.
+    /// The engine.
     pub engine: EngineId,
-    /// What requests like those that were observed would wait for it to get ready, each on its own, in nanoseconds: the
-    /// more, the sooner it should be made ready.
+    /// How long requests like those that were observed would wait for the engine to get ready, each on its own, in
+    /// nanoseconds: the more, the sooner it should be made ready.
     pub worth_ns: f64,
 }
 
@@ -67,7 +68,7 @@ pub(crate) fn favourite(scheduler: &Scheduler, candidates: &[Candidate], world: 
             ArtifactState::InMemory | ArtifactState::Absent => *candidate,
         })
         .collect();
-    // Races are for what is not ready.
+    // Races are for engines that are not ready.
     let request = Request { input_bytes: None, candidates: &loaded, may_race: false, can_move: false };
     let engine = scheduler.clone().decide(&request, world).ok()?.engine;
     let candidate = candidates.iter().find(|candidate| candidate.engine == engine)?;
@@ -87,13 +88,13 @@ pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &Wo
             let how = match candidate.artifact {
                 ArtifactState::InMemory => PrewarmHow::Keep,
                 ArtifactState::OnDisk => PrewarmHow::Load,
-                // It would be compiled by the request, or by what follows.
+                // The request would compile it, or `better` below does.
                 ArtifactState::Absent => return None,
             };
             let load_ns = scheduler.profile().predict(&on_disk, None, 1, &known).ready_ns;
             Some(Prewarm { engine: candidate.engine, at_ns: before(load_ns), until_ns: window.end, how })
         });
-    // What will pay is a question of the time when the request is near.
+    // Whether a compile will pay is judged for the time when the request is near.
     let near = World { now_ns: window.start.max(world.now_ns), ..*world };
     let better = scheduler.tier_up(candidates, &near).and_then(|tier_up| {
         let candidate =
@@ -109,7 +110,7 @@ pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &Wo
         };
         Some(Prewarm { engine: tier_up.engine, at_ns: before(price_ns), until_ns: window.end, how })
     });
-    // What has to begin first comes first; the rest is asked for after that. To keep is no work.
+    // The engine that has to begin first comes first; the rest is asked for after that. Keeping is no work.
     let is_work = |prewarm: &&Prewarm| !matches!(prewarm.how, PrewarmHow::Keep);
     [better, ready].iter().flatten().filter(is_work).min_by_key(|prewarm| prewarm.at_ns).copied().or(ready)
 }
@@ -118,7 +119,7 @@ pub(crate) fn look(scheduler: &Scheduler, candidates: &[Candidate], world: &Worl
     let now_ns = world.now_ns;
     let soon_ns = now_ns.saturating_add(PREWARM_LOOK_AGAIN_NS);
     let Some(prewarm) = decide(scheduler, candidates, world) else {
-        // It has no pattern, or not yet; or it had, and the request did not come.
+        // The function has no pattern, or not yet; or it has one, and the request did not come.
         let is_recent = |last_ns: &u64| now_ns.saturating_sub(*last_ns) < PREWARM_LOOK_AGAIN_NS;
         return PrewarmLook {
             todo: None,
@@ -131,7 +132,7 @@ pub(crate) fn look(scheduler: &Scheduler, candidates: &[Candidate], world: &Worl
     let (todo, again_at_ns) = match prewarm.how {
         PrewarmHow::Keep => (None, prewarm.until_ns.max(soon_ns)),
         PrewarmHow::Load => (Some(prewarm), prewarm.until_ns.max(soon_ns)),
-        // There may be something to load beside it.
+        // There may be something to load beside the compile.
         PrewarmHow::Compile(_) => (Some(prewarm), soon_ns),
     };
     PrewarmLook { todo, again_at_ns: Some(again_at_ns) }
@@ -173,7 +174,7 @@ mod tests {
         }
     }
 
-    /// A function that is known on `engines` and is called every `idle_ns`, and when it was called last.
+    /// A function that is known on `engines` and was called with these idle times, and the time of its last call.
     fn scheduler(idle_ns: &[u64], engines: &[(EngineId, u64)]) -> (Scheduler, u64) {
         let mut profile = FunctionProfile::default();
         for (engine, execute_ns) in engines {
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn nothing_is_compiled_that_does_not_pay() {
-        // Once a minute, and little to gain: the interpreter will do.
+        // The function is called once a minute, and there is little to gain: the interpreter will do.
         let (scheduler, last_ns) = scheduler(&[60 * S; 20], &[(SLOW, 2 * MS)]);
         let found = decide(&scheduler, &candidates(Absent, InMemory), last_ns).unwrap();
         assert_eq!((found.engine, found.how), (SLOW, PrewarmHow::Keep));

@@ -5,52 +5,52 @@ use crate::sizes::Sized;
 use crate::tuning::{ALIKE, MAKING_UNSURE, NEGLIGIBLE, SIGMA_TRANSFER, SPEAK_FOR_THEMSELVES};
 use crate::{Calibration, Candidate, Estimate, Features, SizeModel};
 
-/// What the observations of one function add up to, engine by engine, and what follows for engines that have none.
+/// A summary of the observations of one function, engine by engine, and predictions for engines that have none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FunctionProfile {
     engines: Vec<(EngineId, EngineProfile)>,
 }
 
-/// What the observations of one function on one engine add up to.
+/// A summary of the observations of one function on one engine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EngineProfile {
-    /// Making the artifact.
+    /// Time to make the artifact.
     pub compile: Estimate,
-    /// Getting the artifact from the store.
+    /// Time to get the artifact from the store.
     pub load: Estimate,
-    /// Making an instance.
+    /// Time to make an instance.
     pub instantiate: Estimate,
-    /// Running it.
+    /// Time to run the function, by the size of its input.
     pub execute: SizeModel,
 }
 
-/// What a request is expected to cost on one engine.
+/// The expected cost of a request on one engine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
-    /// Until an artifact is in memory, in nanoseconds.
+    /// Time until an artifact is in memory, in nanoseconds.
     pub ready_ns: u64,
-    /// Making an instance, in nanoseconds.
+    /// Time to make an instance, in nanoseconds.
     pub instantiate_ns: u64,
-    /// Running it, in nanoseconds: as likely to be exceeded as not.
+    /// Time to run the guest, in nanoseconds: as likely to be exceeded as not.
     pub execute_ns: u64,
-    /// How uncertain the execution is: the standard deviation of its natural logarithm.
+    /// How uncertain the execution time of one request is: the standard deviation of its natural logarithm.
     pub sigma: f32,
-    /// How uncertain the usual execution is: the standard error of its natural logarithm. Of a function whose requests
-    /// differ, that is much less.
+    /// How uncertain the usual execution time is: the standard error of its natural logarithm. For a function whose
+    /// requests differ, this is much less than `sigma`.
     pub error: f32,
-    /// What the execution was predicted from.
+    /// The basis of the predicted execution.
     pub basis: Basis,
 }
 
-/// What a prediction stands on.
+/// The basis of a prediction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// Requests of this function on this engine.
     Observed {
-        /// How many.
+        /// The number of these requests.
         count: u64,
     },
-    /// Requests of this function on another engine, and how fast the two are as a rule.
+    /// Requests of this function on another engine, and the usual ratio of the two engines' speeds.
     Transferred {
         /// The other engine.
         from: EngineId,
@@ -60,27 +60,27 @@ pub enum Basis {
 }
 
 impl Prediction {
-    /// All of it, in nanoseconds.
+    /// The total time, in nanoseconds.
     #[must_use]
     pub fn total_ns(&self) -> u64 {
         self.ready_ns.saturating_add(self.instantiate_ns).saturating_add(self.execute_ns)
     }
 
-    /// The mean of all of it, in nanoseconds: what is uncertain costs more on average than it does usually, because it
-    /// can be many times longer and only so much shorter. (The mean of a log-normal distribution.)
+    /// The mean of the total time, in nanoseconds: an uncertain time costs more on average than it does usually,
+    /// because it can be many times longer and only so much shorter. (The mean of a log-normal distribution.)
     #[must_use]
     pub fn mean_ns(&self) -> f64 {
         let sigma = f64::from(self.sigma);
         self.before_execution_ns() + self.execute_ns as f64 * (sigma * sigma / 2.0).exp()
     }
 
-    /// What comes before the execution, in nanoseconds.
+    /// The time before the execution, in nanoseconds.
     #[must_use]
     pub fn before_execution_ns(&self) -> f64 {
         self.ready_ns as f64 + self.instantiate_ns as f64
     }
 
-    /// The execution where it goes well (`deviations` negative) or badly, in nanoseconds.
+    /// The execution time where it goes well (`deviations` negative) or badly, in nanoseconds.
     #[must_use]
     pub fn execute_quantile_ns(&self, deviations: f64) -> f64 {
         self.execute_ns as f64 * (deviations * f64::from(self.sigma)).exp()
@@ -88,20 +88,20 @@ impl Prediction {
 }
 
 impl FunctionProfile {
-    /// What is known of one engine.
+    /// Everything that is known of one engine.
     #[must_use]
     pub fn engine(&self, id: EngineId) -> Option<&EngineProfile> {
         self.engines.iter().find(|(engine, _)| *engine == id).map(|(_, profile)| profile)
     }
 
-    /// What is known, engine by engine.
+    /// Everything that is known, engine by engine.
     pub fn engines(&self) -> impl Iterator<Item = (EngineId, &EngineProfile)> {
         self.engines.iter().map(|(engine, profile)| (*engine, profile))
     }
 
     /// Takes one more request into account.
     ///
-    /// Requests that were cut short (interrupted, trapped, refused) tell how long an engine took to get ready, and not
+    /// Requests that were cut short (interrupted, trapped, refused) tell how long an engine took to get ready, but not
     /// how long the function runs.
     pub fn observe(&mut self, observation: &Observation) {
         let profile = self.observe_ready(observation);
@@ -112,7 +112,7 @@ impl FunctionProfile {
     }
 
     /// Takes a request of the same module with other arguments into account: it tells how long the engine took to get
-    /// ready, and not how long this function runs.
+    /// ready, but not how long this function runs.
     pub fn observe_relative(&mut self, observation: &Observation) {
         let profile = self.observe_ready(observation);
         if observation.outcome.is_success() {
@@ -131,7 +131,7 @@ impl FunctionProfile {
         profile
     }
 
-    /// Notes how long a request would run on an engine, where that is known without having seen it.
+    /// Notes how long a request would run on an engine, where that is known although no such run was observed.
     pub(crate) fn note_execution(&mut self, engine: EngineId, input_bytes: Option<u64>, ns: u64) {
         self.entry(engine).execute.observe(input_bytes, ns);
     }
@@ -149,8 +149,8 @@ impl FunctionProfile {
         &mut self.engines[at].1
     }
 
-    /// What a request would cost on `candidate` if it had `cores` idle cores to compile on: observed where it was, else
-    /// transferred from another engine, else guessed from the module.
+    /// What a request would cost on `candidate` if it had `cores` idle cores to compile on. Each time is the observed
+    /// one where there is one; otherwise it is transferred from another engine, or guessed from the module.
     #[must_use]
     pub fn predict(
         &self,
@@ -162,7 +162,7 @@ impl FunctionProfile {
         self.predict_from(&self.observed(input_bytes, known), candidate, input_bytes, cores, known)
     }
 
-    /// What was observed of each of the known candidates for a size of input, and how often; for
+    /// The observations of each of the known candidates for a size of input, and their number: the `observed` of
     /// [`predict_from`](Self::predict_from).
     pub(crate) fn observed(&self, input_bytes: Option<u64>, known: &Known<'_>) -> Vec<Option<(Sized, u64)>> {
         let of = |candidate: &Candidate| {
@@ -172,7 +172,7 @@ impl FunctionProfile {
         known.candidates.iter().map(of).collect()
     }
 
-    /// As [`predict`](Self::predict), where several candidates are predicted for the same request.
+    /// As [`predict`](Self::predict), for several candidates that are predicted for the same request.
     pub(crate) fn predict_from(
         &self,
         observed: &[Option<(Sized, u64)>],
@@ -191,11 +191,11 @@ impl FunctionProfile {
             ArtifactState::Absent => self.compile_ns(candidate, cores, known),
         };
         let ready_ns = candidate.making_since_ns.map_or(ready_ns, |since_ns| {
-            // Nobody knows to the millisecond, and what is late may take as long again.
+            // Nobody knows the end to the millisecond, and a load or compile that is late may take as long again.
             let elapsed = known.now_ns.saturating_sub(since_ns) as f64;
             if elapsed < ready_ns { (ready_ns - elapsed).max(ready_ns * MAKING_UNSURE) } else { elapsed }
         });
-        // A guest that goes on elsewhere soon runs as it does there.
+        // A guest that soon goes on in another engine's code runs as it does there.
         let goes_on_in = candidate.goes_on_in.and_then(|to| known.candidates.iter().find(|other| other.engine == to));
         let (execute, basis) = predict_execute(observed, goes_on_in.unwrap_or(candidate), input_bytes, known);
         Prediction {
@@ -210,7 +210,7 @@ impl FunctionProfile {
         }
     }
 
-    /// What compiling for `candidate` takes on so many idle cores, in nanoseconds.
+    /// Time to compile for `candidate` on `cores` idle cores, in nanoseconds.
     #[must_use]
     pub fn compile_ns(&self, candidate: &Candidate, cores: usize, known: &Known<'_>) -> f64 {
         let observed = self.engine(candidate.engine).and_then(|own| own.compile.ns());
@@ -227,7 +227,7 @@ fn predict_execute(
 ) -> (Sized, Basis) {
     let slowdown = |candidate: &Candidate| known.calibration.engine(candidate.engine, candidate.tier).slowdown;
     let mut own = None;
-    // What the surest of the other engines was observed to take.
+    // The observation of another engine that is surest.
     let mut surest: Option<(&Candidate, Sized, u64)> = None;
     for (other, seen) in known.candidates.iter().zip(observed) {
         match seen {
@@ -258,15 +258,15 @@ fn predict_execute(
 }
 
 impl Sized {
-    /// What an engine was observed to take, in the light of what others' observations say of it; each weighs by its
-    /// precision, as in Bayes' rule for normal distributions.
+    /// What an engine was observed to take, in the light of what other engines' observations say of it; each weighs by
+    /// its precision, as in Bayes' rule for normal distributions.
     ///
     /// Where all requests are alike, this changes nothing. Where they differ and nobody knows beforehand how, two
-    /// engines have seen different ones, and the difference between their medians is as likely to be the requests' as
-    /// the engines'; what is known of engines in general then keeps a slow one from looking fast by chance. And how
-    /// much requests differ is the function's own: who has seen few of them is not to think that all are like these.
-    /// If the two are further apart than engines are, it is the requests that differ, at least as much as that: unless
-    /// there have been so many that they speak for themselves.
+    /// engines have seen different requests, and the difference between their medians is as likely to come from the
+    /// requests as from the engines; what is known of engines in general then keeps a slow one from looking fast by
+    /// chance. How much requests differ is a property of the function: an engine that has seen few of them must not
+    /// take them all to be like these. If the two engines are further apart than engines are, it is the requests that
+    /// differ, at least as much as that, unless there have been so many that they speak for themselves.
     fn sharpened(self, count: u64, other: &Self, other_count: u64) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "only small numbers matter")]
         let doubt = |count: u64| ((SPEAK_FOR_THEMSELVES - count as f32) / (SPEAK_FOR_THEMSELVES - 1.0)).clamp(0.0, 1.0);
@@ -283,7 +283,7 @@ impl Sized {
         let own_precision = precision(own.error);
         let transferred = precision(other.error.hypot(SIGMA_TRANSFER));
         if own_precision > transferred * NEGLIGIBLE {
-            // Logarithms cost more than they would change.
+            // The logarithms below cost more than they would change.
             return Self { error: self.error, ..own };
         }
         let sum = own_precision + transferred;
@@ -293,22 +293,22 @@ impl Sized {
         Self { ns: logarithm.exp(), error, ..own }
     }
 
-    /// The same observations, if requests are known to differ by `sigma` at least.
+    /// The same observations, if requests are known to differ by at least `sigma`.
     fn spread_by(self, sigma: f32) -> Self {
         if sigma <= self.sigma { self } else { Self { sigma, error: self.error * sigma / self.sigma, ..self } }
     }
 }
 
-/// What predictions are made from beside a function's own observations.
+/// The knowledge from which predictions are made, beside a function's own observations.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
-    /// The module.
+    /// The module's features.
     pub features: &'a Features,
-    /// The host.
+    /// The host's calibration.
     pub calibration: &'a Calibration,
     /// The engines whose observations may be transferred.
     pub candidates: &'a [Candidate],
-    /// Now, on the clock of [`Candidate::making_since_ns`].
+    /// The present time, on the clock of [`Candidate::making_since_ns`].
     pub now_ns: u64,
 }
 

@@ -1,15 +1,15 @@
 //! Within a request: which engine should join the race for the answer, and which should leave it.
 //!
-//! How long a request takes is its work times an engine's speed. The longer it has been running, the more work it must
-//! be: of a request of which nothing was known, what has taken `t` will as likely as not take `t` again, and the share
-//! of those that take ten times as long is a tenth (Lindy's law, a Pareto distribution with exponent 1). Of one that
-//! was well known, overtime says less. So each engine's time is predicted under a common *multiple* of what was
-//! expected: a usual one, and one of the tail.
+//! How long a request takes depends on its work and on the engine's speed. The longer it has been running, the more
+//! work it must be: of requests of which nothing was known, one that has taken `t` will as likely as not take `t`
+//! again, and a tenth of them take ten times as long (Lindy's law, a Pareto distribution with exponent 1). Of a request
+//! that was well known, overtime says less. So each engine's time is predicted under a common *multiple* of the work
+//! that was expected: a usual multiple, and one of the tail.
 //!
 //! Cores that are idle are worth little: an engine is made ready, and run, as soon as it would win in the tail. Where
-//! no core is idle, it must be clearly better in the usual case. And a racer that cannot win any more leaves; at once
-//! where its core is wanted, and else when there is little doubt. When nothing more may be wasted, only the best one
-//! stays: what a race wastes is to be counted while it runs ([`WasteBudget`](crate::WasteBudget)).
+//! no core is idle, it must be clearly better in the usual case. A racer that cannot win any more leaves: at once where
+//! its core is wanted, and otherwise when there is little doubt. When nothing more may be wasted, only the best racer
+//! stays; so what a race wastes has to be counted while it runs ([`WasteBudget`](crate::WasteBudget)).
 
 use std::ops::RangeInclusive;
 
@@ -25,34 +25,35 @@ use crate::{Candidate, Prediction, Request, Scheduler, World};
 pub(crate) struct RaceView<'a> {
     /// The request, with its candidates as they are now.
     pub(crate) request: Request<'a>,
-    /// Who is in the race.
+    /// The engines that are in the race.
     pub(crate) racers: &'a [Racer],
-    /// Since the decision, in nanoseconds.
+    /// The time since the decision, in nanoseconds.
     pub(crate) elapsed_ns: u64,
 }
 
 /// An engine in the race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Racer {
-    /// Which one.
+    /// The engine.
     pub(crate) engine: EngineId,
-    /// Since when its guest has been running, on the clock of [`RaceView::elapsed_ns`]; `None` while it gets ready.
+    /// The time since which its guest has been running, on the clock of [`RaceView::elapsed_ns`]; `None` while it gets
+    /// ready.
     pub(crate) running_since_ns: Option<u64>,
 }
 
-/// What to do next.
+/// The next step in a race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RaceStep {
-    /// This engine joins: it is made ready, if it is not, and then runs.
+    /// The engine joins: it is made ready, if it is not, and then runs.
     Start(EngineId),
-    /// This engine cannot win any more, and its core is wanted.
+    /// The engine stops: it cannot win any more, or nothing more may be wasted.
     Stop(EngineId),
     /// Ask again after so many nanoseconds, or when something has happened.
     Wait {
-        /// From now.
+        /// The time from now, in nanoseconds.
         ns: u64,
     },
-    /// Nobody can beat who is racing.
+    /// No engine can beat those that are racing.
     Settled,
 }
 
@@ -66,8 +67,9 @@ pub(crate) fn step(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>
         entries.iter().filter(|entry| entry.is_racing).map(|entry| entry.finish_ns(x)).fold(f64::INFINITY, f64::min)
     };
     let (racing_usual, racing_tail) = (racing(multiples.usual), racing(multiples.tail));
-    // Whether anybody should join is a question of the tail; who, one of the usual case: the better engine can still
-    // join later, and loses little, but what was begun with it is not there when a shorter request wants it.
+    // The tail decides whether any engine should join, and the usual case decides which one: a better engine can still
+    // join later, and loses little by that; whereas one that joins first is not there in time if the request turns out
+    // to be shorter.
     let challenger = entries
         .iter()
         .filter(|entry| !entry.is_racing && entry.finish_ns(multiples.tail) < racing_tail)
@@ -75,7 +77,8 @@ pub(crate) fn step(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>
     let idle = world.load.idle_cores() > 0;
     let mut is_core_wanted = world.load.waiting > 0;
     if let Some(challenger) = challenger {
-        // Two of a race on one core only slow each other down; one that is going nowhere may be joined all the same.
+        // Two racers on one core only slow each other down; but a racer that is getting nowhere may be joined all the
+        // same.
         let is_decisive = race.racers.len() <= 1 && challenger.finish_ns(multiples.usual) * DECISIVE < racing_usual;
         if world.load.may_waste && (idle || is_decisive) {
             return RaceStep::Start(challenger.engine);
@@ -96,8 +99,8 @@ pub(crate) fn step(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>
     RaceStep::Wait { ns: (race.elapsed_ns / 4).clamp(*WAIT_NS.start(), *WAIT_NS.end()) }
 }
 
-/// Whether an engine that has got ready for a race should run: whether there is still something to win for it, be the
-/// request short, usual or long.
+/// Whether an engine that has got ready for a race should run: whether there is still something to win for it if the
+/// request is short, usual or long.
 pub(crate) fn may_run(scheduler: &Scheduler, engine: EngineId, race: &RaceView<'_>, world: &World<'_>) -> bool {
     let entries = entries(scheduler, race, world);
     let multiples = Multiples::of(&entries);
@@ -107,7 +110,7 @@ pub(crate) fn may_run(scheduler: &Scheduler, engine: EngineId, race: &RaceView<'
     wins(multiples.least) || wins(multiples.usual) || wins(multiples.tail)
 }
 
-/// Whether a racer that gets ready would end before the only one that runs, if the request is long.
+/// Whether a racer that is getting ready would end before the only one that runs, if the request is long.
 pub(crate) fn may_be_overtaken(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> bool {
     if race.racers.iter().filter(|racer| racer.running_since_ns.is_some()).count() != 1 {
         return false;
@@ -131,7 +134,7 @@ pub(crate) fn soonest(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<
 
 fn entries(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> Vec<Entry> {
     let known = scheduler.known(race.request.candidates, world);
-    // What joins now compiles on one core: the others are taken, or will be.
+    // An engine that joins now compiles on one core: the others are taken, or will be.
     let observed = scheduler.profile.observed(race.request.input_bytes, &known);
     let predict = |candidate| scheduler.profile.predict_from(&observed, candidate, race.request.input_bytes, 1, &known);
     race.request.candidates.iter().map(|candidate| Entry::new(candidate, predict(candidate), race)).collect()
@@ -141,7 +144,7 @@ struct Entry {
     engine: EngineId,
     prediction: Prediction,
     is_racing: bool,
-    /// How long its guest has been running.
+    /// How long its guest has been running, in nanoseconds; `None` if it does not run.
     running_ns: Option<f64>,
 }
 
@@ -153,7 +156,7 @@ impl Entry {
         Self { engine: candidate.engine, prediction, is_racing: racer.is_some(), running_ns }
     }
 
-    /// From now until it answers, in nanoseconds, if the request is `x` times the work that was expected.
+    /// The time from now to the answer, in nanoseconds, if the request is `x` times the work that was expected.
     fn finish_ns(&self, x: f64) -> f64 {
         let execute_ns = self.execute_ns() * x;
         match self.running_ns {
@@ -167,9 +170,9 @@ impl Entry {
     }
 }
 
-/// How much more work than expected a request may be, after what has been seen of it.
+/// How many times the expected work a request may be, after what has been seen of it.
 struct Multiples {
-    /// It is at least this.
+    /// The least multiple that is still possible.
     least: f64,
     usual: f64,
     tail: f64,
@@ -182,7 +185,7 @@ impl Multiples {
         let racing = entries.iter().filter(|entry| entry.is_racing);
         let sigma = racing.map(|entry| f64::from(entry.prediction.sigma)).fold(f64::INFINITY, f64::min);
         let sigma = if sigma.is_finite() { sigma } else { 1.0 };
-        // What has outlived every expectation was misjudged: it is at most two standard deviations away.
+        // A request that has outlived every expectation was misjudged: it is at most two standard deviations away.
         let sigma = sigma.max(outlived.max(1.0).ln() / 2.0);
         let expected_tail = (TAIL_DEVIATIONS * sigma).exp().min(TAIL_MAX);
         Self {
@@ -193,10 +196,10 @@ impl Multiples {
     }
 }
 
-/// A running racer that another running one beats for all these multiples.
+/// A running racer that another running racer beats for all these multiples, by a factor of `margin`.
 fn beaten(entries: &[Entry], multiples: RangeInclusive<f64>, margin: f64) -> Option<EngineId> {
     let running = || entries.iter().filter(|entry| entry.running_ns.is_some());
-    // Both finishes grow with the work in a straight line: what holds at the ends holds between them.
+    // Both finish times grow with the work in a straight line: what holds at the ends holds between them.
     let beats = |winner: &Entry, loser: &Entry| {
         [multiples.start(), multiples.end()].iter().all(|x| winner.finish_ns(**x) * margin < loser.finish_ns(**x))
     };
@@ -205,14 +208,14 @@ fn beaten(entries: &[Entry], multiples: RangeInclusive<f64>, margin: f64) -> Opt
         .map(|loser| loser.engine)
 }
 
-/// Of several that run, the one that is expected to end last.
+/// Of several running racers, the one that is expected to end last.
 fn worst(entries: &[Entry], multiples: &Multiples) -> Option<EngineId> {
     let running = || entries.iter().filter(|entry| entry.running_ns.is_some());
     let last = running().max_by(|a, b| a.finish_ns(multiples.usual).total_cmp(&b.finish_ns(multiples.usual)))?;
     (running().count() > 1).then_some(last.engine)
 }
 
-/// Whether no engine that is not racing is faster than the fastest that is, and there is nobody to stop.
+/// Whether no engine outside the race is faster than the fastest in it, and there is nobody to stop.
 fn is_settled(entries: &[Entry]) -> bool {
     let racing = || entries.iter().filter(|entry| entry.is_racing);
     let fastest = racing().map(Entry::execute_ns).fold(f64::INFINITY, f64::min);
@@ -227,7 +230,7 @@ mod tests {
     use crate::Policy;
     use crate::testing::{BASELINE, Case, INTERPRETER, MS, OPTIMIZING};
 
-    /// A request that an interpreter runs in so long, and the others so much faster; and what the compilers take.
+    /// How long each engine takes to get ready and to run a request that takes an interpreter `interpreted_ns`.
     fn truth(interpreted_ns: u64) -> [(EngineId, u64, u64); 3] {
         [
             (INTERPRETER, MS / 3, interpreted_ns),
@@ -263,7 +266,7 @@ mod tests {
             let race = Case::new(Policy::Hedged, 4).race(&truth(interpreted_ns));
             assert_eq!((race.first, race.who_joined()), (INTERPRETER, vec![]), "{interpreted_ns}");
         }
-        // And neither is one that is known to be short, on whatever is ready.
+        // A request that is known to be short on a ready engine is not raced either.
         let mut case = Case::new(Policy::Hedged, 4);
         case.ready(&[BASELINE]);
         for _ in 0..5 {
@@ -279,12 +282,12 @@ mod tests {
         case.load.busy = 2;
         case.ready(&[INTERPRETER]);
         case.observe(INTERPRETER, 20 * MS);
-        // It was thought to take 20 ms and takes 20 s.
+        // The request was thought to take 20 ms and takes 20 s.
         let race = case.race(&truth(20_000 * MS));
         assert_eq!(race.first, INTERPRETER);
         assert!(race.joined.iter().all(|(_, ns)| *ns > 60 * MS), "{race:?}");
         assert_ne!(race.answer.unwrap().0, INTERPRETER, "{race:?}");
-        // One that ends not much later than it should.
+        // A request that ends not much later than it should is not raced.
         let mut case = Case::new(Policy::Hedged, 2);
         case.load.busy = 2;
         case.ready(&[INTERPRETER]);
@@ -308,7 +311,8 @@ mod tests {
         }
     }
 
-    /// Two that have run for so long, of which the first was expected to take 100 ms and the other a tenth.
+    /// The next step for two racers that have run for `elapsed_ns`; the first was expected to take 100 ms, and the
+    /// other a tenth.
     fn running(case: &mut Case, elapsed_ns: u64) -> RaceStep {
         case.ready(&[INTERPRETER, OPTIMIZING]);
         for _ in 0..10 {
@@ -335,7 +339,7 @@ mod tests {
         assert_eq!(running(&mut case, MS), RaceStep::Stop(INTERPRETER));
         let mut case = Case::new(Policy::Hedged, 8);
         case.load.may_waste = false;
-        // Of nothing known, both may be the last.
+        // Where nothing is known, either of the two may be the last to end.
         case.ready(&[INTERPRETER, BASELINE]);
         let racers = [INTERPRETER, BASELINE].map(|engine| Racer { engine, running_since_ns: Some(0) });
         let view = RaceView { request: case.request(), racers: &racers, elapsed_ns: MS };

@@ -17,45 +17,46 @@ pub struct Scheduler {
     pub(crate) profile: FunctionProfile,
     pub(crate) arrivals: Arrivals,
     pub(crate) losses: Losses,
-    /// Engines that a request is trying for the first time right now.
+    /// Engines that are being tried for the first time right now, each by a request.
     pub(crate) exploring: Vec<EngineId>,
 }
 
-/// Which engine runs a request, and why.
+/// The engine that was chosen for a request, and the reason.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// The engine.
     pub engine: EngineId,
-    /// After how long, in nanoseconds, to look whether another engine should race it if the request is not answered by
-    /// then ([`Flight`](crate::flight::Flight)); `None`: not at all.
+    /// The time in nanoseconds after which to look whether another engine should race the request, if it is not
+    /// answered by then ([`Flight`](crate::flight::Flight)); `None` if nobody is to look.
     pub look_again_after_ns: Option<u64>,
     /// The reason, for people.
     pub reason: Reason,
 }
 
-/// Why an engine was chosen.
+/// The reason for which an engine was chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
-    /// Nothing else was allowed or able.
+    /// No other engine was allowed or able.
     OnlyCandidate,
-    /// The policy names it.
+    /// The policy names the engine.
     Fixed,
-    /// It has never run this function.
+    /// The engine has never run this function.
     Unobserved,
-    /// Everything else is being tried for the first time by other requests, or would be.
+    /// No engine has run this function, and other requests are trying each of them for the first time.
     NothingKnownYet,
-    /// It is expected to answer first.
+    /// The engine is expected to answer first.
     Soonest {
-        /// Its expected cost.
+        /// The engine's expected cost.
         prediction: Prediction,
-        /// The next best and its expected total in nanoseconds, where there is one.
+        /// The next best engine and its expected total in nanoseconds, where there is one.
         runner_up: Option<(EngineId, u64)>,
     },
-    /// It can begin first, and another engine will race it if it does not end soon.
+    /// The engine can begin first, and another engine will race it if it does not end soon.
     BeginsFirst {
-        /// Its expected cost.
+        /// The engine's expected cost.
         prediction: Prediction,
-        /// What would be expected to answer first if only one engine could run, and its expected total in nanoseconds.
+        /// The engine that would be expected to answer first if only one could run, and its expected total in
+        /// nanoseconds.
         favourite: (EngineId, u64),
     },
 }
@@ -92,7 +93,7 @@ impl fmt::Display for Milliseconds {
     }
 }
 
-/// There is no engine that is able and allowed to run the request.
+/// The error if no engine is able and allowed to run the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoCandidate;
 
@@ -118,7 +119,7 @@ impl Scheduler {
         }
     }
 
-    /// Notes that a request has come.
+    /// Notes that a request has come at `now_ns`.
     pub fn arrived(&mut self, now_ns: u64) {
         self.arrivals.observe(now_ns);
     }
@@ -127,7 +128,7 @@ impl Scheduler {
     ///
     /// # Errors
     ///
-    /// There is nothing to choose from.
+    /// Returns an error if there is no candidate that the policy may choose.
     pub fn decide(&mut self, request: &Request<'_>, world: &World<'_>) -> Result<Decision, NoCandidate> {
         let decision = match request.candidates {
             [] => return Err(NoCandidate),
@@ -142,7 +143,7 @@ impl Scheduler {
         Ok(decision)
     }
 
-    /// What a request would cost on each candidate, in their order.
+    /// Predicts what a request would cost on each candidate, in their order.
     pub fn predict<'a>(
         &'a self,
         request: &'a Request<'a>,
@@ -160,7 +161,7 @@ impl Scheduler {
         Known { features: &self.features, calibration: world.calibration, candidates, now_ns: world.now_ns }
     }
 
-    /// Learns from a request that has run. `candidates` are as they were when it ended.
+    /// Learns from a request that has run. `candidates` are as they were when the request ended.
     pub fn observe(&mut self, observation: &Observation, candidates: &[Candidate], world: &World<'_>) {
         self.abandon(observation.engine);
         self.profile.observe(observation);
@@ -171,9 +172,10 @@ impl Scheduler {
         }
     }
 
-    /// Learns from a request that began on the observation's engine and went on in code of others, for so many nanoseconds of
-    /// its time each. What it would have taken from the beginning on the one of these where it was longest follows from the
-    /// engines' usual ratios; of the engine that it began on it tells only how soon that was ready.
+    /// Learns from a request that began on the observation's engine and went on in code of others: `stays` has these
+    /// engines, and for how many nanoseconds of its time it was in code of each. For the one of them where it was
+    /// longest, the time that it would have taken there from the beginning follows from the engines' usual ratios. Of
+    /// the engine that the request began on, it tells only how soon that engine was ready.
     pub fn observe_moved(
         &mut self,
         observation: &Observation,
@@ -193,7 +195,7 @@ impl Scheduler {
         let Some((to, _)) = stays.iter().copied().max_by_key(|(_, ns)| *ns) else { return };
         let away_ns: u64 = stays.iter().map(|(_, ns)| *ns).sum();
         let home = (observation.engine, observation.phases.execute_ns.saturating_sub(away_ns));
-        // As much work as each of them did, in the time of that one.
+        // The work that an engine did in its time, as the time that the fastest engine would take for it.
         let work = |(engine, ns): (EngineId, u64)| Some(ns as f64 / slowdown(engine)?);
         let work: Option<f64> = stays.iter().copied().chain([home]).map(work).sum();
         let (Some(work), Some(slowdown)) = (work, slowdown(to)) else { return };
@@ -215,8 +217,8 @@ impl Scheduler {
         crate::tier_up::decide(self, candidates, world)
     }
 
-    /// For a process that ends after a request of this size of input: the engine whose code should be finished for the next
-    /// process, if the runs to come will pay for it.
+    /// Chooses, for a process that ends after a request with this size of input, the engine whose code should be
+    /// finished for the next process, if the runs to come will pay for it.
     #[must_use]
     pub fn after_one_call(
         &self,
@@ -227,7 +229,7 @@ impl Scheduler {
         crate::tier_up::after_one_call(self, input_bytes, candidates, world)
     }
 
-    /// What to make ready for the next request now, and when to look again.
+    /// Says what to make ready for the next request now, and when to look again.
     #[must_use]
     pub fn prewarm(&self, candidates: &[Candidate], world: &World<'_>) -> PrewarmLook {
         crate::prewarm::look(self, candidates, world)
@@ -239,20 +241,20 @@ impl Scheduler {
         crate::prewarm::favourite(self, candidates, world)
     }
 
-    /// Forgets a decision that came to nothing.
+    /// Forgets a decision after which no request ran.
     pub fn abandon(&mut self, engine: EngineId) {
         if let Some(at) = self.exploring.iter().position(|other| *other == engine) {
             self.exploring.swap_remove(at);
         }
     }
 
-    /// What is known of the function.
+    /// Everything that is known of the function.
     #[must_use]
     pub fn profile(&self) -> &FunctionProfile {
         &self.profile
     }
 
-    /// When its requests come.
+    /// The pattern in which the function's requests come.
     #[must_use]
     pub fn arrivals(&self) -> &Arrivals {
         &self.arrivals
@@ -295,7 +297,8 @@ mod tests {
         let mut scheduler = case.scheduler.clone();
         scheduler.observe_moved(&observation, &[(OPTIMIZING, 15 * MS)], &case.candidates, &case.world());
         case.scheduler = scheduler;
-        // The other half would have been 7.5 times as fast, by the shipped calibration.
+        // In the optimizing engine's code, the other half would have been 7.5 times as fast, by the shipped
+        // calibration.
         let execute_ns = |case: &Case, engine| {
             let (request, world) = (case.request(), case.world());
             let mut predicted = case.scheduler.predict(&request, &world);
@@ -305,7 +308,7 @@ mod tests {
         assert_eq!(execute_ns(&case, INTERPRETER), 17 * MS * 15 / 2, "as if it had stayed");
         case.candidate(INTERPRETER).goes_on_in = Some(OPTIMIZING);
         assert_eq!(execute_ns(&case, INTERPRETER), 17 * MS, "it will go on there again");
-        // What it lost by beginning where it did, it loses again and again, until better code is made.
+        // What the request lost by beginning where it did is lost again and again, until better code is made.
         for _ in 0..20 {
             let mut scheduler = case.scheduler.clone();
             scheduler.observe_moved(&observation, &[(OPTIMIZING, 15 * MS)], &case.candidates, &case.world());

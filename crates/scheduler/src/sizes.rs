@@ -1,21 +1,22 @@
-//! How long a function runs, as a function of how much input it gets.
+//! How long a function runs, depending on the size of its input.
 
 use crate::Estimate;
 
-/// Classes of sizes that are kept apart; with one estimate each they stay small enough to be copied with a profile.
+/// The number of size classes that are kept apart at most; with one estimate each they stay small enough to be copied
+/// with a profile.
 const CLASSES_MAX: usize = 12;
-/// How much less sure an estimate is for each doubling of the size between it and what was observed.
+/// How much less sure an estimate is for each doubling between the observed size and the size in question.
 const SIGMA_PER_DOUBLING: f32 = 0.15;
 
 /// Estimates by size of the input: one for each power of two that was observed, and straight lines between them on
 /// logarithmic scales, as work grows with a power of the size.
 ///
-/// Beyond what was observed the last line goes on, between constant and cubic growth.
+/// Beyond the observed sizes the nearest line goes on, with a growth between constant and cubic.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SizeModel {
-    /// In ascending order of size.
+    /// The classes, in ascending order of size.
     classes: Vec<Class>,
-    /// Of requests whose size was not known beforehand, and of all.
+    /// The estimate from all requests, those whose size was not known beforehand included.
     any: Estimate,
 }
 
@@ -23,7 +24,7 @@ pub struct SizeModel {
 struct Class {
     /// The number of bits of the size.
     bits: u32,
-    /// A typical size of this class: the geometric mean of those seen.
+    /// A typical size of this class, as a natural logarithm: a moving average of the logarithms of the sizes seen.
     size_ln: f64,
     estimate: Estimate,
 }
@@ -31,11 +32,11 @@ struct Class {
 /// A duration read off a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sized {
-    /// Nanoseconds.
+    /// The duration, in nanoseconds.
     pub ns: f64,
-    /// Standard deviation of the logarithm: how far a request may be from it.
+    /// Standard deviation of the logarithm: how far one request may be from `ns`.
     pub sigma: f32,
-    /// Standard error of the logarithm: how far the usual request may be from it.
+    /// Standard error of the logarithm: how far the usual request may be from `ns`.
     pub error: f32,
 }
 
@@ -57,12 +58,12 @@ impl SizeModel {
                 estimate.observe(ns);
                 self.classes.insert(at, Class { bits, size_ln, estimate });
             }
-            // Full: the class beside it takes it.
+            // No class can be added: the neighbouring one takes the observation.
             Err(at) => self.classes[at.min(CLASSES_MAX - 1)].estimate.observe(ns),
         }
     }
 
-    /// Observations so far.
+    /// The number of observations so far.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.any.count()
@@ -97,7 +98,7 @@ impl SizeModel {
 }
 
 impl Sized {
-    /// What was observed, so far away in size.
+    /// An observation, made less certain by its distance in size.
     fn of(estimate: &Estimate, distance: f32) -> Option<Self> {
         let (sigma, error) = (estimate.sigma()?, estimate.error()?);
         Some(Self { ns: estimate.ns()? as f64, sigma: sigma + distance, error: error + distance })
@@ -111,7 +112,7 @@ fn logarithm(bytes: u64) -> f64 {
 fn distance(class: &Class, bytes: u64) -> f32 {
     #[expect(clippy::cast_possible_truncation, reason = "at most 64 doublings")]
     let doublings = ((logarithm(bytes) - class.size_ln).abs() / std::f64::consts::LN_2) as f32;
-    // Within a class there is no distance.
+    // Within a class the distance counts as 0.
     (doublings - 0.5).max(0.0) * SIGMA_PER_DOUBLING
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// Nothing is known, nothing is ready, and the host is idle.
+    /// A function of which nothing is known and nothing is ready, on an idle host.
     pub(crate) fn new(policy: Policy, cores: usize) -> Self {
         let engines = [(BASELINE, Tier::Baseline), (OPTIMIZING, Tier::Optimizing), (INTERPRETER, Tier::Interpreter)];
         let candidates = engines.map(|(engine, tier)| Candidate {
@@ -73,7 +73,7 @@ impl Case {
         self.scheduler.clone().decide(&self.request(), &self.world()).unwrap()
     }
 
-    /// A request that ran on `engine`, without any load or compile.
+    /// Observes a request that ran on `engine`, without any load or compile.
     pub(crate) fn observe(&mut self, engine: EngineId, execute_ns: u64) {
         self.observe_phases(engine, ArtifactState::InMemory, 10_000, execute_ns);
     }
@@ -101,8 +101,8 @@ impl Case {
         self.scheduler = scheduler;
     }
 
-    /// Runs a request of which `truth` says how long each engine takes to be ready and to run, without any other
-    /// load than what there is.
+    /// Runs a request of which `truth` says how long each engine takes to get ready and to run, with no other load than
+    /// the present one.
     pub(crate) fn race(&mut self, truth: &[(EngineId, u64, u64)]) -> Race {
         let decision = self.decide();
         let mut course = Course {
@@ -127,11 +127,11 @@ impl Situation for Case {
     }
 }
 
-/// A flight whose engines take what is known beforehand.
+/// A flight whose engines take the times of `truth`.
 struct Course<'a> {
     truth: &'a [(EngineId, u64, u64)],
     began_ns: u64,
-    /// Cores that others use.
+    /// Cores that other requests use.
     others: usize,
     flight: Flight,
     racers: Vec<Runner>,
@@ -155,7 +155,7 @@ impl Course<'_> {
         self.racers.push(Runner { engine, entered_ns: now_ns, ready_ns: now_ns + ready_ns, is_running: false });
     }
 
-    /// What happens next, and when, if the flight goes on.
+    /// The next event and its time, if the flight goes on.
     fn next(&self) -> Option<(u64, Event)> {
         let engines = self.racers.iter().map(|racer| {
             let (engine, make_ns, run_ns) = self.of(racer.engine);
@@ -166,7 +166,7 @@ impl Course<'_> {
             }
         });
         let look = self.flight.look_at_ns().map(|at_ns| (at_ns, Event::Look { wanted: Wanted::Nothing }));
-        // Of two at once, the engine's comes first.
+        // Of two events at the same time, the engine's comes first.
         engines.chain(look).min_by_key(|(at_ns, _)| *at_ns)
     }
 
@@ -216,11 +216,11 @@ impl Course<'_> {
     }
 }
 
-/// What happened in a race.
+/// The course of a race, for the tests to judge.
 #[derive(Debug)]
 pub(crate) struct Race {
     pub(crate) first: EngineId,
-    /// Who joined, and after how many nanoseconds.
+    /// The engines that joined, each with the time after which it did, in nanoseconds.
     pub(crate) joined: Vec<(EngineId, u64)>,
     pub(crate) stopped: Vec<(EngineId, u64)>,
     pub(crate) answer: Option<(EngineId, u64)>,

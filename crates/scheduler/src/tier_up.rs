@@ -1,10 +1,10 @@
-//! Between requests: when to make a better engine ready in the background.
+//! Between requests: when a better engine is made ready in the background.
 //!
-//! Ski rental: a function that runs on a slower engine loses time with each request; when it has lost as much as it
-//! costs to make the better engine ready, that is done. Whoever does so never pays more than twice what would have been
-//! best in hindsight (Karlin, Manasse, Rudolph, Sleator: Competitive Snoopy Caching, 1988). Where requests come so
-//! often that the next seconds will surely bring the loss, there is no reason to wait for it; and where a core has nothing
-//! else to do, it is enough that they may.
+//! This is ski rental: a function that runs on a slower engine loses time with each request. When it has lost as much
+//! as it costs to make the better engine ready, the better engine is made ready. This never costs more than twice what
+//! would have been best in hindsight (Karlin, Manasse, Rudolph, Sleator: Competitive Snoopy Caching, 1988). Where
+//! requests come so often that the next seconds will surely bring the loss, there is no reason to wait for it; and
+//! where a core has nothing else to do, it is enough that they may bring it.
 
 use std::fmt;
 
@@ -20,29 +20,30 @@ use crate::{Candidate, Prediction, Scheduler, World};
 /// An engine to be made ready in the background.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TierUp {
-    /// Which one.
+    /// The engine.
     pub engine: EngineId,
-    /// What it is worth beyond its price, in nanoseconds: the more, the sooner it should be done.
+    /// The expected gain beyond the price, in nanoseconds: the larger it is, the sooner the engine should be made
+    /// ready.
     pub worth_ns: f64,
-    /// Why.
+    /// The reason.
     pub reason: TierUpReason,
 }
 
-/// Why an engine is made ready in the background.
+/// The reason for which an engine is made ready in the background.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TierUpReason {
-    /// The function has lost more without it than it costs.
+    /// The function has lost more for want of the engine than making it ready costs.
     Lost {
-        /// What it has lost, in nanoseconds.
+        /// The time that the function has lost, in nanoseconds.
         lost_ns: u64,
-        /// What making it ready costs, in nanoseconds.
+        /// The cost of making the engine ready, in nanoseconds.
         price_ns: u64,
     },
-    /// The next requests will gain more than it costs.
+    /// The next requests will gain more by the engine than making it ready costs.
     Expected {
-        /// What they are expected to gain, in nanoseconds.
+        /// The time that the requests are expected to gain, in nanoseconds.
         gain_ns: u64,
-        /// What making it ready costs, in nanoseconds.
+        /// The cost of making the engine ready, in nanoseconds.
         price_ns: u64,
     },
 }
@@ -66,7 +67,7 @@ impl fmt::Display for TierUpReason {
     }
 }
 
-/// What a function's requests have lost for want of an engine, engine by engine.
+/// The time that a function's requests have lost for want of an engine, engine by engine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Losses {
     engines: Vec<(EngineId, Loss)>,
@@ -75,12 +76,12 @@ pub(crate) struct Losses {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Loss {
     total_ns: f64,
-    /// What a request loses on average, recent ones weighing more.
+    /// The time that a request loses on average, in nanoseconds; recent requests weigh more.
     mean_ns: f64,
 }
 
 impl Losses {
-    /// Takes a request into account that was answered by another engine.
+    /// Takes into account a request that was answered by another engine.
     pub(crate) fn observe(
         &mut self,
         scheduler: &Scheduler,
@@ -88,7 +89,7 @@ impl Losses {
         candidates: &[Candidate],
         world: &World<'_>,
     ) {
-        // The warm path: there is nothing to want.
+        // The warm path: every engine is ready, and there is nothing to want.
         if candidates.iter().all(is_ready) {
             self.engines.clear();
             return;
@@ -105,8 +106,8 @@ impl Losses {
         });
     }
 
-    /// As [`observe`](Self::observe), of a request that has moved: what it would have taken elsewhere is what is predicted,
-    /// since the profile has just been told.
+    /// As [`observe`](Self::observe), for a request that has moved: what it would have taken elsewhere is what is
+    /// predicted, since the profile has just learnt of the request.
     pub(crate) fn observe_moved(
         &mut self,
         scheduler: &Scheduler,
@@ -121,7 +122,7 @@ impl Losses {
         self.note(observation, candidates, predict, |prediction| prediction.execute_ns as f64);
     }
 
-    /// Notes what each engine that is not ready would have saved.
+    /// Notes for each engine that is not ready what it would have saved.
     fn note<'a>(
         &mut self,
         observation: &Observation,
@@ -192,7 +193,7 @@ fn consider(
         ArtifactState::OnDisk => scheduler.profile.predict(candidate, None, 1, &known).ready_ns as f64,
         ArtifactState::Absent => scheduler.profile.compile_ns(candidate, 1, &known),
     };
-    // On a busy host it takes the time away from somebody.
+    // On a busy host, making the engine ready takes that time away from others.
     let pressure = world.load.pressure();
     let price_ns = alone * (1.0 + pressure);
     let loss = scheduler.losses.of(candidate.engine);
@@ -231,7 +232,7 @@ pub(crate) fn after_one_call(
         scheduler.profile.predict_from(&observed, &candidate, input_bytes, 1, &known).total_ns() as f64
     };
     let keeps_artifacts = |candidate: &&Candidate| candidate.tier != Tier::Interpreter;
-    // As the next process finds them.
+    // The time of the next process on its best engine, with the artifacts that it will find.
     let next_ns = candidates
         .iter()
         .filter_map(|candidate| match candidate.artifact {
@@ -266,7 +267,8 @@ mod tests {
     use crate::Policy;
     use crate::testing::{BASELINE, Case, HOUR, INTERPRETER, MS, OPTIMIZING};
 
-    /// A function of two engines: one is ready and takes so long, the other takes so long to compile and to run.
+    /// A function with two engines: one is ready and runs for `ready_ns`; the other takes `compile_ns` to compile and
+    /// runs for `better_ns`.
     fn case(ready_ns: u64, compile_ns: u64, better_ns: u64) -> Case {
         let mut case = Case::new(Policy::Adaptive, 2);
         case.candidates.retain(|candidate| candidate.engine != INTERPRETER);
@@ -280,7 +282,7 @@ mod tests {
         case
     }
 
-    /// After how many requests, so far apart, the better engine is compiled.
+    /// The number of requests, `idle_ns` apart, after which the better engine is compiled.
     fn requests_until(case: &mut Case, ready_ns: u64, idle_ns: u64) -> Option<(usize, TierUpReason)> {
         for count in 1..=100 {
             case.now_ns += idle_ns;
@@ -352,14 +354,14 @@ mod tests {
             let after = case.scheduler.after_one_call(case.input_bytes, &case.candidates, &case.world());
             assert_eq!(after.map(|tier_up| tier_up.engine), expected, "{runs} of {execute_ns}");
         }
-        // What is there need not be made, and what is hardly better is not worth it.
+        // An artifact that is there need not be made, and an engine that is hardly better is not worth it.
         let mut case = Case::new(Policy::Hedged, 2);
         for _ in 0..3 {
             case.observe(BASELINE, MS);
         }
         case.candidate(BASELINE).artifact = ArtifactState::OnDisk;
         assert_eq!(case.scheduler.after_one_call(case.input_bytes, &case.candidates, &case.world()), None);
-        // Of a module that is run all the time, a little is enough.
+        // For a module that is run all the time, a little gain is enough.
         for _ in 0..1000 {
             case.observe(BASELINE, MS);
         }
@@ -402,7 +404,7 @@ mod tests {
                 case.scheduler.arrived(case.now_ns);
                 let engine = case.decide().engine;
                 if engine == OPTIMIZING && !is_compiled {
-                    // In the foreground.
+                    // Compiled in the foreground.
                     is_compiled = true;
                     paid_ns += compile_ns;
                     case.ready(&[OPTIMIZING]);

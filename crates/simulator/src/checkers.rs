@@ -1,42 +1,42 @@
-//! What must hold in every run, whoever decides. Nothing here knows how a simulation works: the checkers see events,
-//! keep their own books and compare.
+//! Checks of what must hold in every run, whichever chooser decides. Nothing here knows how a simulation works: the
+//! checkers see events, keep their own books and compare.
 
 use std::collections::HashMap;
 
 use remuda_model::EngineId;
 
-/// What happens in a simulation.
+/// Something that happens in a simulation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event {
     /// A request has come.
     Arrived {
-        /// Which one.
+        /// The request.
         request: u32,
     },
-    /// It was sent away, because the queue was full.
+    /// A request was sent away, because the queue was full or the policy's engine cannot run it.
     Rejected {
-        /// Which one.
+        /// The request.
         request: u32,
     },
-    /// No worker is free: it waits.
+    /// A request waits, because no worker is free.
     Queued {
-        /// Which one.
+        /// The request.
         request: u32,
-        /// Whose it is.
+        /// The function that is called.
         function: u32,
         /// The work that it is expected to be, in nanoseconds.
         cost_ns: u64,
     },
-    /// A worker takes it after it has waited.
+    /// A worker takes a request after it has waited.
     Dequeued {
-        /// Which one.
+        /// The request.
         request: u32,
     },
-    /// It is answered.
+    /// A request is answered.
     Answered {
-        /// Which one.
+        /// The request.
         request: u32,
-        /// By whom.
+        /// The engine that answered it.
         engine: EngineId,
     },
     /// One more engine joins the race for a request's answer.
@@ -46,29 +46,29 @@ pub enum Event {
     },
     /// Time on a core has answered a request.
     Earned {
-        /// Nanoseconds.
+        /// The time, in nanoseconds.
         ns: u64,
     },
     /// Time on a core has answered nothing.
     Wasted {
-        /// Nanoseconds.
+        /// The time, in nanoseconds.
         ns: u64,
     },
-    /// So many bytes of artifacts are kept now.
+    /// This many bytes of artifacts are kept now.
     Kept {
-        /// In memory.
+        /// Bytes in memory.
         memory_bytes: u64,
-        /// On disk.
+        /// Bytes on disk.
         disk_bytes: u64,
     },
 }
 
-/// What a run may not exceed.
+/// The bounds that a run may not exceed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
-    /// Requests.
+    /// The number of requests.
     pub requests: usize,
-    /// Cores.
+    /// The number of cores.
     pub cores: usize,
     /// Bytes of artifacts in memory.
     pub memory_bytes_max: u64,
@@ -76,21 +76,21 @@ pub struct Bounds {
     pub disk_bytes_max: u64,
     /// The share of useful time that may be wasted.
     pub waste_share_max: f64,
-    /// What may be wasted beside it, in nanoseconds.
+    /// The time that may be wasted beside that share, in nanoseconds.
     pub waste_ns_free: u64,
 }
 
-/// Something happened that must not.
+/// The error if something happened that must not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("after {now_ns} ns: {what}")]
 pub struct Violation {
-    /// When.
+    /// The time at which it happened, in nanoseconds.
     pub now_ns: u64,
-    /// What, in words.
+    /// A description in words.
     pub what: String,
 }
 
-/// Where a request is.
+/// The stage that a request has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Unborn,
@@ -104,12 +104,13 @@ enum Stage {
 struct Wait {
     function: u32,
     cost_ns: u64,
-    /// The work that had left the queue when it came.
+    /// The work that had left the queue when the request came, in nanoseconds.
     left_ns_before: u64,
-    /// The work of its function that is before it, and its own.
+    /// The work of its function that is before it, and its own, in nanoseconds.
     own_ns: u64,
-    /// The functions that had something waiting, and how many times one has begun to.
+    /// The number of functions that had something waiting when the request came.
     waiting_functions: u64,
+    /// The number of times by then that a function has begun to have something waiting.
     begun_before: u64,
 }
 
@@ -119,7 +120,7 @@ pub struct Checkers {
     bounds: Bounds,
     stages: Vec<Stage>,
     waits: HashMap<u32, Wait>,
-    /// Work that waits, by function.
+    /// The work that waits in nanoseconds, and the number of its requests, by function.
     backlog_ns: HashMap<u32, (u64, u32)>,
     left_ns: u64,
     begun: u64,
@@ -178,7 +179,7 @@ impl Checkers {
     ///
     /// # Errors
     ///
-    /// Something was promised and did not hold: the first such thing.
+    /// Returns an error if something was promised and did not hold: the first such thing.
     pub fn finish(mut self, now_ns: u64, used_ns: f64) -> Result<(), Violation> {
         let open = self.stages.iter().position(|stage| *stage != Stage::Done);
         let none_lost = open.map_or(Ok(()), |request| {
@@ -212,7 +213,7 @@ impl Checkers {
     }
 
     fn wait(&mut self, request: u32, function: u32, cost_ns: u64) {
-        /// No item counts for less.
+        /// The least work that a request counts for.
         const COST_NS_MIN: u64 = 1_000;
         let cost_ns = cost_ns.max(COST_NS_MIN);
         self.cost_ns_max = self.cost_ns_max.max(cost_ns);
@@ -259,7 +260,7 @@ impl Checkers {
         Ok(())
     }
 
-    /// Nobody joins a race once the budget for waste is used up. What races already may overdraw it.
+    /// No engine joins a race once the budget for waste is used up. Engines that race already may overdraw it.
     fn may_waste(&self, request: u32) -> Result<(), String> {
         let allowed_ns = self.bounds.waste_share_max * self.earned_ns as f64 + self.bounds.waste_ns_free as f64;
         if self.wasted_ns as f64 > allowed_ns || self.bounds.waste_share_max <= 0.0 {
@@ -365,7 +366,7 @@ mod tests {
 
     #[test]
     fn first_come_first_served_starves_and_is_found_out() {
-        // A busy function's hundred requests, and one of another that came last.
+        // A busy function's hundred requests, and one of another function that came last.
         let requests = 101;
         let bounds = Bounds { requests, ..BOUNDS };
         let count = u32::try_from(requests).unwrap();

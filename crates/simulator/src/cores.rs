@@ -1,20 +1,20 @@
-//! Cores that are shared by those who run on them.
+//! Cores that are shared by the runners on them.
 //!
-//! Everyone who runs gets at most one core. Where there are more runners than cores, each gets a share by the weight of its
-//! class, as on an operating system with priorities (processor sharing). All runners
-//! of a class advance at the same rate, so each class has a clock of its own that goes at that rate, and who ends next
-//! is at the top of a heap.
+//! Every runner gets at most one core. Where there are more runners than cores, each gets a share by the weight of its
+//! class, as on an operating system with priorities (processor sharing). All runners of a class advance at the same
+//! rate, so each class has a clock of its own that goes at that rate, and the runner that ends next is at the top of a
+//! heap.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// What runners weigh, class by class, by the weights of Linux' scheduler: niceness 0 and 5, and `SCHED_IDLE`.
+/// The weight of a runner, class by class, as in Linux' scheduler: niceness 0 and 5, and `SCHED_IDLE`.
 const WEIGHTS: [f64; 3] = [1.0, 335.0 / 1024.0, 3.0 / 1024.0];
 
-/// Who somebody runs for.
+/// The priority of a runner, by what it runs for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Requests, and those who race for them.
+    /// Requests, and engines that race for them.
     Foreground = 0,
     /// Loads for requests that are expected.
     Ahead = 1,
@@ -22,11 +22,11 @@ pub(crate) enum Class {
     Background = 2,
 }
 
-/// A runner. It names the same one for ever: numbers are not used again.
+/// The name of a runner. It means the same runner for ever: numbers are not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RunnerId(u64);
 
-/// The machine: cores, and who runs on them. `T` is what the owner wants to know when one ends.
+/// The machine: cores, and the runners on them. `T` is what the owner wants to know when a runner ends.
 #[derive(Debug)]
 pub(crate) struct Cores<T> {
     cores: f64,
@@ -39,7 +39,7 @@ pub(crate) struct Cores<T> {
 
 #[derive(Debug, Default)]
 struct Clock {
-    /// Time that each runner of this class has had on a core since the beginning.
+    /// The time that each runner of this class has had on a core since the beginning, in nanoseconds.
     now_ns: f64,
     ends: BinaryHeap<Reverse<(Nanoseconds, RunnerId)>>,
     running: usize,
@@ -53,7 +53,7 @@ struct Runner<T> {
     owner: T,
 }
 
-/// A time that is a number.
+/// A time, which is never NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Nanoseconds(f64);
 
@@ -71,7 +71,7 @@ impl PartialOrd for Nanoseconds {
     }
 }
 
-/// Ids count up, and nobody chooses them: they are hash enough when multiplied.
+/// A hasher for ids. They count up, and nobody chooses them: multiplied, they are hash enough.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hasher(u64);
 
@@ -111,7 +111,7 @@ impl<T> Cores<T> {
         }
     }
 
-    /// Lets somebody run for so long.
+    /// Starts a runner that is to have a core for `work_ns`.
     pub(crate) fn start(&mut self, class: Class, work_ns: u64, owner: T) -> RunnerId {
         let id = RunnerId(self.next);
         self.next += 1;
@@ -123,7 +123,7 @@ impl<T> Cores<T> {
         id
     }
 
-    /// Stops somebody before the end; returns the time that it had on a core.
+    /// Stops a runner before its end; returns the time that it had on a core, in nanoseconds.
     pub(crate) fn stop(&mut self, id: RunnerId) -> Option<f64> {
         let runner = self.runners.remove(&id)?;
         let clock = &mut self.classes[runner.class as usize];
@@ -131,17 +131,17 @@ impl<T> Cores<T> {
         Some((clock.now_ns - runner.began_ns).max(0.0))
     }
 
-    /// Moves somebody into the foreground, because somebody waits for it now.
+    /// Moves a runner into the foreground, because a request waits for it now.
     pub(crate) fn promote(&mut self, id: RunnerId) {
         self.move_to(Class::Foreground, id);
     }
 
-    /// Moves somebody into the background, because nobody waits for it any more.
+    /// Moves a runner into the background, because no request waits for it any more.
     pub(crate) fn demote(&mut self, id: RunnerId) {
         self.move_to(Class::Background, id);
     }
 
-    /// What it has had on a core, and what it has still to do, stays.
+    /// Moves a runner to another class. The time that it has had on a core, and the time that it still needs, stay.
     fn move_to(&mut self, class: Class, id: RunnerId) {
         let Some(runner) = self.runners.get_mut(&id).filter(|runner| runner.class != class) else { return };
         let (from_ns, to_ns) = (self.classes[runner.class as usize].now_ns, self.classes[class as usize].now_ns);
@@ -153,13 +153,13 @@ impl<T> Cores<T> {
         self.classes[class as usize].ends.push(Reverse((Nanoseconds(runner.ends_ns), id)));
     }
 
-    /// What somebody still has to do, in nanoseconds.
+    /// The time that a runner still needs on a core, in nanoseconds.
     pub(crate) fn left_ns(&self, id: RunnerId) -> Option<f64> {
         let runner = self.runners.get(&id)?;
         Some((runner.ends_ns - self.classes[runner.class as usize].now_ns).max(0.0))
     }
 
-    /// When the next one ends if nobody else comes.
+    /// The time at which the next runner ends if no other comes, in nanoseconds.
     pub(crate) fn next_end_ns(&mut self) -> Option<u64> {
         let rates = self.rates();
         let mut next = f64::INFINITY;
@@ -172,7 +172,7 @@ impl<T> Cores<T> {
         next.is_finite().then_some(next.ceil() as u64)
     }
 
-    /// Lets time go by, until nobody later than the next end.
+    /// Lets time go by until `now_ns`, which is not later than the next end.
     pub(crate) fn advance(&mut self, now_ns: u64) {
         let passed = (now_ns as f64 - self.now_ns).max(0.0);
         let rates = self.rates();
@@ -183,9 +183,9 @@ impl<T> Cores<T> {
         self.now_ns = now_ns as f64;
     }
 
-    /// Takes out one who has ended, with the time that it had on a core.
+    /// Takes out a runner that has ended: its owner and its id.
     pub(crate) fn pop_ended(&mut self) -> Option<(T, RunnerId)> {
-        /// Rounding to whole nanoseconds, and of sums of many.
+        /// Rounding to whole nanoseconds, and of sums of many numbers.
         const TOLERANCE_NS: f64 = 0.5;
         for class in 0..WEIGHTS.len() {
             let Some((ends_ns, id)) = self.head(class) else { continue };
@@ -198,21 +198,21 @@ impl<T> Cores<T> {
         None
     }
 
-    /// How many run.
+    /// The number of runners.
     pub(crate) fn busy(&self) -> usize {
         self.runners.len()
     }
 
-    /// The time that cores were used, all together, in nanoseconds.
+    /// The time for which cores were used, all together, in nanoseconds.
     pub(crate) fn used_ns(&self) -> f64 {
         self.used_ns
     }
 
-    /// Who of a class ends first.
+    /// The runner of a class that ends first, and its end on the clock of the class.
     fn head(&mut self, class: usize) -> Option<(f64, RunnerId)> {
         loop {
             let Reverse((ends_ns, id)) = *self.classes[class].ends.peek()?;
-            // Those that were stopped or moved are left in the heap until they come up; and one may have come back.
+            // Runners that were stopped or moved are left in the heap until they come up; and one may have come back.
             match self.runners.get(&id) {
                 Some(runner) if runner.class as usize == class && Nanoseconds(runner.ends_ns) == ends_ns => {
                     return Some((ends_ns.0, id));
@@ -228,11 +228,11 @@ impl<T> Cores<T> {
     fn rates(&self) -> [f64; 3] {
         let (mut cores, mut rates) = (self.cores, [0.0; 3]);
         for class in 0..WEIGHTS.len() {
-            // Heavier ones have theirs; those that are left share what is left.
+            // Heavier classes have their share; those that are left share what is left.
             let weight: f64 = (class..WEIGHTS.len()).map(|at| self.classes[at].running as f64 * WEIGHTS[at]).sum();
             let share = cores / weight.max(f64::MIN_POSITIVE);
             if share * WEIGHTS[class] < 1.0 {
-                // Nobody who weighs less gets a whole one either.
+                // No runner that weighs less gets a whole core either.
                 for at in class..WEIGHTS.len() {
                     rates[at] = share * WEIGHTS[at];
                 }
@@ -249,7 +249,7 @@ impl<T> Cores<T> {
 mod tests {
     use super::*;
 
-    /// Lets all run to the end; returns who ended when.
+    /// Lets all runners run to the end; returns each with the time at which it ended.
     fn run(cores: &mut Cores<&'static str>) -> Vec<(&'static str, u64)> {
         let mut ended = Vec::new();
         while let Some(now_ns) = cores.next_end_ns() {
@@ -289,7 +289,7 @@ mod tests {
         cores.start(Class::Foreground, 1_000, "a");
         cores.start(Class::Ahead, 1_000, "b");
         assert_eq!(run(&mut cores), [("a", 1_328), ("b", 2_001)]);
-        // Whoever weighs little has a core of its own, if there is one.
+        // A runner that weighs little has a core of its own, if there is one.
         let mut cores = Cores::new(3);
         for (class, name) in [(Class::Foreground, "a"), (Class::Ahead, "b"), (Class::Background, "c")] {
             cores.start(class, 1_000, name);
@@ -334,7 +334,7 @@ mod tests {
         let ended = run(&mut cores);
         assert_eq!((ended[0].0, ended[1].0), ("a", "b"));
         assert!(ended[0].1.abs_diff(1_501) <= 1 && ended[1].1.abs_diff(2_000) <= 1, "{ended:?}");
-        // Back and forth, nobody ends sooner than their work is done.
+        // A runner that is moved back and forth does not end before its work is done.
         let mut cores = Cores::new(1);
         cores.start(Class::Foreground, 1_000, "a");
         again = cores.start(Class::Background, 1_000, "b");

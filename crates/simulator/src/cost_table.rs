@@ -1,4 +1,4 @@
-//! What each engine takes for each module: the world that a simulation runs in.
+//! The costs of each module on each engine: the world that a simulation runs in.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -7,15 +7,15 @@ use remuda_model::{EngineId, Tier};
 use remuda_scheduler::{Calibration, EngineCalibration, Features, PartCosts};
 use serde::{Deserialize, Serialize};
 
-/// The layout of the file below.
+/// The version of the layout of the file below.
 const SCHEMA: u32 = 1;
 
 /// Measured costs of modules on engines.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CostTable {
-    /// Where the figures come from, for people.
+    /// The source of the figures, for people.
     pub source: String,
-    /// The engines, in the order in which a function that nobody knows tries them.
+    /// The engines, in the order in which they are tried for an unknown function.
     pub engines: Vec<Engine>,
     /// The modules.
     pub modules: Vec<Module>,
@@ -24,51 +24,51 @@ pub struct CostTable {
 /// An engine of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Engine {
-    /// Its name.
+    /// The engine's name.
     pub id: EngineId,
     /// How much its compiler invests.
     pub tier: Tier,
-    /// What parts cost that it makes for guests that move; `None` if it makes none.
+    /// The costs of the parts that it makes for guests that move; `None` if it makes none.
     pub parts: Option<PartCosts>,
 }
 
-/// A module, and what it costs.
+/// A module, and its costs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Module {
     /// The guest's name.
     pub name: String,
-    /// What its bytes tell.
+    /// The features of its code.
     pub features: Features,
-    /// What each engine of the table takes to be ready; `None` if the engine cannot run it.
+    /// The cost of getting ready on each engine of the table; `None` if the engine cannot run the module.
     pub engines: Vec<Option<ModuleCost>>,
-    /// What its guests go on in when they move; `None` if they cannot.
+    /// The code that its guests go on in when they move; `None` if they cannot.
     pub part: Option<ModulePart>,
-    /// Inputs that it was measured with.
+    /// The inputs that the module was measured with.
     pub cases: Vec<Case>,
 }
 
-/// What a module's guests go on in when they move.
+/// The code that a module's guests go on in when they move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModulePart {
-    /// At how many places its guests spend their time, one after the other; from 1.
+    /// The number of places at which its guests spend their time, one after the other; at least 1.
     pub places: u32,
-    /// The code that is hot at one of them, in bytes.
+    /// The size of the code that is hot at one of these places, in bytes.
     pub hot_code_bytes: u64,
-    /// Whether a part may have all of the module.
+    /// Whether a part may have the whole module.
     pub has_whole: bool,
 }
 
-/// What an engine takes to be ready to run a module.
+/// The cost of getting an engine ready to run a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleCost {
-    /// Making the artifact on one core, in nanoseconds.
+    /// Time to make the artifact on one core, in nanoseconds.
     pub compile_ns: u64,
-    /// Loading it from the store, in nanoseconds; `None` if the engine's artifacts cannot be kept.
+    /// Time to load it from the store, in nanoseconds; `None` if the engine's artifacts cannot be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_ns: Option<u64>,
-    /// Making and dropping an instance, in nanoseconds.
+    /// Time to make and drop an instance, in nanoseconds.
     pub instantiate_ns: u64,
     /// The artifact's size, in bytes.
     pub artifact_bytes: u64,
@@ -77,24 +77,24 @@ pub struct ModuleCost {
 /// An input of a module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// Its name.
+    /// The case's name.
     pub name: String,
-    /// Its size, if it is known before the request runs.
+    /// The size of the input in bytes, if it is known before the request runs.
     pub input_bytes: Option<u64>,
-    /// How long each engine of the table runs, in nanoseconds; 0 for an engine that cannot.
+    /// How long each engine of the table runs, in nanoseconds; 0 for an engine that cannot run it.
     pub execute_ns: Vec<u64>,
 }
 
-/// A table that is not one.
+/// The error for a cost table that is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// It is not the JSON that it should be.
+    /// The table is not the JSON that it should be.
     #[error("the cost table is not valid: {0}")]
     Json(#[from] serde_json::Error),
-    /// It was written for another version.
+    /// The table was written for another version.
     #[error("the cost table has schema {0}, and this version reads schema {SCHEMA}")]
     Schema(u32),
-    /// It names an engine that it does not list.
+    /// A module has costs for an engine that the table does not list.
     #[error("{module} has costs for {engine:?}, which is not among the table's engines")]
     UnknownEngine {
         /// The module.
@@ -110,7 +110,7 @@ pub enum TableError {
         /// The engine.
         engine: EngineId,
     },
-    /// There is nothing in it.
+    /// The table has no module that an engine can run, or has one that no engine can run.
     #[error("the cost table has no module that an engine can run")]
     Empty,
 }
@@ -166,11 +166,11 @@ impl CostTable {
         Self::from_json(include_bytes!("../data/costs.json")).expect("the table that was built in is valid")
     }
 
-    /// Reads a table.
+    /// Reads a table from JSON.
     ///
     /// # Errors
     ///
-    /// The bytes are no table, or one that lacks costs.
+    /// Returns an error if the bytes are no table, or one that lacks costs.
     pub fn from_json(json: &[u8]) -> Result<Self, TableError> {
         let file: File = serde_json::from_slice(json)?;
         if file.schema != SCHEMA {
@@ -182,7 +182,7 @@ impl CostTable {
         Self { source: file.source, engines, modules }.checked()
     }
 
-    /// The same as JSON.
+    /// The table as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         let named = |values: &[u64], module: &Module| -> BTreeMap<String, u64> {
@@ -282,7 +282,7 @@ impl Module {
         able.map(|(_, ns)| *ns).min().unwrap_or(1).max(1)
     }
 
-    /// The case that runs longest.
+    /// The number of the case that runs longest.
     pub(crate) fn longest_case(&self) -> usize {
         (0..self.cases.len()).max_by_key(|at| self.execute_ns_min(&self.cases[*at])).unwrap_or(0)
     }
@@ -310,7 +310,7 @@ fn read_module(module: FileModule, engines: &[Engine]) -> Result<Module, TableEr
     Ok(Module { name, features, engines: costs, part: module.part, cases })
 }
 
-/// The id of an engine that a file names. Ids live as long as the process, and there is only one of each name.
+/// The id of an engine that a file names. Ids live as long as the process, and there is only one for each name.
 pub(crate) fn engine_id(name: &str) -> EngineId {
     static IDS: LazyLock<Mutex<HashMap<String, EngineId>>> = LazyLock::new(Mutex::default);
     let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,14 +1,15 @@
-//! Runs the production scheduler against measured costs, under a clock of its own.
+//! Runs the production scheduler against measured costs, on a clock of its own.
 //!
 //! Everything that decides is the code that runs in the host: [`Scheduler`](remuda_scheduler::Scheduler),
 //! [`Flight`](remuda_scheduler::flight::Flight), [`FairQueue`](remuda_scheduler::FairQueue),
 //! [`CompileQueue`](remuda_scheduler::CompileQueue), [`WasteBudget`](remuda_scheduler::WasteBudget) and
-//! [`GreedyDual`](remuda_scheduler::GreedyDual), with the [defaults](remuda_scheduler::Sizing) of the host. What it decides
-//! about is modelled: cores that are shared by those who run on them, and engines that take as long as a [`CostTable`] says.
-//! A [`Workload`] brings the requests. A seed and the inputs reproduce every run, bit for bit.
+//! [`GreedyDual`](remuda_scheduler::GreedyDual), with the [defaults](remuda_scheduler::Sizing) of the host. The rest is
+//! modelled: cores that are shared by all that run on them, and engines that take as long as a [`CostTable`] says. A
+//! [`Workload`] brings the requests. A seed and the inputs reproduce every run, bit for bit.
 //!
-//! [`simulate`] runs one policy; [`compare`] runs several and the oracle, whose hindsight the others' regret is
-//! measured against. Every event goes to the [`Checkers`], which stand apart and know nothing of how it came about.
+//! [`simulate`] runs one policy; [`compare`] runs several and the oracle, against whose hindsight the regret of the
+//! others is measured. Every event goes to the [`Checkers`], which stand apart and do not know how the event came
+//! about.
 #![forbid(unsafe_code)]
 
 mod checkers;

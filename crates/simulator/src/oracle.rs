@@ -1,18 +1,18 @@
-//! Hindsight, as the yardstick: what one would do who knows every cost and every request to come.
+//! Hindsight, as the yardstick: what a chooser would do that knows every cost and every request to come.
 //!
-//! It is exactly this. A request runs, alone, on the engine that would answer it first if it had a core to itself,
-//! given what is in memory, on disk or in the making at this moment, and the true costs. And with each request, the
-//! engine is made ready in the background that saves the function's requests after that the most time over what will be
-//! ready anyway, if it saves any and a core is idle, or more than its compile takes if none is. It uses the same cores,
-//! workers, compilers and budgets as the others, waits in the same queues, and wastes nothing on races: it knows who
-//! would win.
+//! The oracle does exactly this. A request runs, alone, on the engine that would answer it first if it had a core to
+//! itself, given what is in memory, on disk or in the making at this moment, and the true costs. And with each request,
+//! an engine is made ready in the background: the one that saves the function's later requests the most time over what
+//! will be ready anyway, if it saves any and a core is idle, or more than its compile takes if none is. The oracle uses
+//! the same cores, workers, compilers and budgets as the others, waits in the same queues, and wastes nothing on races,
+//! as it knows which engine would win.
 //!
-//! It is not a lower bound: it decides request by request, so that under load, where one request's gain is another's
-//! wait, a policy may now and then do better.
+//! The oracle is not a lower bound: it decides request by request, so that under load, where one request's gain is
+//! another's wait, a policy may now and then do better.
 
 use crate::{CostTable, Workload};
 
-/// What is to come, function by function.
+/// The requests to come, function by function.
 pub(crate) struct Oracle {
     functions: Vec<Future>,
     is_closed: bool,
@@ -22,15 +22,15 @@ pub(crate) struct Oracle {
 #[derive(Default)]
 struct Future {
     at_ns: Vec<u64>,
-    /// For each engine, and each request, the time that it and all after it take.
+    /// For each engine, and each request, the time that this request and all after it take, in nanoseconds.
     rest_ns: Vec<Vec<f64>>,
 }
 
 /// An engine in the oracle's eyes.
 pub(crate) struct Option_ {
-    /// Until it is ready, in nanoseconds; `None` for an engine that cannot run the function.
+    /// The time until it is ready, in nanoseconds; `None` for an engine that cannot run the function.
     pub(crate) ready_ns: Option<f64>,
-    /// Whether it is ready, or will be without anybody deciding so.
+    /// Whether it is ready, or will be without a further decision.
     pub(crate) is_coming: bool,
 }
 
@@ -57,8 +57,8 @@ impl Oracle {
         Self { functions, is_closed: workload.is_closed }
     }
 
-    /// The engine to be made ready in the background, beside `chosen` for the request `nth` of `function`, and what that
-    /// saves in nanoseconds.
+    /// The engine to be made ready in the background, beside `chosen` for the request `nth` of `function`, and what
+    /// that saves in nanoseconds.
     pub(crate) fn tier_up(
         &self,
         function: u32,
@@ -89,7 +89,7 @@ impl Oracle {
     }
 }
 
-/// How long a request takes on an engine that is ready, in nanoseconds; `None` if it cannot run it.
+/// How long a request takes on an engine that is ready, in nanoseconds; `None` if the engine cannot run it.
 pub(crate) fn run_ns(table: &CostTable, workload: &Workload, arrival: &crate::Arrival, engine: usize) -> Option<f64> {
     let module = &table.modules[workload.functions[arrival.function as usize].module as usize];
     let cost = module.engines[engine]?;

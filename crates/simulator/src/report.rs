@@ -1,4 +1,4 @@
-//! What a run came to, in numbers: beside the oracle's.
+//! The results of a run in numbers, beside the oracle's.
 
 use std::fmt;
 
@@ -7,77 +7,77 @@ use serde::Serialize;
 
 use crate::{Chooser, CostTable, Setup, Totals, Violation, Workload, simulate};
 
-/// Several policies on the same workload and host.
+/// A comparison of several policies on the same workload and host.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
     /// The workload's name.
     pub workload: String,
-    /// Its functions.
+    /// The number of its functions.
     pub functions: usize,
-    /// Its requests.
+    /// The number of its requests.
     pub requests: usize,
-    /// The host's cores.
+    /// The number of the host's cores.
     pub cores: usize,
-    /// Policy by policy; the last is the oracle.
+    /// The reports, policy by policy; the last is the oracle's.
     pub reports: Vec<Report>,
 }
 
-/// One policy.
+/// The report of one policy.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Its name.
+    /// The policy's name.
     pub policy: String,
     /// Mean time from arrival to answer, in nanoseconds.
     pub latency_ns_mean: f64,
-    /// The median.
+    /// The median time, in nanoseconds.
     pub latency_ns_p50: u64,
-    /// Exceeded by one in ten.
+    /// The time that one request in ten exceeds, in nanoseconds.
     pub latency_ns_p90: u64,
-    /// Exceeded by one in a hundred.
+    /// The time that one request in a hundred exceeds, in nanoseconds.
     pub latency_ns_p99: u64,
-    /// The longest.
+    /// The longest time, in nanoseconds.
     pub latency_ns_max: u64,
     /// How much longer than the oracle's a request takes, as a share of the oracle's: 0.05 is 5 %. The mean over
     /// requests.
     pub regret_mean: f64,
-    /// Exceeded by one request in a hundred.
+    /// The regret that one request in a hundred exceeds.
     pub regret_p99: f64,
-    /// How much longer all requests together take than the oracle's, as a share.
+    /// How much longer all requests together take than the oracle's, as a share of the oracle's.
     pub regret_total: f64,
     /// For each function, the ratio of what all its requests take together to the oracle's; of these the geometric
     /// mean.
     pub function_ratio_geomean: f64,
-    /// Of these, the worst.
+    /// The worst of these ratios.
     pub function_ratio_max: f64,
     /// CPU time, in seconds.
     pub cpu_s: f64,
-    /// Of that, racers that lost.
+    /// The part of it that racers used which lost, in seconds.
     pub wasted_s: f64,
-    /// Of that, compiles.
+    /// The CPU time of all compiles of artifacts, in seconds.
     pub compile_s: f64,
-    /// Compiles.
+    /// The number of compiles.
     pub compiles: u64,
-    /// Of these, between requests.
+    /// The number of these that a compiler made between requests.
     pub compiles_background: u64,
-    /// Artifacts that were compiled and never ran.
+    /// The number of artifacts at the end on which no guest has run since they were compiled.
     pub compiles_unused: u64,
-    /// Loads from disk.
+    /// The number of loads from disk.
     pub loads: u64,
-    /// Engines that joined a race.
+    /// The number of engines that joined a race.
     pub hedges: u64,
-    /// Of these, winners.
+    /// The number of these that won.
     pub hedges_won: u64,
-    /// Requests whose guests moved.
+    /// The number of requests whose guests moved.
     pub moves: u64,
-    /// Parts that were compiled for that.
+    /// The number of parts that were compiled for that.
     pub parts: u64,
-    /// What was made ready for an expected request that then came and ran on it.
+    /// The number of artifacts that were made ready for an expected request, which then came in time and ran on them.
     pub prewarms_useful: u64,
-    /// And that did not.
+    /// The number of artifacts that were made ready for an expected request in vain.
     pub prewarms_wasted: u64,
-    /// Requests that had to wait for a worker.
+    /// The number of requests that had to wait for a worker.
     pub queued: u64,
-    /// Requests that were sent away.
+    /// The number of requests that were sent away.
     pub rejected: u64,
 }
 
@@ -85,7 +85,8 @@ pub struct Report {
 ///
 /// # Errors
 ///
-/// Something happened that must not: a bug in what decides, or in the simulation. It comes with the policy's name.
+/// Returns an error if something happened that must not: a bug in what decides, or in the simulation. It comes with the
+/// chooser in whose run it happened.
 pub fn compare(
     table: &CostTable,
     workload: &Workload,
@@ -93,7 +94,7 @@ pub fn compare(
     choosers: &[Chooser],
 ) -> Result<Comparison, (Chooser, Violation)> {
     let choosers = choosers.iter().copied().filter(|chooser| *chooser != Chooser::Oracle).chain([Chooser::Oracle]);
-    // Each run is on its own, so they may run at once without changing anything.
+    // Each run is on its own, so the runs may go on at once without changing anything.
     let runs: Vec<(Chooser, Result<Totals, Violation>)> = std::thread::scope(|scope| {
         let threads: Vec<_> =
             choosers.map(|chooser| (chooser, scope.spawn(move || simulate(table, workload, setup, chooser)))).collect();
@@ -118,14 +119,14 @@ pub fn compare(
 
 impl Report {
     fn new(chooser: Chooser, workload: &Workload, totals: &Totals, oracle: &[Option<u64>]) -> Self {
-        // One part in a thousand, and nothing is too long.
+        // The precision is one part in a thousand, and no time is too long.
         let mut latencies = Histogram::<u64>::new(3).expect("three digits are possible");
         latencies.auto(true);
         let mut regrets: Vec<f64> = Vec::new();
         let mut functions = vec![(0.0, 0.0); workload.functions.len()];
         for ((latency, best), arrival) in totals.latencies_ns.iter().zip(oracle).zip(&workload.arrivals) {
             let Some(latency) = latency else { continue };
-            // It grows as it has to, so there is nothing to refuse.
+            // The histogram grows as it has to, so there is nothing to refuse.
             let _ = latencies.record(*latency);
             let Some(best) = best else { continue };
             let (latency, best) = (*latency as f64, (*best as f64).max(1.0));
@@ -171,7 +172,7 @@ impl Report {
     }
 }
 
-/// A table, as in Markdown.
+/// Formats the comparison as a table, as in Markdown.
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { workload, functions, requests, cores, reports } = self;

@@ -1,5 +1,5 @@
-//! Cost tables from what `remuda characterize` has measured: JSON Lines, a record a line. Of these, samples count; of
-//! the samples, those of single calls on the engines that are built in.
+//! Cost tables from what `remuda characterize` has measured: JSON Lines, a record a line. Only samples count, and of
+//! these only single calls on the engines of a given table.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -11,18 +11,18 @@ use serde::Deserialize;
 use crate::cost_table::{Case, engine_id};
 use crate::{CostTable, Engine, Module, ModuleCost, TableError};
 
-/// Results that make no table.
+/// The error for results that make no table.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultsError {
-    /// They cannot be read.
+    /// The results cannot be read.
     #[error("cannot read the results: {0}")]
     Io(#[from] std::io::Error),
     /// A line is not a record.
     #[error("line {line} is not a record of results: {source}")]
     Line {
-        /// From 1.
+        /// The line, from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's error.
         source: serde_json::Error,
     },
     /// What was measured is not enough.
@@ -53,24 +53,24 @@ struct Sample {
     artifact_bytes: Option<u64>,
 }
 
-/// What was measured of one engine on one module.
+/// The measurements of one engine on one module.
 #[derive(Default)]
 struct Measured {
     compile_ns: Vec<u64>,
     load_ns: Vec<u64>,
     instantiate_ns: Vec<u64>,
     artifact_bytes: Option<u64>,
-    /// By case.
+    /// Execution times in nanoseconds, by case.
     execute_ns: BTreeMap<String, Vec<u64>>,
 }
 
-/// Reads results into a table: of each figure, the median. The engines are those of `like`, which also tells the
-/// features of modules of the same name, as results have none of them; of others, the code's size follows from
-/// what its slowest compiler takes.
+/// Reads results into a table: of each figure, the median. The engines are those of `like`, which also has the features
+/// of modules of the same name, as results have none of them. For other modules, the size of the code follows from what
+/// the slowest compiler takes.
 ///
 /// # Errors
 ///
-/// They cannot be read, or hold no module that an engine has run.
+/// Returns an error if the results cannot be read, or hold no module that an engine has run.
 pub fn read_results(results: impl BufRead, like: &CostTable) -> Result<CostTable, ResultsError> {
     let mut measured: BTreeMap<String, BTreeMap<String, Measured>> = BTreeMap::new();
     for (at, line) in results.lines().enumerate() {
@@ -102,7 +102,7 @@ impl Measured {
 }
 
 fn module(name: String, engines: &BTreeMap<String, Measured>, like: &CostTable) -> Option<Module> {
-    // What has been measured on every engine that has run it at all.
+    // A case counts if it was measured on every engine that has run the module at all.
     let complete = |case: &&String| engines.values().all(|measured| measured.execute_ns.contains_key(*case));
     let cases: Vec<&String> = engines.values().next()?.execute_ns.keys().filter(complete).collect();
     let of = |engine: &Engine| engines.get(engine.id.as_str());
@@ -138,7 +138,7 @@ fn module(name: String, engines: &BTreeMap<String, Measured>, like: &CostTable) 
     Some(Module { features, cases: cases.collect(), name, engines: costs, part })
 }
 
-/// A module's size, from what it takes to compile it.
+/// Guesses a module's size from the time that it takes to compile it.
 fn guess(costs: &[Option<ModuleCost>], like: &CostTable) -> Features {
     let calibration = like.calibration();
     let bytes = like.engines.iter().zip(costs).filter_map(|(engine, cost)| {

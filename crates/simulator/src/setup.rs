@@ -1,11 +1,11 @@
 use remuda_scheduler::{Policy, Sizing};
 
-/// Who chooses engines in a simulation.
+/// The part that chooses engines in a simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chooser {
     /// A policy of the production scheduler.
     Policy(Policy),
-    /// Hindsight: the yardstick.
+    /// The oracle, which has hindsight: the yardstick.
     Oracle,
 }
 
@@ -21,16 +21,16 @@ impl std::fmt::Display for Chooser {
 /// The host that is simulated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setup {
-    /// Cores.
+    /// The number of cores.
     pub cores: usize,
-    /// How much it does at once, and how much it keeps.
+    /// How much the host does at once, and how much it keeps.
     pub size: Sizing,
     /// Whether guests move while they run.
     pub moves: bool,
 }
 
 impl Setup {
-    /// What a host with so many cores has by default.
+    /// The host with so many cores that has all defaults.
     #[must_use]
     pub fn new(cores: usize) -> Self {
         Self { cores, size: Sizing::of(cores), moves: true }

@@ -1,11 +1,12 @@
-//! One policy, one workload, one host: events in the order of time.
+//! A simulation of one policy, one workload and one host: events in the order of time.
 //!
-//! Each request is a [`Flight`], as in the host, which `race` drives; its guest may move, which `moves` does.
+//! Each request is a [`Flight`], as in the host, which `race` drives; its guest may move, which `moves` sees to.
 //!
-//! The model, where the real host may differ: a compile and a load take one core; compilers cannot be interrupted, so that
-//! one that was begun for a race goes on when that is over, with what cores have left; expected requests' artifacts are
-//! loaded several at a time; an artifact that no budget has room for is used once and dropped. Deciding takes no time, and
-//! neither does stopping a guest. For the oracle, a compile that a request begins to wait for weighs as much as a request.
+//! The real host may differ from this model: a compile and a load take one core; compilers cannot be interrupted, so
+//! that one that was begun for a race goes on when the race is over, with what cores have left; artifacts for expected
+//! requests are loaded several at a time; an artifact that no budget has room for is used once and dropped. Deciding
+//! takes no time, and neither does stopping a guest. For the oracle, a compile that a request begins to wait for weighs
+//! as much as a request.
 
 mod moves;
 mod prewarm;
@@ -28,40 +29,40 @@ use crate::oracle::{Option_, Oracle, run_ns};
 use crate::store::{Evicted, Store};
 use crate::{Arrival, Chooser, CostTable, ModuleCost, Setup, Workload};
 
-/// What a run came to.
+/// The totals of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
-    /// For each request, from its arrival to its answer, in nanoseconds; `None` if it was sent away.
+    /// The time of each request from its arrival to its answer, in nanoseconds; `None` if it was sent away.
     pub latencies_ns: Vec<Option<u64>>,
-    /// How long the run took on its own clock, in nanoseconds.
+    /// The duration of the run on its own clock, in nanoseconds.
     pub elapsed_ns: u64,
-    /// Time on cores, all together, in nanoseconds.
+    /// The time for which cores were used, all together, in nanoseconds.
     pub cpu_ns: f64,
-    /// Time that racers which did not win have used, as the host counts it: from when they joined.
+    /// The time that racers which did not win have used, in nanoseconds, as the host counts it: from when they joined.
     pub wasted_ns: u64,
-    /// Of that, compiles.
+    /// The time that all compiles of artifacts took on cores, in nanoseconds.
     pub compile_ns: u64,
-    /// Compiles.
+    /// The number of compiles.
     pub compiles: u64,
-    /// Of these, between requests.
+    /// The number of these that a compiler made between requests.
     pub compiles_background: u64,
-    /// Artifacts that were compiled and never ran.
+    /// The number of artifacts at the end on which no guest has run since they were compiled.
     pub compiles_unused: u64,
-    /// Artifacts that came from disk.
+    /// The number of artifacts that came from disk.
     pub loads: u64,
-    /// Engines that joined a race.
+    /// The number of engines that joined a race.
     pub hedges: u64,
-    /// Of these, winners.
+    /// The number of these that won.
     pub hedges_won: u64,
-    /// Requests whose guests moved.
+    /// The number of requests whose guests moved.
     pub moves: u64,
-    /// Parts that were compiled for that.
+    /// The number of parts that were compiled for that.
     pub parts: u64,
-    /// Artifacts that were loaded or compiled for a request that was expected, and the next request ran on them.
+    /// The number of artifacts that were made ready for an expected request, which then came in time and ran on them.
     pub prewarms_useful: u64,
-    /// And it did not, or did not come in time.
+    /// The number of artifacts that were made ready for an expected request in vain.
     pub prewarms_wasted: u64,
-    /// Requests that had to wait for a worker.
+    /// The number of requests that had to wait for a worker.
     pub queued: u64,
 }
 
@@ -69,7 +70,7 @@ pub struct Totals {
 ///
 /// # Errors
 ///
-/// Something happened that must not: a bug in what decides, or in the simulation.
+/// Returns an error if something happened that must not: a bug in what decides, or in the simulation.
 pub fn simulate(table: &CostTable, workload: &Workload, setup: &Setup, chooser: Chooser) -> Result<Totals, Violation> {
     let mut simulation = Simulation::new(table, workload, setup, chooser);
     simulation.run();
@@ -86,19 +87,19 @@ struct Simulation<'a> {
     cores: Cores<Work>,
     functions: Vec<FunctionState>,
     requests: Vec<Option<Box<InFlight>>>,
-    /// When races are looked at again; the number is the look's.
+    /// The looks at races that are to come: the time, the request, and the number of the look.
     looks: BinaryHeap<Reverse<(u64, u32, u32)>>,
-    /// The next request that comes by itself.
+    /// The index of the next request that comes by itself.
     next_arrival: usize,
     waiting: FairQueue<u32, Waiting>,
     workers_idle: usize,
-    /// Engines that are at requests.
+    /// The number of engines that work on requests.
     racing: usize,
-    /// When functions are looked at for what their next request will want.
+    /// The looks at what a function's next request will need: the time and the function.
     appointments: BinaryHeap<Reverse<(u64, u32)>>,
     compiles: CompileQueue<u32, (u32, usize)>,
     compilers_idle: usize,
-    /// Compilers that make parts for a request, but for those that have only what cores have left.
+    /// The number of compilers that make parts for a request, except those that have only what cores have left.
     part_makers: usize,
     store: Store,
     waste: WasteBudget,
@@ -107,7 +108,7 @@ struct Simulation<'a> {
     candidates: Vec<Candidate>,
 }
 
-/// What runs on a core.
+/// The work that a runner does on a core.
 #[derive(Clone, Copy, Debug)]
 enum Work {
     Guest { request: u32, engine: usize },
@@ -123,11 +124,11 @@ struct Waiting {
 
 struct FunctionState {
     scheduler: Scheduler,
-    /// By the engine's number in the table.
+    /// The slots, by the engine's number in the table.
     slots: Vec<Slot>,
-    /// Requests that wait for the answer of the one before.
+    /// Requests that wait for the answer to the one before.
     pending: VecDeque<u32>,
-    /// Requests that have come.
+    /// The number of requests that have come.
     came: usize,
     usual: Usual,
     has_appointment: bool,
@@ -141,9 +142,9 @@ struct Slot {
     in_memory: bool,
     on_disk: bool,
     making: Option<Making>,
-    /// A compile for it waits for a compiler.
+    /// Whether a compile for it waits for a compiler.
     is_queued: bool,
-    /// A guest has run on what was compiled last.
+    /// Whether a guest has run on what was compiled last.
     is_used: bool,
 }
 
@@ -152,9 +153,9 @@ struct Making {
     work_ns: u64,
     is_load: bool,
     runner: RunnerId,
-    /// The request that does it; `None` for a compiler's thread.
+    /// The request whose worker makes it; `None` for a compiler's thread.
     owner: Option<u32>,
-    /// For whom it is loaded, if it is for a request that is only expected.
+    /// The expected request for which it is loaded, if it is loaded for one.
     expected: Option<prewarm::Prewarmed>,
     waiters: Vec<u32>,
 }
@@ -165,27 +166,27 @@ struct InFlight {
     began_ns: u64,
     first: usize,
     flight: Flight,
-    /// Who is at it.
+    /// The engines that work on the request.
     racers: Vec<Racing>,
-    /// The one that has brought the answer, until it is delivered.
+    /// The engine that has brought the answer, until the answer is delivered.
     answer: Option<Racing>,
-    /// Which of the looks that were asked for is due.
+    /// The number of the look that is due, of those that were asked for.
     look: u32,
-    /// Its guest can move once it has begun.
+    /// Whether its guest can move once it has begun.
     will_move: bool,
     mover: Option<moves::Mover>,
-    /// When it is looked at again as long as its guest can move.
+    /// The time at which it is looked at again as long as its guest can move, in nanoseconds.
     moves_until_ns: Option<u64>,
-    /// Those that make parts for it.
+    /// The runners that make parts for it.
     parts: Vec<RunnerId>,
-    /// A second engine has joined.
+    /// Whether a second engine has joined.
     was_joined: bool,
 }
 
 struct Racing {
     engine: usize,
     was: ArtifactState,
-    /// What it spent on loading, in nanoseconds.
+    /// The time that it spent on loading, in nanoseconds.
     load_ns: u64,
     running: Option<(RunnerId, u64)>,
 }
@@ -249,7 +250,7 @@ impl<'a> Simulation<'a> {
             let end = self.cores.next_end_ns();
             let look = self.looks.peek().map(|Reverse((at_ns, ..))| *at_ns);
             let arrival = self.workload.arrivals.get(self.next_arrival).map(|arrival| arrival.at_ns);
-            // Nobody prewarms for what does not come.
+            // Nothing is prewarmed for requests that do not come.
             let appointment = self.appointments.peek().map(|Reverse((at_ns, _))| *at_ns).filter(|_| arrival.is_some());
             let Some(next_ns) = [end, look, arrival, appointment].into_iter().flatten().min() else { return };
             self.now_ns = self.now_ns.max(next_ns);
@@ -293,14 +294,14 @@ impl<'a> Simulation<'a> {
 
     // A request's way.
 
-    /// The next request of the workload.
+    /// Lets the next request of the workload come.
     fn comes(&mut self) {
         let request = self.next_arrival;
         self.next_arrival += 1;
         let function = self.workload.arrivals[request].function as usize;
         let request = u32::try_from(request).unwrap_or(u32::MAX);
         if self.workload.is_closed {
-            // The answer to the one before brings it.
+            // The answer to the request before brings it.
             self.functions[function].pending.push_back(request);
             if self.functions[function].pending.len() > 1 || self.functions[function].came > 0 {
                 return;
@@ -331,7 +332,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// A worker takes a request.
+    /// Has a worker take a request.
     fn begin(&mut self, request: u32, arrived_ns: u64) {
         self.workers_idle -= 1;
         let function = self.arrival(request).function;
@@ -340,13 +341,13 @@ impl<'a> Simulation<'a> {
             (self.ask_oracle(request), None)
         } else {
             let request = self.request(request, &self.candidates);
-            // The cores do not know of this one yet.
+            // The cores do not know of this request yet.
             let world = World { calibration: &self.calibration, load: self.load(1), now_ns: self.now_ns };
             let scheduler = &mut self.functions[function as usize].scheduler;
             let decided = scheduler.decide(&request, &world);
             match decided {
                 Ok(decision) => (engine_number(self.table, decision.engine), decision.look_again_after_ns),
-                // A single engine that cannot: as if nobody had come.
+                // The policy's single engine cannot run it: the request is sent away.
                 Err(_) => (usize::MAX, None),
             }
         };
@@ -377,7 +378,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// An engine begins to answer a request: it is ready, or gets ready.
+    /// Has an engine begin to answer a request: it is ready, or gets ready.
     fn enter(&mut self, request: u32, engine: usize) -> Option<flight::Event> {
         let function = self.arrival(request).function;
         let slot = &self.functions[function as usize].slots[engine];
@@ -417,7 +418,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// A request is answered.
+    /// Notes that a request is answered.
     fn answered(&mut self, request: u32, flight: &InFlight, engine: usize, racer: &Racing) {
         let arrival = *self.arrival(request);
         self.totals.latencies_ns[request as usize] = Some(self.now_ns - flight.arrived_ns);
@@ -428,7 +429,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// A worker has done with a request.
+    /// Notes that a worker has done with a request.
     fn leave(&mut self, request: u32) {
         let function = self.arrival(request).function;
         self.workers_idle += 1;
@@ -460,7 +461,7 @@ impl<'a> Simulation<'a> {
             engine: self.table.engines[engine].id,
             phases: Phases {
                 queue_ns: flight.began_ns - flight.arrived_ns,
-                // Compiles are observed when they end, whoever waits for them.
+                // Compiles are observed when they end, whichever request waits for them.
                 compile_ns: 0,
                 load_ns: racer.load_ns,
                 instantiate_ns,
@@ -508,7 +509,7 @@ impl<'a> Simulation<'a> {
 
     // Artifacts.
 
-    /// Wants an engine made ready between requests, which is worth so much.
+    /// Asks for an engine to be made ready between requests, which is worth `worth_ns` nanoseconds.
     fn want(&mut self, function: u32, engine: usize, worth_ns: f64) {
         let slot = &mut self.functions[function as usize].slots[engine];
         if slot.in_memory || slot.is_queued || slot.making.is_some() {
@@ -525,7 +526,7 @@ impl<'a> Simulation<'a> {
         {
             let slot = &mut self.functions[function as usize].slots[engine];
             slot.is_queued = false;
-            // A request may have been there before.
+            // A request may have been quicker to make it.
             if !slot.in_memory && slot.making.is_none() {
                 self.compilers_idle -= 1;
                 self.make(function, engine, Class::Background, None, None);
@@ -533,7 +534,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Begins to load or compile.
+    /// Begins to load or compile an artifact.
     fn make(
         &mut self,
         function: u32,
@@ -552,7 +553,7 @@ impl<'a> Simulation<'a> {
         slot.making = Some(Making { since_ns, work_ns, is_load, runner, owner, expected, waiters });
     }
 
-    /// An artifact is ready.
+    /// Takes note that an artifact is ready.
     fn made(&mut self, function: u32, engine: usize) {
         let Some(making) = self.functions[function as usize].slots[engine].making.take() else { return };
         let is_kept = self.keep(function, engine, making.is_load, making.expected.is_some());
@@ -586,8 +587,8 @@ impl<'a> Simulation<'a> {
         self.next_compile();
     }
 
-    /// Keeps what was made, within the budgets. What is only expected to be used displaces nothing that is worth more. Says
-    /// whether it is in memory.
+    /// Keeps what was made, within the budgets. An artifact that is only expected to be used displaces nothing that is
+    /// worth more. Says whether the artifact is in memory.
     fn keep(&mut self, function: u32, engine: usize, is_load: bool, is_expected: bool) -> bool {
         let cost = self.cost(function, engine);
         let slot = &mut self.functions[function as usize].slots[engine];
@@ -624,7 +625,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    // What those who decide see.
+    // The world as the scheduler and the oracle see it.
 
     fn arrival(&self, request: u32) -> &'a Arrival {
         &self.workload.arrivals[request as usize]
@@ -657,7 +658,7 @@ impl<'a> Simulation<'a> {
         Request { input_bytes: self.input_bytes(arrival), candidates, may_race, can_move }
     }
 
-    /// Puts what can run a function into `self.candidates`.
+    /// Puts the engines that can run a function into `self.candidates`.
     fn find_candidates(&mut self, function: u32) {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
@@ -665,7 +666,7 @@ impl<'a> Simulation<'a> {
         self.candidates = candidates;
     }
 
-    /// What can run a function.
+    /// The engines that can run a function.
     fn candidates_of(&self, function: u32) -> impl Iterator<Item = Candidate> {
         let module = &self.table.modules[self.workload.functions[function as usize].module as usize];
         let slots = &self.functions[function as usize].slots;
@@ -693,8 +694,8 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// The work that a request is expected to be: what the function's requests usually take; for the oracle, what its best
-    /// engine takes.
+    /// The work that a request is expected to be, in nanoseconds: what the function's requests usually take; for the
+    /// oracle, what its best engine takes.
     fn expected_ns(&mut self, request: u32) -> u64 {
         let arrival = *self.arrival(request);
         if self.oracle.is_some() {
@@ -705,7 +706,7 @@ impl<'a> Simulation<'a> {
         self.functions[arrival.function as usize].usual.ns
     }
 
-    /// What the oracle would do: the engine for this request. What it wants for later ones is on its way.
+    /// Asks the oracle for the engine of this request. What it wants for later requests is then on its way.
     fn ask_oracle(&mut self, request: u32) -> usize {
         let arrival = *self.arrival(request);
         let state = &self.functions[arrival.function as usize];
@@ -774,7 +775,7 @@ mod tests {
     use crate::cost_table::engine_id;
     use crate::{azure_2021, compare};
 
-    /// A module that three engines run in 1,000, 300 and 100 ms, and compile in 0.1, 10 and 100.
+    /// A module that three engines run in 1,000, 300 and 100 ms, and compile in 0.1, 10 and 100 ms.
     fn table() -> CostTable {
         CostTable::from_json(
             br#"{"schema":1,"source":"s","engines":[{"id":"base","tier":"baseline"},{"id":"opt","tier":"optimizing"},
@@ -812,7 +813,7 @@ mod tests {
     #[test]
     fn the_oracle_knows_what_will_pay() {
         let setup = Setup::new(2);
-        // One call: the sum of compiling and running is least. Several: the best engine is made meanwhile.
+        // For one call, the sum of compiling and running is least; for several, the best engine is made meanwhile.
         assert_eq!(ms(&run(&table(), &Workload::calls(&table(), 1), &setup, Chooser::Oracle)), [200.0]);
         let totals = run(&table(), &Workload::calls(&table(), 3), &setup, Chooser::Oracle);
         assert_eq!(ms(&totals), [200.0, 100.0, 100.0]);
@@ -825,7 +826,7 @@ mod tests {
         workload.arrivals = vec![Arrival { at_ns: 0, function: 0, case: 0, work: 1.0 }; 4];
         let setup = Setup { size: Sizing { workers: 2, ..Sizing::of(1) }, ..Setup::new(1) };
         let totals = run(&table(), &workload, &setup, single("base"));
-        // One compiles, and the other waits for it; then both run at half the speed.
+        // One request compiles, and the other waits for that; then both run at half the speed.
         assert_eq!(ms(&totals), [610.0, 610.0, 1210.0, 1210.0]);
         assert_eq!((totals.queued, totals.compiles), (2, 1));
         let full = Setup { size: Sizing { waiting_max: 1, ..setup.size }, ..setup };
@@ -878,8 +879,8 @@ mod tests {
     fn a_guest_moves_to_better_code_while_it_runs() {
         let hedged = Chooser::Policy(Policy::Hedged);
         let totals = run(&table_with_parts(1), &Workload::calls(&table(), 1), &Setup::new(2), hedged);
-        // A millisecond until somebody looks, one for the first part, one or two until that is known to be used, five for
-        // the better part, and then nearly all of 100 ms of work.
+        // A millisecond until the first look, one for the first part, one or two until that part is known to be used,
+        // five for the better part, and then nearly all of 100 ms of work.
         let [latency_ms] = ms(&totals)[..] else { panic!("{totals:?}") };
         assert!((100.0..110.0).contains(&latency_ms), "{totals:?}");
         assert_eq!((totals.moves, totals.hedges, totals.wasted_ns), (1, 0, 0), "{totals:?}");
@@ -894,7 +895,7 @@ mod tests {
         let hedged = Chooser::Policy(Policy::Hedged);
         let totals = run(&table_with_parts(4), &Workload::calls(&table(), 1), &Setup::new(2), hedged);
         let [latency_ms] = ms(&totals)[..] else { panic!("{totals:?}") };
-        // The whole module is there by the second place, and each of them waits for better code.
+        // The whole module is there by the second place, and the guest waits for better code at each place.
         assert!((110.0..150.0).contains(&latency_ms), "{totals:?}");
         assert_eq!((totals.moves, totals.hedges), (1, 0), "{totals:?}");
         assert_eq!(totals.parts, 6, "the whole module, two at the first place, one at each other: {totals:?}");
@@ -928,7 +929,7 @@ mod tests {
         workload.is_closed = false;
         let call = |at_s: u64, function| Arrival { at_ns: at_s * 1_000_000_000, function, case: 0, work: 1.0 };
         workload.arrivals = (0..20).map(|minute| call(60 * minute, 0)).collect();
-        // It takes the only place.
+        // The other function's artifact takes the only place.
         workload.arrivals.insert(16, call(60 * 15 + 30, 1));
         let setup = Setup { size: Sizing { memory_bytes_max: 1_500, ..Sizing::of(1) }, ..Setup::new(1) };
         let totals = run(&table(), &workload, &setup, single("base"));

@@ -15,18 +15,18 @@ use serde::Deserialize;
 use crate::workload::random;
 use crate::{CostTable, Workload};
 
-/// A trace that cannot be read.
+/// The error for a trace that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// It is not the table that it should be.
+    /// The trace is not the table that it should be.
     #[error("the trace is not valid: {0}")]
     Csv(#[from] csv::Error),
-    /// A value is none.
+    /// A value is not a number.
     #[error("the trace is not valid: line {line} has {value:?} where a number belongs")]
     Number {
-        /// From 1.
+        /// The line, from 1.
         line: u64,
-        /// What is there.
+        /// The value that stands there.
         value: String,
     },
     /// A column is missing.
@@ -40,7 +40,7 @@ const S: f64 = 1e9;
 ///
 /// # Errors
 ///
-/// It cannot be read, or has another schema.
+/// Returns an error if the trace cannot be read, or has another schema.
 pub fn azure_2021(
     invocations: impl Read,
     table: &CostTable,
@@ -66,12 +66,12 @@ pub fn azure_2021(
 }
 
 /// A workload from a trace in the schema of 2019: `invocations` has a column for each minute of a day, and `durations`
-/// percentiles of the milliseconds that the calls took. Within its minute, a call comes at random; how long it runs is
-/// drawn from the percentiles.
+/// has percentiles of the milliseconds that the calls took. Within its minute, a call comes at random; how long it runs
+/// is drawn from the percentiles.
 ///
 /// # Errors
 ///
-/// They cannot be read, or have another schema.
+/// Returns an error if one of the two cannot be read, or has another schema.
 pub fn azure_2019(
     invocations: impl Read,
     durations: impl Read,
@@ -124,7 +124,7 @@ impl Functions {
     }
 }
 
-/// A distribution by some of its percentiles, in ascending order of both.
+/// A distribution, given by some of its percentiles, in ascending order of both share and value.
 struct Percentiles(Vec<(f64, f64)>);
 
 impl Percentiles {

@@ -1,4 +1,4 @@
-//! What is asked of the host, and when.
+//! The requests that come to the host, and their times.
 
 use std::collections::HashSet;
 
@@ -35,13 +35,13 @@ pub struct Function {
 /// A request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Arrival {
-    /// When it comes, in nanoseconds from the beginning.
+    /// The time at which it comes, in nanoseconds from the beginning.
     pub at_ns: u64,
     /// The function's number.
     pub function: u32,
-    /// Which case of the module it is like.
+    /// The number of the module's case that it is like.
     pub case: u32,
-    /// How many times as much work as the case.
+    /// How many times the work of that case it is.
     pub work: f32,
 }
 
@@ -51,10 +51,10 @@ pub(crate) fn random(seed: u64) -> Pcg64Mcg {
 }
 
 impl Workload {
-    /// Each module called `times`, one request after the other; modules far apart from each other.
+    /// Each case of each module, called `times` times, one request after the other; cases far apart from each other.
     #[must_use]
     pub fn calls(table: &CostTable, times: usize) -> Self {
-        /// More than fifty calls of anything take.
+        /// Longer than fifty calls of anything take.
         const APART_NS: u64 = 3_600_000_000_000;
         let mut workload = Self {
             name: if times == 1 { "one cold call".into() } else { format!("{times} calls") },
@@ -116,12 +116,12 @@ impl Workload {
     /// Functions and requests as Shahrad et al. found them on Azure Functions in 2019 (Serverless in the Wild, USENIX
     /// ATC 2020), from what they published of the distributions:
     ///
-    /// - 45 % of the functions are called at most once an hour, and 81 % at most once a minute: a log-normal distribution
-    ///   of rates, cut to eight orders of magnitude;
+    /// - 45 % of the functions are called at most once an hour, and 81 % at most once a minute: a log-normal
+    ///   distribution of rates, cut to eight orders of magnitude;
     /// - mean durations are log-normal, with a mean of -0.38 and a standard deviation of 2.36 (of the logarithm of
     ///   seconds); of them, `computing_share` is computing;
-    /// - 55 % of the functions, and 36 % of the requests, are of HTTP triggers and come at random; of the others, half come
-    ///   at fixed times and half in bursts.
+    /// - 55 % of the functions, and 36 % of the requests, are of HTTP triggers and come at random; of the others, half
+    ///   come at fixed times and half in bursts.
     #[must_use]
     pub fn azure_like(table: &CostTable, functions: usize, requests: usize, computing_share: f64, seed: u64) -> Self {
         const DAY_S: f64 = 86_400.0;
@@ -179,8 +179,9 @@ impl Workload {
         }
     }
 
-    /// Adds a request like one of its module's cases: any of them if they differ in the size of their input, as
-    /// requests of a function do; always the same if they differ in their arguments, which belong to the function.
+    /// Adds a request like one of its module's cases: like any of them if the cases differ in the size of their input,
+    /// as requests of a function do; always like the same one if they differ in their arguments, which belong to the
+    /// function.
     fn add_arrival(&mut self, table: &CostTable, at_ns: f64, function: u32, random: &mut Pcg64Mcg) {
         let module = &table.modules[self.functions[function as usize].module as usize];
         let sizes: HashSet<Option<u64>> = module.cases.iter().map(|case| case.input_bytes).collect();
@@ -225,10 +226,11 @@ struct Plan {
 }
 
 impl Plan {
-    /// When requests come, until `end_ns`.
+    /// The times at which requests come, until `end_ns`.
     fn times(&self, end_ns: f64, random: &mut Pcg64Mcg) -> Vec<f64> {
-        /// Requests of a burst, and how many times closer they are than on average.
+        /// The mean number of requests of a burst.
         const BURST: f64 = 10.0;
+        /// How many times closer requests are within a burst than on average.
         const CLOSER: f64 = 100.0;
         let exponential = exponential(self.idle_ns);
         let mut times = Vec::new();
@@ -257,7 +259,7 @@ fn normal(mean: f64, deviation: f64) -> Normal<f64> {
     Normal::new(mean, deviation).expect("a deviation is finite")
 }
 
-/// The more requests a function gets, the fewer there are of its kind.
+/// The popularity of functions: the more requests a function gets, the fewer functions get as many.
 fn zipf(functions: usize) -> Zipf<f64> {
     Zipf::new(functions.max(1) as f64, 1.0).expect("there is a function")
 }

@@ -1,22 +1,22 @@
-//! A request in flight: the engines that are at it, and what has to be done when something happens to it.
+//! A request in flight: the engines that work on it, and what has to be done when something happens to it.
 //!
-//! This is a state machine and nothing else: it is told what has happened and when ([`Event`]), and says what is to be done
-//! ([`Action`]). It has no clock, no lock, no thread, no engine and no answer. Whoever drives it has those: the host, with
-//! threads, interrupts and gates; the simulator, with a heap of events; a test, with a list of them. So the three of them
-//! cannot disagree about who may join, who has won, and what was for nothing.
+//! A flight is a state machine and nothing else: it is told what has happened and when ([`Event`]), and says what is to
+//! be done ([`Action`]). It has no clock, no lock, no thread, no engine and no answer. Its driver has those: the host,
+//! with threads, interrupts and gates; the simulator, with a heap of events; a test, with a list of them. So these
+//! three cannot disagree about which engine may join, which has won, and what was for nothing.
 //!
-//! One engine begins. Whoever drives the flight looks at it at [`Flight::look_at_ns`]; then the [`race`](crate::race)'s
-//! rules say who joins and who leaves. Its phases:
+//! One engine begins. The driver looks at the flight at [`Flight::look_at_ns`]; then the rules of the
+//! [`race`](crate::race) say which engines join and which leave. The phases of a flight:
 //!
 //! ```text
 //! Racing ----------- an engine's guest ends ------------> Delivering -> Ended -> Closed
-//!   |  \                                                     (or Ended at once, if who took the request tells)
+//!   |  \                                                     (or Ended at once, if the first engine has won)
 //!   |   `-- the world outside needs one of them --> Decided --^
 //!   `------ the request is interrupted ---------> Interrupted -^
 //! ```
 //!
-//! Where all engines have ended without an answer, the flight has ended, too. An engine may end later than its flight: it
-//! was told to stop, and what it used counts as waste when it does.
+//! When all engines have ended without an answer, the flight has ended, too. An engine may end later than its flight:
+//! it was told to stop, and the time that it used counts as waste when it ends.
 
 #[cfg(test)]
 mod orders;
@@ -29,41 +29,43 @@ use crate::race::{self, RaceStep, RaceView, Racer};
 use crate::tuning::{HOLD_NS, HOLD_UNREADY_NS, LOOK_EVERY_NS_MAX};
 use crate::{Candidate, Request, Scheduler, World};
 
-/// One request's way through engines. All times are in nanoseconds since its first engine was decided on.
+/// One request's way through engines. All times are in nanoseconds since the decision on the first engine.
 #[derive(Clone, Debug)]
 pub struct Flight {
     first: EngineId,
     phase: Phase,
     output: Output,
-    /// Who is at it, those that were told to stop and have not ended yet included.
+    /// The engines at work, including those that were told to stop and have not ended yet.
     racers: Vec<Entry>,
-    /// Engines that were stopped or have failed: they do not come back.
+    /// Engines that were stopped or have failed: they do not join again.
     out: Vec<EngineId>,
     waste: Waste,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nobody has won. `look_at_ns`: when to ask who joins and who leaves; `None` if that would change nothing.
+    /// No engine has won. `look_at_ns` is when to ask which engines join and which leave; `None` if that would change
+    /// nothing.
     Racing { look_at_ns: Option<u64> },
     /// Only this engine can still answer, because the world outside has heard of it.
     Decided { winner: EngineId },
-    /// The request's time is up, or nobody waits for it. Who ends first says so.
+    /// The request's time is up, or nobody waits for it. The first guest that ends gives the answer, with this cause.
     Interrupted { cause: Cause },
     /// The winner passes its answer on.
     Delivering { winner: EngineId },
-    /// Who took the request need not wait any more.
+    /// The thread that took the request need not wait any more.
     Ended(Ending),
-    /// And does not.
+    /// The thread that took the request has gone.
     Closed,
 }
 
-/// What guests write, and what they read beyond the request itself.
+/// The output of guests, and their input beyond the request itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Output {
-    /// Each has its own: nobody sees it before there is an answer.
+    /// Each guest has its own output: nobody sees it before there is an answer.
     Own,
-    /// It is the process's, behind a gate for each racer; and since when somebody outside may have been waiting for it.
+    /// The output is the process's own, behind a gate for each racer. `wanted_since_ns` is since when somebody outside
+    /// may have been waiting for it.
     Held { wanted_since_ns: Option<u64> },
     /// One racer's gate is open.
     Open,
@@ -82,99 +84,101 @@ enum Stage {
     Running {
         since_ns: u64,
     },
-    /// It was told to stop; `running_since_ns` as it was then.
+    /// The engine was told to stop; `running_since_ns` is as it was then.
     Stopping {
         running_since_ns: Option<u64>,
     },
 }
 
-/// What the race has wasted: all but one of the guests that run at a time, whoever wins.
+/// The waste of the race: the time of all guests but one that run at a time, whichever wins.
 #[derive(Clone, Copy, Debug, Default)]
 struct Waste {
-    /// Until when it has been accounted for.
+    /// Until when the waste has been accounted for.
     noted_until_ns: Option<u64>,
-    /// How much of that is not yet some ended loser's.
+    /// How much of that waste has not been set off yet against the time of a loser that has ended.
     noted_ns: u64,
 }
 
-/// Something has happened to a request in flight.
+/// An event in the life of a request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The time of [`Flight::look_at_ns`] has come. Too early is too early, and does nothing.
+    /// The time of [`Flight::look_at_ns`] has come. A look that comes too early does nothing.
     Look {
         /// Whether what gates hold back is wanted.
         wanted: Wanted,
     },
-    /// In place of a look: the guest of the only racer goes on in better code while it runs, or is about to. Nobody joins it,
-    /// since whoever did would have to do all that it has done; but what it writes and reads is seen to.
+    /// The same as a look, where the guest of the only racer goes on in better code while it runs, or is about to. No
+    /// engine joins it, since that engine would have to do all that the guest has done; but what the guest writes and
+    /// reads is seen to.
     Moves {
         /// Whether what gates hold back is wanted.
         wanted: Wanted,
     },
     /// An engine has got ready.
     Ready {
-        /// Which one.
+        /// The engine.
         engine: EngineId,
-        /// Whether it was made just now: the others have got on meanwhile.
+        /// Whether its artifact was made just now: the other racers have got on meanwhile.
         made: bool,
     },
     /// An engine that was started has ended.
     Ended {
-        /// Which one.
+        /// The engine.
         engine: EngineId,
-        /// How.
+        /// The way in which it ended.
         how: End,
     },
     /// The request's deadline has passed, or nobody waits for it any more.
     Interrupted(Cause),
-    /// [`Action::Deliver`] is done.
+    /// [`Action::Deliver`] has been carried out.
     Delivered,
-    /// Who took the request has gone.
+    /// The thread that took the request has gone.
     Closed,
 }
 
-/// How an engine's try ended.
+/// How an engine's attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Its guest came to an end by itself: that is an answer.
     Answered,
     /// Its guest was stopped.
     Stopped,
-    /// It could not, and another may.
+    /// The engine could not run the request, and another engine may.
     Failed,
-    /// Its guest, or what it runs in, broke: another must not try, but one that is at it already may answer.
+    /// Its guest, or what the guest runs in, broke: the request is not tried again after this flight, but engines in
+    /// the race may still answer it.
     Broke,
-    /// It was let go before it was ready.
+    /// The engine was let go before it was ready.
     Unready,
 }
 
-/// What is asked for of all that gates hold back.
+/// How much somebody wants what the gates hold back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// Nothing is held back.
     Nothing,
-    /// Something is: somebody outside may be waiting for it.
+    /// Something is held back: somebody outside may be waiting for it.
     Something,
-    /// A guest cannot go on without it.
+    /// A guest cannot go on without what is held back.
     Needed,
 }
 
-/// What is to be done.
+/// Something that the driver of a flight has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Get this engine ready, and say [`Event::Ready`].
+    /// Get this engine ready, and report [`Event::Ready`].
     Start(EngineId),
-    /// This engine, which is ready, runs the guest.
+    /// Run the guest on this engine, which is ready.
     Run(EngineId),
-    /// This engine, which is ready, has nothing to win, and has left.
+    /// Let this engine go: it is ready but has nothing to win, and has left the race.
     Dismiss(EngineId),
-    /// This engine is to stop, for this cause; it says [`Event::Ended`] when it has.
+    /// Stop this engine, for this cause; it reports [`Event::Ended`] when it has stopped.
     Stop(EngineId, Cause),
-    /// What this engine's guest writes goes out from here on; what it has written goes first.
+    /// Let out what this engine's guest writes from here on; what it has written before goes first.
     OpenGate(EngineId),
-    /// Nobody waits for compiles any more: they get what cores have left.
+    /// Give up compiles: nobody waits for them any more, and they get what cores have left.
     GiveUpCompiles,
-    /// This engine's answer is to be passed on, by its thread; then comes [`Event::Delivered`].
+    /// Have this engine's answer passed on by its thread; then comes [`Event::Delivered`].
     Deliver(EngineId),
     /// So many nanoseconds on a core have answered the request.
     Earn(u64),
@@ -182,14 +186,14 @@ pub enum Action {
     Spend(u64),
 }
 
-/// How a flight has ended, for who took the request.
+/// How a flight has ended, for the thread that took the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// This engine's answer is to be passed on by who took the request.
+    /// The thread that took the request is to pass on this engine's answer.
     Answered {
         /// The engine.
         engine: EngineId,
-        /// Why the request was interrupted before, if it was.
+        /// The cause of an earlier interruption of the request, if there was one.
         cause: Option<Cause>,
     },
     /// This engine's answer was passed on.
@@ -201,15 +205,15 @@ pub enum Ending {
     Unanswered,
 }
 
-/// Whom a flight asks when something is to be decided.
+/// The host's present state, which a flight asks when something is to be decided.
 pub trait Situation {
-    /// Asks the function's scheduler, with all that could run the request as they are now.
+    /// Asks the function's scheduler, with all engines that could run the request as they are now.
     fn ask<T>(&self, ask: impl FnOnce(&Scheduler, &Request<'_>, &World<'_>) -> T) -> T;
 }
 
 impl Flight {
-    /// A request that `first` begins. It is looked at for the first time after `look_after_ns`, or never. `is_held` says
-    /// whether what guests write is held back behind gates.
+    /// A flight whose request `first` begins. The driver looks at it for the first time after `look_after_ns`, or
+    /// never. `is_held` says whether what guests write is held back behind gates.
     #[must_use]
     pub fn new(first: EngineId, look_after_ns: Option<u64>, is_held: bool) -> Self {
         let (look_at_ns, output) = if is_held {
@@ -227,7 +231,7 @@ impl Flight {
         }
     }
 
-    /// When to look next; `None` if there is nothing to look for, unless something else happens.
+    /// The time of the next look; `None` if there is nothing to look for until something else happens.
     #[must_use]
     pub fn look_at_ns(&self) -> Option<u64> {
         match self.phase {
@@ -236,7 +240,7 @@ impl Flight {
         }
     }
 
-    /// How it has ended, once who took the request need not wait any more.
+    /// How the flight has ended, once the thread that took the request need not wait any more.
     #[must_use]
     pub fn ending(&self) -> Option<Ending> {
         match self.phase {
@@ -245,13 +249,13 @@ impl Flight {
         }
     }
 
-    /// Whether an answer can still be won: else nobody begins anything for it.
+    /// Whether an answer can still be won. If not, nobody begins anything for it.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Racing { .. } | Phase::Decided { .. })
     }
 
-    /// Who is at it: those that were started and have not ended, told to stop or not.
+    /// The engines at work: those that were started and have not ended, whether or not they were told to stop.
     pub fn engines(&self) -> impl Iterator<Item = EngineId> {
         self.racers.iter().map(|entry| entry.engine)
     }
@@ -275,20 +279,20 @@ impl Flight {
         todo
     }
 
-    /// Asks who joins and who leaves.
+    /// Asks which engines join and which leave.
     fn look(&mut self, wanted: Wanted, now_ns: u64, situation: &impl Situation, todo: &mut Vec<Action>) {
         if self.look_at_ns().is_none_or(|at_ns| now_ns < at_ns) {
             return;
         }
         let wasted_ns = self.note_waste(now_ns);
         self.follow(wanted, now_ns, situation, todo);
-        // Last, as this look did not know of it.
+        // This comes last, as this look did not know of it.
         if wasted_ns > 0 {
             todo.push(Action::Spend(wasted_ns));
         }
     }
 
-    /// Sees to what is wanted of a guest that nobody joins.
+    /// Sees to what is wanted of a guest that no engine joins.
     fn moves(&mut self, wanted: Wanted, now_ns: u64, situation: &impl Situation, todo: &mut Vec<Action>) {
         if self.look_at_ns().is_none_or(|at_ns| now_ns < at_ns) || self.active().count() != 1 {
             return;
@@ -310,7 +314,7 @@ impl Flight {
                 RaceStep::Start(engine) => {
                     self.racers.push(Entry { engine, entered_ns: now_ns, stage: Stage::GettingReady });
                     todo.push(Action::Start(engine));
-                    // One at a time: whoever starts it is busy, and somebody else looks on.
+                    // One at a time: the looker that starts it is busy then, and another one looks on.
                     Some(now_ns)
                 }
                 RaceStep::Stop(engine) => {
@@ -325,9 +329,10 @@ impl Flight {
         }
     }
 
-    /// Whether somebody must get the host's own streams now: because nobody can beat who is racing, or because what is
-    /// held back has been for long enough. That is longer if somebody gets ready who would overtake a long request: whoever is
-    /// decided for keeps it, however long it is, and alone the other one would not have written anything yet either.
+    /// Whether one racer must get the host's own streams now: because no engine can beat those that are racing, or
+    /// because output has been held back for long enough. That takes longer if a racer gets ready that would overtake
+    /// the running one on a long request: the racer that is chosen keeps the streams, however long the request is, and
+    /// the other one, had it run alone, would not have written anything yet either.
     fn must_be_decided(&mut self, wanted: Wanted, is_settled: bool, now_ns: u64, situation: &impl Situation) -> bool {
         let Output::Held { wanted_since_ns } = &mut self.output else { return false };
         match wanted {
@@ -344,12 +349,13 @@ impl Flight {
         }
     }
 
-    /// Ends the race in favour of who is expected to end first, because the world outside cannot wait for its end.
+    /// Ends the race in favour of the racer that is expected to end first, because the world outside cannot wait for
+    /// the end.
     fn decide(&mut self, now_ns: u64, situation: &impl Situation, todo: &mut Vec<Action>) {
         let running: Vec<EngineId> = self.running().collect();
         let soonest = self.ask(now_ns, situation, race::soonest);
         let Some(winner) = soonest.filter(|soonest| running.contains(soonest)).or(running.first().copied()) else {
-            // Nobody has begun: there is nobody to decide for yet.
+            // No guest has begun: there is no racer to decide for yet.
             self.phase = Phase::Racing { look_at_ns: Some(now_ns.saturating_add(LOOK_EVERY_NS_MAX)) };
             return;
         };
@@ -359,8 +365,9 @@ impl Flight {
         self.stop_all_but(Some(winner), Cause::Cancelled, todo);
     }
 
-    /// An engine that has got ready runs if there is still something to win. One that was made meanwhile is weighed anew,
-    /// unless it is the only one; who began is not, as others only joined because it was late.
+    /// An engine that has got ready runs if there is still something to win. An engine that was made meanwhile is
+    /// weighed anew, unless it is the only one. The engine that began is not weighed, as others only joined because it
+    /// was late.
     fn ready(&mut self, engine: EngineId, made: bool, now_ns: u64, situation: &impl Situation, todo: &mut Vec<Action>) {
         let is_waited_for = self.active().any(|racer| racer.engine == engine);
         let is_weighed = made && engine != self.first && self.active().count() > 1;
@@ -378,8 +385,8 @@ impl Flight {
         }
     }
 
-    /// Who has just begun to run may have made others hopeless. That does not wait for the next look: a core that is
-    /// wanted is soonest free if they are told at once.
+    /// An engine that has just begun to run may have made others hopeless. They are told at once and not at the next
+    /// look, so that a core that is wanted is free soonest.
     fn stop_who_is_beaten(&mut self, now_ns: u64, situation: &impl Situation, todo: &mut Vec<Action>) {
         while matches!(self.phase, Phase::Racing { .. }) && self.active().count() > 1 {
             match self.ask(now_ns, situation, race::step) {
@@ -394,11 +401,11 @@ impl Flight {
             return;
         }
         let wins = match (self.phase, how) {
-            // Also if it was told to stop and had not heard: it is an answer all the same.
+            // This also holds for an engine that was told to stop and had not heard: it is an answer all the same.
             (Phase::Racing { .. }, End::Answered) => true,
-            // The output of another one is out.
+            // The output of the winner is out, so no other engine may answer.
             (Phase::Decided { winner }, End::Answered) => winner == engine,
-            // Why it was stopped is the answer.
+            // The reason for which it was stopped is the answer.
             (Phase::Interrupted { .. }, End::Answered | End::Stopped) => true,
             _ => false,
         };
@@ -415,15 +422,15 @@ impl Flight {
     fn answered(&mut self, engine: EngineId, now_ns: u64, todo: &mut Vec<Action>) {
         let Some(entry) = self.take_out(engine) else { return };
         self.stop_all_but(None, Cause::Cancelled, todo);
-        // Before anybody is woken: they may be on a compiler's core.
+        // This comes before any thread is woken, as that thread may be on a compiler's core.
         todo.push(Action::GiveUpCompiles);
         todo.push(Action::Earn(now_ns.saturating_sub(entry.entered_ns)));
         self.phase = match self.phase {
-            // Why a request was interrupted is said by who took it.
+            // The thread that took a request says why the request was interrupted.
             Phase::Interrupted { cause } => Phase::Ended(Ending::Answered { engine, cause: Some(cause) }),
-            // And the engine that began runs on its thread.
+            // The engine that began runs on that thread, too.
             _ if engine == self.first => Phase::Ended(Ending::Answered { engine, cause: None }),
-            // It has a core; who took the request would have to be woken.
+            // The winner's thread has a core; the thread that took the request would have to be woken.
             _ => {
                 todo.push(Action::Deliver(engine));
                 Phase::Delivering { winner: engine }
@@ -431,7 +438,7 @@ impl Flight {
         };
     }
 
-    /// An engine ends that has not won.
+    /// Notes the end of an engine that has not won.
     fn leave(&mut self, engine: EngineId, now_ns: u64, todo: &mut Vec<Action>) {
         let Some(entry) = self.take_out(engine) else { return };
         let took_ns = now_ns.saturating_sub(entry.entered_ns);
@@ -490,7 +497,7 @@ impl Flight {
         Some(self.racers.remove(at))
     }
 
-    /// The waste since the last time: all but one of those that run.
+    /// The waste since the last time: the time of all running guests but one.
     fn note_waste(&mut self, now_ns: u64) -> u64 {
         let running = self.racers.iter().filter(|entry| entry.stage.running_since_ns().is_some()).count();
         let since_ns = self.waste.noted_until_ns.replace(now_ns).unwrap_or(now_ns);
@@ -499,7 +506,7 @@ impl Flight {
         wasted_ns
     }
 
-    /// Those that may still win.
+    /// The engines that may still win.
     fn active(&self) -> impl Iterator<Item = Racer> {
         self.racers.iter().filter_map(|entry| {
             let running_since_ns = match entry.stage {
@@ -511,12 +518,12 @@ impl Flight {
         })
     }
 
-    /// Of these, those whose guests run.
+    /// The engines that may still win and whose guests run.
     fn running(&self) -> impl Iterator<Item = EngineId> {
         self.active().filter(|racer| racer.running_since_ns.is_some()).map(|racer| racer.engine)
     }
 
-    /// Asks the scheduler, leaving those aside that do not come back.
+    /// Asks the scheduler, leaving aside the engines that do not join again.
     fn ask<T>(
         &self,
         now_ns: u64,
@@ -526,7 +533,7 @@ impl Flight {
         let racers: Vec<Racer> = self.active().collect();
         situation.ask(|scheduler, request, world| {
             let is_in = |candidate: &&Candidate| !self.out.contains(&candidate.engine);
-            // A guest that is raced is one that does not go on elsewhere.
+            // A guest that is raced does not go on in another engine's code.
             let stays = |candidate: &Candidate| Candidate { goes_on_in: None, ..*candidate };
             let candidates: Vec<Candidate> = request.candidates.iter().filter(is_in).map(stays).collect();
             let request = Request { candidates: &candidates, ..*request };

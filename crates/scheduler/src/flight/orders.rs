@@ -1,4 +1,5 @@
-//! Whatever the order of events: books that are kept apart from the machine, and that know nothing of its phases.
+//! Events in any order: what must hold is checked by books that are kept apart from the state machine, and that know
+//! nothing of its phases.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +20,7 @@ const ENGINES: [EngineId; 6] = [
     EngineId::new("f"),
 ];
 
-/// An engine, as who runs it sees it.
+/// An engine, as the driver of a flight sees it.
 #[derive(Clone, Copy, Debug)]
 struct Running {
     entered_ns: u64,
@@ -27,18 +28,18 @@ struct Running {
     is_told: bool,
 }
 
-/// What must hold, kept event by event.
+/// The promises that must hold, checked event by event.
 struct Books {
     flight: Flight,
     is_held: bool,
     now_ns: u64,
-    /// Who was started and has not ended.
+    /// Engines that were started and have not ended.
     running: HashMap<EngineId, Running>,
-    /// Who was told to stop, has run, or has failed.
+    /// Engines that were told to stop, have run, or have failed.
     spent: HashSet<EngineId>,
-    /// Who has to answer now, because its guest has ended and nobody's did before.
+    /// The engine that has to answer now, because its guest has ended and no other guest ended before.
     must_win: Option<EngineId>,
-    /// Nobody may begin any more.
+    /// Whether no engine may begin any more.
     is_over: bool,
     is_interrupted: bool,
     opened: Vec<EngineId>,
@@ -202,7 +203,7 @@ fn case(random: &mut Pcg64Mcg) -> Case {
     case
 }
 
-/// The world goes on: time, load, budget.
+/// Lets the world go on: time, load, budget.
 fn turn(case: &mut Case, books: &mut Books, random: &mut Pcg64Mcg) {
     books.now_ns += if random.random_bool(0.3) { 0 } else { 1 << random.random_range(10..30) };
     case.now_ns = HOUR + books.now_ns;
@@ -217,11 +218,11 @@ fn turn(case: &mut Case, books: &mut Books, random: &mut Pcg64Mcg) {
     }
 }
 
-/// Something that may happen now, sensible or not.
+/// An event that may happen now, sensible or not.
 fn event(books: &Books, random: &mut Pcg64Mcg) -> Event {
     let wanted = [Wanted::Nothing, Wanted::Nothing, Wanted::Something, Wanted::Needed][random.random_range(0..4)];
     let mut running: Vec<(EngineId, Running)> = books.running.iter().map(|(id, running)| (*id, *running)).collect();
-    // A map's order is not the seed's.
+    // The order of a map does not follow from the seed.
     running.sort_by_key(|(engine, _)| engine.as_str());
     match random.random_range(0..100) {
         0..10 => Event::Moves { wanted },
@@ -229,7 +230,7 @@ fn event(books: &Books, random: &mut Pcg64Mcg) -> Event {
         40..43 => Event::Interrupted(Cause::Deadline),
         43..45 => Event::Delivered,
         45 => Event::Closed,
-        // Of an engine that need not be there.
+        // The engine need not be in the race.
         46..49 => Event::Ended { engine: ENGINES[random.random_range(0..ENGINES.len())], how: End::Unready },
         _ if running.is_empty() => Event::Look { wanted },
         _ => {
@@ -263,7 +264,7 @@ fn run(seed: u64) -> (Books, Option<Ending>) {
             books.happens(&case, event);
         }
     }
-    // All come to their end, told or not.
+    // All engines come to their end, told to stop or not.
     while let Some(engine) = books.running.keys().min_by_key(|engine| engine.as_str()).copied() {
         turn(&mut case, &mut books, &mut random);
         let how = if books.running[&engine].is_told { End::Stopped } else { End::Broke };
@@ -288,7 +289,7 @@ fn whatever_the_order_one_answer_is_delivered_and_nobody_is_left_behind() {
             Some(Ending::Answered { cause: Some(_), .. }) => ("interrupted", 1),
             Some(Ending::Delivered { .. }) => ("delivered", 1),
             Some(Ending::Unanswered) => ("unanswered", 0),
-            // It was closed in the middle.
+            // The flight was closed in the middle.
             None => ("closed", books.conclusions.len()),
         };
         *endings.entry(name).or_default() += 1;
@@ -297,7 +298,7 @@ fn whatever_the_order_one_answer_is_delivered_and_nobody_is_left_behind() {
         assert!(books.spent_ns >= books.lost_ns, "seed {seed}: losers are not accounted for");
         seen.extend(books.seen);
     }
-    // So that the above means something.
+    // Each action and each ending must have occurred, or the checks above mean nothing.
     assert_eq!(seen.len(), 6, "{seen:?}");
     assert_eq!(endings.len(), 5, "{endings:?}");
     assert!(endings.values().all(|count| *count > 100), "{endings:?}");

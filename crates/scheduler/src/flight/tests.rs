@@ -1,5 +1,5 @@
-//! Each transition that matters, with literal events. Three engines: the interpreter begins, and by the shipped calibration
-//! the others take 25 and 81 ms to be compiled.
+//! Tests of each transition that matters, with literal events. There are three engines: the interpreter begins, and by
+//! the shipped calibration the others take 25 and 81 ms to be compiled.
 
 use super::*;
 use crate::Policy;
@@ -20,12 +20,12 @@ fn ended(engine: EngineId, how: End) -> Event {
     Event::Ended { engine, how }
 }
 
-/// What is to be done, without the accounts.
+/// The actions, without the accounts.
 fn deeds(actions: &[Action]) -> Vec<Action> {
     actions.iter().filter(|action| !matches!(action, Action::Earn(_) | Action::Spend(_))).copied().collect()
 }
 
-/// A host that is idle but for the request: on eight cores somebody joins as soon as anybody looks.
+/// A host that is idle except for the request: on eight cores an engine joins at the first look.
 fn idle() -> Case {
     Case::new(Policy::Hedged, 8)
 }
@@ -64,7 +64,7 @@ fn the_first_answer_counts_and_who_brings_it_delivers_it() {
         [Action::Stop(INTERPRETER, CANCELLED), Action::GiveUpCompiles, Action::Earn(2 * MS), Action::Deliver(BASELINE)]
     );
     assert_eq!(flight.ending(), None, "it is not over before the caller has been told");
-    // One that comes late does not answer, and it was for nothing.
+    // An engine that ends late does not answer, and its time was for nothing.
     assert_eq!(flight.on(ended(INTERPRETER, End::Answered), 4 * MS, &case), [Action::Spend(4 * MS)]);
     assert_eq!(flight.ending(), None);
     assert_eq!(flight.on(Event::Delivered, 5 * MS, &case), []);
@@ -128,7 +128,7 @@ fn an_interrupted_request_stops_everybody_and_says_why() {
     );
     assert_eq!(flight.look_at_ns(), None);
     assert_eq!(flight.on(made(BASELINE), 3 * MS, &case)[0], Action::Dismiss(BASELINE));
-    // That its guest was stopped is the answer, and who took the request gives it, whoever it was.
+    // That its guest was stopped is the answer; the thread that took the request gives it, whichever engine it is of.
     flight.on(ended(INTERPRETER, End::Stopped), 4 * MS, &case);
     let ending = Ending::Answered { engine: INTERPRETER, cause: Some(Cause::Deadline) };
     assert_eq!(flight.ending(), Some(ending));
@@ -156,18 +156,18 @@ fn who_comes_too_late_to_win_does_not_run() {
         case.observe(BASELINE, 15 * MS);
     }
     case.ready(&[INTERPRETER, BASELINE]);
-    // What was there all the time is not weighed: it has lost no time.
+    // An engine that was there all the time is not weighed: it has lost no time.
     let mut other = flight.clone();
     assert_eq!(other.on(ready(BASELINE), 19 * MS, &case)[0], Action::Run(BASELINE));
     let actions = flight.on(made(BASELINE), 19 * MS, &case);
     assert_eq!(actions, [Action::Dismiss(BASELINE), Action::Spend(18 * MS)]);
     assert_eq!(flight.look_at_ns(), Some(19 * MS), "its core is free");
-    // Neither is who began,
+    // The engine that began is not weighed either,
     let mut other = Flight::new(BASELINE, Some(0), false);
     other.on(LOOK, 0, &Case::new(Policy::Hedged, 8));
     assert_eq!(other.engines().count(), 2);
     assert_eq!(other.on(made(BASELINE), 19 * MS, &case)[0], Action::Run(BASELINE));
-    // and the only one.
+    // nor is the only one.
     let mut alone = Flight::new(BASELINE, None, false);
     assert_eq!(alone.on(made(BASELINE), 19 * MS, &case), [Action::Run(BASELINE)]);
 }
@@ -183,11 +183,11 @@ fn who_begins_to_run_stops_who_is_beaten_at_once() {
     case.ready(&[INTERPRETER, BASELINE]);
     let actions = flight.on(made(BASELINE), 26 * MS, &case);
     assert_eq!(actions, [Action::Run(BASELINE), Action::Stop(INTERPRETER, CANCELLED)]);
-    // It had ended before it heard of that: an answer is an answer.
+    // The interpreter had ended before it heard of that: an answer is an answer.
     let mut lucky = flight.clone();
     let actions = lucky.on(ended(INTERPRETER, End::Answered), 27 * MS, &case);
     assert_eq!(deeds(&actions), [Action::Stop(BASELINE, CANCELLED), Action::GiveUpCompiles]);
-    // Else it leaves no trace.
+    // Otherwise the interpreter leaves no trace.
     assert_eq!(flight.on(ended(INTERPRETER, End::Stopped), 27 * MS, &case), [Action::Spend(27 * MS)]);
     assert_eq!(flight.ending(), None);
 }
@@ -217,7 +217,8 @@ fn all_but_one_of_those_who_run_are_waste_while_they_run() {
 #[test]
 fn output_that_is_wanted_decides_the_race() {
     let case = idle();
-    // Who gets ready would overtake a long request: output waits for that, but not for ever, and not if the guest does.
+    // An engine gets ready that would overtake on a long request: output waits for that, but not for ever, and not if
+    // the guest waits, too.
     for (wanted, after_ns) in [(Wanted::Needed, 0), (Wanted::Something, HOLD_UNREADY_NS)] {
         let mut flight = raced(&case, true);
         let mut opened = None;
@@ -233,7 +234,7 @@ fn output_that_is_wanted_decides_the_race() {
         assert!((after_ns..=after_ns + LOOK_EVERY_NS_MAX + MS).contains(&at_ns), "{wanted:?}: after {at_ns}");
         assert!(actions.contains(&Action::Stop(BASELINE, CANCELLED)), "{actions:?}");
         assert_eq!(flight.look_at_ns(), None, "nobody joins any more");
-        // The output of two engines must not be mixed: a loser that had ended all the same does not answer.
+        // The output of two engines must not be mixed: a loser that had ended nevertheless does not answer.
         assert_eq!(deeds(&flight.on(ended(BASELINE, End::Answered), at_ns + 1, &case)), []);
         assert_eq!(flight.ending(), None);
         flight.on(ended(INTERPRETER, End::Answered), at_ns + 2, &case);
@@ -270,7 +271,7 @@ fn nobody_joins_a_guest_that_moves_and_what_it_writes_is_let_out() {
         let mut flight = Flight::new(INTERPRETER, Some(MS), true);
         flight.on(ready(INTERPRETER), 0, &case);
         let mut opened_ns = u64::MAX;
-        // Who looked for that long would have let others join.
+        // Ordinary looks for that long would have let others join.
         while let Some(at_ns) = flight.look_at_ns().filter(|at_ns| *at_ns < 2 * HOLD_NS) {
             let actions = flight.on(Event::Moves { wanted }, at_ns, &case);
             if actions == [Action::OpenGate(INTERPRETER)] {
@@ -281,7 +282,7 @@ fn nobody_joins_a_guest_that_moves_and_what_it_writes_is_let_out() {
         }
         let latest_ns = after_ns.saturating_add(LOOK_EVERY_NS_MAX + MS);
         assert!((after_ns..=latest_ns).contains(&opened_ns), "{wanted:?}: after {opened_ns}");
-        // If it does not move any more, it is raced like any other, unless its output is out.
+        // If the guest does not move any more, it is raced like any other, unless its output is out.
         let joined = flight.look_at_ns().map(|at_ns| flight.on(LOOK, at_ns, &case));
         assert_eq!(joined.is_some_and(|actions| !actions.is_empty()), wanted == Wanted::Nothing);
         flight.on(ended(INTERPRETER, End::Answered), 3 * HOLD_NS, &case);
@@ -301,7 +302,7 @@ fn what_is_held_back_goes_out_when_there_is_an_answer() {
 
 #[test]
 fn nobody_is_decided_for_who_has_not_begun_and_somebody_looks_on() {
-    // Nobody could beat the only engine, which is still getting ready.
+    // No engine could beat the only one, which is still getting ready.
     let mut case = idle();
     case.candidates.retain(|candidate| candidate.engine == INTERPRETER);
     let mut flight = Flight::new(INTERPRETER, Some(MS), true);

@@ -1,9 +1,11 @@
-//! The least expected cost, with whatever is known; and, where two engines may race, the one that begins first.
+//! The policy of the least expected cost, with whatever is known; and, where two engines may race, of the one that
+//! begins first.
 //!
-//! What was never observed is predicted: from other engines' observations of the function, or from its module. A guess
+//! What was never observed is predicted, from other engines' observations of the function or from its module. A guess
 //! may be wrong by orders of magnitude, so without a race its mean counts, which for something so uncertain is far
-//! above what is usual: then an engine is chosen whose worst case is mild. With a race, or with a guest that goes on in better
-//! code while it runs, the worst case is somebody else's business, and what begins first is as good a beginning as any.
+//! above what is usual: then an engine is chosen whose worst case is mild. With a race, or with a guest that goes on in
+//! better code while it runs, another engine takes care of the worst case, and the engine that begins first is as good
+//! a beginning as any.
 
 use remuda_model::{ArtifactState, Tier};
 
@@ -34,7 +36,8 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
                 // A request that is lucky on one engine is lucky on the other.
                 let lucky =
                     |prediction: &Prediction| prediction.before_execution_ns() + prediction.execute_quantile_ns(LUCK);
-                // A compile that was never seen may take many times as long: whatever can run meanwhile bounds the damage.
+                // A compile that was never seen may take many times as long: an engine that can run meanwhile bounds
+                // the damage.
                 first.before_execution_ns() + HEAD_START_NS < favourite.prediction.before_execution_ns()
                     && (lucky(first) < lucky(&favourite.prediction)
                         || is_guess(scheduler, favourite.candidate, &favourite.prediction))
@@ -82,21 +85,22 @@ fn may_race(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> 
     scheduler.policy.may_race() && request.may_race && world.load.may_waste
 }
 
-/// Whether a request that begins on the wrong engine may be helped: by a race, or by having its guest move, which does nothing
-/// twice, and is for guests of interpreters.
+/// Whether a request that begins on the wrong engine may be helped: by a race, or by moving its guest. A move does
+/// nothing twice, and is for guests of interpreters.
 fn may_be_helped(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>, begun_on: &Candidate) -> bool {
     let moves = scheduler.policy.may_race() && request.can_move && begun_on.tier == Tier::Interpreter;
     moves || may_race(scheduler, request, world)
 }
 
-/// Whether it can be helped from its beginning, on some engine. It needs another core for that: else it may be on the wrong one
-/// for as long as it takes.
+/// Whether a request can be helped from its beginning, on some engine. That takes another core: without one, the
+/// request may stay on the wrong engine for as long as it takes.
 fn can_be_helped(scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> bool {
     let may = |candidate| may_be_helped(scheduler, request, world, candidate);
     world.load.idle_cores() > 0 && request.candidates.iter().any(may)
 }
 
-/// What a candidate is expected to cost: time to the answer on an idle host, and the more CPU time the busier it is.
+/// The expected cost of a candidate: the time to the answer on an idle host, and more for its CPU time the busier the
+/// host is.
 fn cost_ns(
     scheduler: &Scheduler,
     request: &Request<'_>,
@@ -106,14 +110,14 @@ fn cost_ns(
 ) -> f64 {
     let execute_ns = match prediction.basis {
         Basis::Module => return prediction.mean_ns() + extra_cpu_ns(scheduler, request, world, candidate, prediction),
-        // What is ready may be tried for the price of a try: being wrong once is how one learns. That requests differ is no
-        // reason to try: it is the same for all engines.
+        // A ready engine may be tried for the price of a try: being wrong once is how one learns. That requests differ
+        // is no reason to try one: they do so on all engines.
         Basis::Observed { .. } | Basis::Transferred { .. } if is_ready(candidate) => {
             prediction.execute_ns as f64 * (-0.5 * f64::from(prediction.error.min(SIGMA_TRANSFER))).exp()
         }
         Basis::Observed { .. } | Basis::Transferred { .. } => prediction.execute_ns as f64,
     };
-    // Where what is known can run meanwhile, a compile that takes longer costs nobody anything.
+    // Where a known engine can run meanwhile, a compile that takes longer costs nobody anything.
     let is_doubtful = is_guess(scheduler, candidate, prediction) && !can_be_helped(scheduler, request, world);
     let doubt = if is_doubtful { COMPILE_DOUBT } else { 1.0 };
     prediction.before_execution_ns() * doubt
@@ -129,7 +133,7 @@ fn is_guess(scheduler: &Scheduler, candidate: &Candidate, prediction: &Predictio
         && scheduler.profile.engine(candidate.engine).is_none_or(|own| own.compile.ns().is_none())
 }
 
-/// What compiling on all cores costs others, weighed by how much they want them.
+/// The cost of compiling on all cores for others, weighed by how much they want the cores.
 fn extra_cpu_ns(
     scheduler: &Scheduler,
     request: &Request<'_>,
@@ -144,10 +148,10 @@ fn extra_cpu_ns(
     (one_core - prediction.ready_ns as f64).max(0.0) * world.load.pressure()
 }
 
-/// How long a request is left alone on an engine that was only chosen because it can begin.
+/// How long a request is left alone on an engine that was only chosen because it can begin first, in nanoseconds.
 fn leave_alone_ns(scheduler: &Scheduler, favourite: &Prediction) -> u64 {
     match favourite.basis {
-        // It is known to be better: there is nothing to wait for.
+        // The favourite is known to be better: there is nothing to wait for.
         Basis::Observed { .. } | Basis::Transferred { .. } => 0,
         // Nothing in the module should take long.
         Basis::Module if scheduler.features.loops == 0 => as_ns(*LEAVE_ALONE_NS.end()),
@@ -158,20 +162,20 @@ fn leave_alone_ns(scheduler: &Scheduler, favourite: &Prediction) -> u64 {
     }
 }
 
-/// When a request that should have ended long ago is looked at again.
+/// The time at which a request that should have ended long ago is looked at again, in nanoseconds after its decision.
 fn look_again_ns(favourite: &Prediction) -> u64 {
     as_ns(favourite.before_execution_ns() + favourite.execute_quantile_ns(BAD_LUCK) + LEAVE_ALONE_NS.start())
 }
 
-/// Whether a request is over before a second look at it would be worth the microseconds that arming a clock costs. One that
-/// is not over then, against all experience, teaches the next ones.
+/// Whether a request is over before a second look at it would be worth the microseconds that arming a clock costs. If,
+/// against all experience, such a request is not over by then, the next requests learn from it.
 fn is_known_to_be_short(favourite: &Prediction) -> bool {
     let over_ns = favourite.execute_quantile_ns(BAD_LUCK) + LEAVE_ALONE_NS.start();
     matches!(favourite.basis, Basis::Observed { count } if count >= KNOWN_MIN) && over_ns < SHORT_NS
 }
 
-/// Whether another engine runs the function faster, once it is ready; or may, as a guest that goes on elsewhere may be at a
-/// place where it cannot.
+/// Whether another engine runs the function faster once it is ready. If the guest goes on in another engine's code,
+/// this is taken to be so, since the guest may be at a place where it cannot go on.
 fn could_be_beaten(favourite: &Predicted<'_>, predicted: &[Predicted<'_>]) -> bool {
     if favourite.candidate.goes_on_in.is_some() {
         return true;
@@ -187,7 +191,7 @@ mod tests {
     use crate::Policy;
     use crate::testing::{BASELINE, Case, HOUR, INTERPRETER, MS, OPTIMIZING};
 
-    /// Lets each engine run so often and so long, with everything ready.
+    /// A function that each engine has run `times` times for so long, with everything ready.
     fn observed(times: usize, execute_ns: [(EngineId, u64); 3]) -> Case {
         let mut case = Case::new(Policy::Adaptive, 2);
         case.ready(&[INTERPRETER, BASELINE, OPTIMIZING]);
@@ -214,7 +218,7 @@ mod tests {
 
     #[test]
     fn where_it_may_not_be_raced_the_worst_case_counts() {
-        // The more code, the dearer they are; the more input, the longer it may run.
+        // The more code, the more a compile costs; the more input, the longer the request may run.
         for (code_bytes, input_bytes, expected) in
             [(1_000_000, 0, INTERPRETER), (100_000, 5_000, BASELINE), (100_000, 1_000_000, OPTIMIZING)]
         {
@@ -232,7 +236,7 @@ mod tests {
         let is_looked_at = |goes_on_in| {
             let mut case = observed(5, [(INTERPRETER, 80 * MS), (BASELINE, 30 * MS), (OPTIMIZING, 20 * MS)]);
             case.scheduler.policy = Policy::Hedged;
-            // Nobody knows anything faster than the code that it goes on in.
+            // No engine is known to be faster than the code that the guest goes on in.
             for engine in [BASELINE, OPTIMIZING] {
                 case.candidate(engine).artifact = ArtifactState::Absent;
             }
@@ -258,7 +262,7 @@ mod tests {
             assert_eq!(decision.engine, expected, "{can_move} {busy}");
             assert_eq!(decision.look_again_after_ns.is_some(), expected == INTERPRETER, "{can_move} {busy}");
         }
-        // Nobody joins it.
+        // No engine joins it.
         let truth = [INTERPRETER, BASELINE, OPTIMIZING].map(|engine| (engine, MS, 60_000 * MS));
         assert_eq!(unknown(true, 1).race(&truth).who_joined(), []);
         // A known function needs no help.
@@ -289,7 +293,7 @@ mod tests {
         let Reason::Soonest { prediction, .. } = decision.reason else { panic!("{:?}", decision.reason) };
         assert_eq!(prediction.basis, Basis::Transferred { from: INTERPRETER });
         assert!((50 * MS..200 * MS).contains(&prediction.execute_ns), "{prediction:?}");
-        // What is short stays where it is.
+        // A short request stays where it is.
         let mut case = Case::new(Policy::Adaptive, 2);
         case.ready(&[INTERPRETER]);
         case.observe(INTERPRETER, MS);
@@ -309,14 +313,14 @@ mod tests {
         };
         for may_race in [true, false] {
             let decision = large(may_race, 800 * MS).decide();
-            // Where it may be raced, the better engine is compiled meanwhile, from the beginning.
+            // Where the request may be raced, the better engine is compiled meanwhile, from the beginning.
             assert_eq!((decision.engine, decision.look_again_after_ns), (INTERPRETER, may_race.then_some(0)));
-            // Where it was seen to take a little less, it is worth its price.
+            // Where the compile was seen to take a little less, it is worth its price.
             let mut seen = large(may_race, 800 * MS);
             seen.scheduler.observe_compile(OPTIMIZING, 400 * MS);
             assert_eq!(seen.decide().engine, OPTIMIZING, "{may_race}");
         }
-        // Where the known engine takes ten seconds, there is no doubt; but another core costs nothing.
+        // Where the known engine takes ten seconds, there is no doubt; but compiling on another core costs nothing.
         assert_eq!(large(false, 10_000 * MS).decide().engine, OPTIMIZING);
         assert_eq!(large(true, 10_000 * MS).decide().engine, INTERPRETER);
     }
@@ -325,7 +329,8 @@ mod tests {
     fn the_best_engine_changes_with_the_input() {
         let mut case = Case::new(Policy::Adaptive, 2);
         case.ready(&[BASELINE, OPTIMIZING]);
-        // One starts at once and takes 100 ns a byte, the other sets up for 10 ms and takes 10.
+        // The baseline engine starts at once and takes 100 ns a byte; the optimizing one sets up for 10 ms and takes 10
+        // ns a byte.
         for bytes in [1_000, 10_000, 100_000, 1_000_000] {
             case.input_bytes = Some(bytes);
             for _ in 0..3 {
@@ -357,7 +362,7 @@ mod tests {
     fn requests_that_differ_for_no_visible_reason_do_not_make_a_slow_engine_look_fast() {
         let mut case = Case::new(Policy::Adaptive, 2);
         case.ready(&[INTERPRETER, BASELINE, OPTIMIZING]);
-        // Work from 1 to 1,000, and it so happened that the fast engine had the long ones.
+        // The work varies from 1 to 1,000, and it so happened that the fast engine had the long requests.
         for work in [1, 1_000, 2, 500, 1, 3, 700, 1, 2, 1] {
             case.observe(INTERPRETER, 10 * work * MS);
         }
@@ -365,7 +370,7 @@ mod tests {
             case.observe(OPTIMIZING, work * MS);
         }
         assert_ne!(case.decide().engine, INTERPRETER);
-        // The slower one had two short ones, and the faster one all the long ones, as races have it.
+        // The slower engine had two short requests, and the faster one all the long ones, as races have it.
         let mut case = Case::new(Policy::Adaptive, 2);
         case.ready(&[INTERPRETER, BASELINE, OPTIMIZING]);
         for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! One policy in each file; this one knows them all.
+//! The policies, each in a file of its own; this file knows them all.
 
 mod adaptive;
 mod profile;
@@ -14,13 +14,13 @@ use crate::{Decision, Request, Scheduler, World};
 /// How an engine is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Always this one.
+    /// Always this engine.
     Single(EngineId),
-    /// The one whose measured phases promise the soonest answer; one that was never measured is tried first. The
-    /// paper's.
+    /// The engine whose measured phases promise the soonest answer; an engine that was never measured is tried first.
+    /// This is the paper's policy.
     Profile,
-    /// The one with the least expected cost, by what was observed, transferred or guessed; better code is compiled in
-    /// the background.
+    /// The engine with the least expected cost, by what was observed, transferred or guessed; better code is compiled
+    /// in the background.
     Adaptive,
     /// As [`Policy::Adaptive`], and a request that runs for long is raced by better engines on idle cores.
     Hedged,
@@ -39,7 +39,7 @@ impl Policy {
         matches!(self, Self::Adaptive | Self::Hedged)
     }
 
-    /// Chooses among several candidates, or not at all if the policy's engine is not among them.
+    /// Chooses among several candidates; `None` if the policy's engine is not among them.
     pub(crate) fn decide(self, scheduler: &Scheduler, request: &Request<'_>, world: &World<'_>) -> Option<Decision> {
         match self {
             Self::Single(engine) => single::decide(engine, request),
@@ -60,7 +60,7 @@ impl fmt::Display for Policy {
     }
 }
 
-/// No policy has that name.
+/// The error for a name that no policy has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownPolicy(String);
 
@@ -72,7 +72,7 @@ impl fmt::Display for UnknownPolicy {
 
 impl std::error::Error for UnknownPolicy {}
 
-/// Of the policies that choose among engines.
+/// Parses the names of the policies that choose among engines.
 impl FromStr for Policy {
     type Err = UnknownPolicy;
 

@@ -1,7 +1,7 @@
-//! The paper's policy made to learn on line: the argmin of the measured phases for the state that the artifacts are in.
+//! The paper's policy, made to learn online: the argmin of the measured phases for the state that the artifacts are in.
 //!
-//! The paper profiles every engine before the first request. Here the requests themselves do: an engine that was never
-//! measured is tried, by one request at a time, unless even an optimistic guess says that it cannot win.
+//! The paper profiles every engine before the first request. Here the requests themselves do so: an engine that was
+//! never measured is tried, by one request at a time, unless even an optimistic guess says that it cannot win.
 
 use remuda_model::{EngineId, Tier};
 
@@ -30,12 +30,12 @@ pub(super) fn decide(scheduler: &Scheduler, request: &Request<'_>, world: &World
     }
 }
 
-/// What the measured candidates promise.
+/// A summary of what the measured candidates promise.
 #[derive(Default)]
 struct Measured {
     best: Option<(EngineId, Prediction)>,
     runner_up: Option<(EngineId, u64)>,
-    /// The shortest execution in native code.
+    /// The shortest execution in native code, in nanoseconds.
     execute_native_ns: Option<u64>,
 }
 
@@ -59,7 +59,7 @@ impl Measured {
         }
     }
 
-    /// Whether an unmeasured engine may turn out to be better than the best measured one.
+    /// Whether this unmeasured candidate may turn out to be better than the best measured one.
     fn could_lose_to(&self, candidate: &Candidate) -> bool {
         match (candidate.tier, self.execute_native_ns, self.best) {
             (Tier::Interpreter, Some(native_ns), Some((_, best))) => {

@@ -1,4 +1,4 @@
-//! Always the same engine.
+//! The policy that always takes the same engine.
 
 use remuda_model::EngineId;
 

@@ -1,7 +1,7 @@
 //! Guests that move: tells a request's [`Moving`] what happens in the simulation, and carries out what that says.
 //!
-//! A simulated guest does its work at a few places, one after the other, at each as much. Finding out at which it is, and
-//! moving, take no time.
+//! A simulated guest does its work at a few places, one after the other, and as much at each. Finding out at which
+//! place it is, and moving it, take no time.
 
 use std::time::Duration;
 
@@ -19,17 +19,19 @@ pub(super) struct Mover {
     moving: Moving,
     makers: Makers,
     targets: Targets,
-    /// The place at which the guest is, and of how many.
+    /// The place at which the guest is, from 0.
     place: u32,
+    /// The number of places.
     places: u32,
-    /// The engine in whose code it is, by its number in the table; `None` where it began.
+    /// The engine in whose code the guest is, by its number in the table; `None` where it began.
     at: Option<usize>,
-    /// Since when, on the simulation's clock.
+    /// The time since which it has been there, in nanoseconds on the simulation's clock.
     since_ns: u64,
-    /// The share of its work at this place that was left then, and how long that takes on this engine.
+    /// The share of its work at this place that was left then.
     left: f64,
+    /// How long that share takes on this engine, in nanoseconds.
     left_ns: u64,
-    /// In whose code it was before, and for how long.
+    /// The engines in whose code the guest was before, and for how many nanoseconds.
     stays: Vec<(usize, u64)>,
 }
 
@@ -73,19 +75,19 @@ impl Mover {
         }
     }
 
-    /// In whose code it was until now, and for how long.
+    /// The engines in whose code the guest was until now, and for how many nanoseconds.
     fn stays_until(&self, now_ns: u64) -> impl Iterator<Item = (usize, u64)> {
         let present = self.at.map(|engine| (engine, now_ns - self.since_ns));
         self.stays.iter().copied().chain(present)
     }
 
-    /// As the scheduler learns of them.
+    /// The same, as the scheduler learns of it.
     pub(super) fn went_on_in(&self, table: &CostTable, now_ns: u64) -> Vec<(EngineId, u64)> {
         self.stays_until(now_ns).map(|(engine, ns)| (table.engines[engine].id, ns)).collect()
     }
 }
 
-/// Where guests can go on in a part.
+/// The places at which guests can go on in a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cover {
     Everywhere,
@@ -96,17 +98,17 @@ pub(super) enum Cover {
 /// Parts of a function's module that its guests go on in.
 #[derive(Default)]
 pub(super) struct Parts {
-    /// The engines that made them.
+    /// The engines that made the parts, and what each covers.
     made: Vec<(usize, Cover)>,
 }
 
 impl Parts {
-    /// The engine in whose code a guest goes on somewhere.
+    /// The best engine in whose code a guest goes on somewhere.
     fn best(&self, table: &CostTable) -> Option<usize> {
         self.made.iter().map(|(engine, _)| *engine).max_by_key(|engine| table.engines[*engine].tier)
     }
 
-    /// And at this place.
+    /// The best engine in whose code a guest goes on at this place.
     fn best_at(&self, table: &CostTable, place: u32) -> Option<usize> {
         let covers = |cover: &Cover| [Cover::Everywhere, Cover::Place(place)].contains(cover);
         let there = self.made.iter().filter(|(_, cover)| covers(cover)).map(|(engine, _)| *engine);
@@ -115,8 +117,8 @@ impl Parts {
 }
 
 impl Simulation<'_> {
-    /// In which engine's code guests go on that begin on an interpreter. Parts are forgotten when there is code of the whole
-    /// module that is as good.
+    /// The engine in whose code guests go on that begin on an interpreter. Parts are forgotten when there is code of
+    /// the whole module that is as good.
     pub(super) fn goes_on_in(&self, function: u32) -> Option<EngineId> {
         let state = &self.functions[function as usize];
         let engine = state.parts.best(self.table)?;
@@ -141,7 +143,7 @@ impl Simulation<'_> {
         self.setup.moves && has_points && self.table.engines[engine].tier == Tier::Interpreter && self.oracle.is_none()
     }
 
-    /// A guest that can move has begun.
+    /// Takes note that a guest that can move has begun.
     pub(super) fn begin_to_move(&mut self, request: u32, engine: usize) {
         let function = self.arrival(request).function;
         let can_be_whole = self.can_move_anywhere(function);
@@ -161,7 +163,8 @@ impl Simulation<'_> {
         self.begin_place(request, 0);
     }
 
-    /// Whether a guest that has done its work where it is comes to another place, and does so.
+    /// Has a guest that has done its work where it is come to the next place, if there is one, and says whether there
+    /// is.
     pub(super) fn comes_to_next_place(&mut self, request: u32, engine: usize) -> bool {
         let flight = self.requests[request as usize].as_ref().filter(|flight| flight.first == engine);
         let next = match flight.and_then(|flight| flight.mover.as_ref()) {
@@ -172,14 +175,15 @@ impl Simulation<'_> {
         true
     }
 
-    /// The guest does its work at this place in the best code that there is for it.
+    /// Has the guest do its work at this place in the best code that there is for it.
     fn begin_place(&mut self, request: u32, place: u32) {
         let function = self.arrival(request).function;
         let at = self.functions[function as usize].parts.best_at(self.table, place);
         self.run_on(request, place, 1.0, at);
     }
 
-    /// The guest goes on with this share of its work at a place, in an engine's code or where it began.
+    /// Has the guest go on with the share `left` of its work at a place, in the code of the engine `at`; `None` where
+    /// it began.
     fn run_on(&mut self, request: u32, place: u32, left: f64, at: Option<usize>) {
         let (arrival, now_ns) = (*self.arrival(request), self.now_ns);
         let Some(flight) = &mut self.requests[request as usize] else { return };
@@ -199,7 +203,7 @@ impl Simulation<'_> {
         racer.running = Some((runner, began_ns));
     }
 
-    /// Somebody looks at a request: has its guest move, or asks whether others join.
+    /// Looks at a request: has its guest move, or asks whether other engines join.
     pub(super) fn look(&mut self, request: u32) {
         loop {
             match self.next_move(request) {
@@ -281,7 +285,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// A part is ready.
+    /// Takes note that a part is ready.
     pub(super) fn part_made(&mut self, request: u32, engine: usize, job: Job, cover: Cover) {
         self.part_makers -= usize::from(job != Job::Whole);
         let function = self.arrival(request).function;
@@ -305,7 +309,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// The guest goes on in this engine's code, if that is better than what it is in.
+    /// Has the guest go on in this engine's code, if that is better than the code that it is in.
     fn go_on(&mut self, request: u32, engine: usize) {
         if run_ns(self.table, self.workload, self.arrival(request), engine).is_none() {
             return;
@@ -321,7 +325,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// Those that make parts for a request that is over have what cores have left.
+    /// Leaves only what cores have left to the runners that make parts for a request that is over.
     pub(super) fn give_up_parts(&mut self, parts: &[RunnerId]) {
         for runner in parts {
             self.cores.demote(*runner);

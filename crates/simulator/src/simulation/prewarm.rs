@@ -1,4 +1,4 @@
-//! Between requests: artifacts in memory for the next one, where the scheduler expects it.
+//! Between requests: brings artifacts into memory for the next request, where the scheduler expects it.
 
 use std::cmp::Reverse;
 
@@ -9,7 +9,7 @@ use remuda_scheduler::tuning::PREWARM_LOOK_AFTER_NS;
 use super::{Simulation, engine_number};
 use crate::cores::Class;
 
-/// What was made ready for the next request.
+/// An artifact that was made ready for the next request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prewarmed {
     engine: usize,
@@ -17,7 +17,8 @@ pub(super) struct Prewarmed {
 }
 
 impl Simulation<'_> {
-    /// A request was answered by an engine whose artifact was there before: the next one may be expected.
+    /// Takes note of an answer by `engine`, after which the next request may be expected. `was` is where the engine's
+    /// artifact was when it began.
     pub(super) fn expect_next(&mut self, function: u32, engine: usize, was: ArtifactState) {
         let now_ns = self.now_ns;
         let state = &mut self.functions[function as usize];
@@ -28,7 +29,7 @@ impl Simulation<'_> {
         self.appoint(function, Some(now_ns.saturating_add(PREWARM_LOOK_AFTER_NS)));
     }
 
-    /// Looks at what a function's next request will want.
+    /// Looks at what a function's next request will need.
     pub(super) fn keep_appointment(&mut self, function: u32) {
         let now_ns = self.now_ns;
         let state = &mut self.functions[function as usize];

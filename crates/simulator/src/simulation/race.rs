@@ -1,4 +1,5 @@
-//! A request's way through engines: tells its [`Flight`] what happens in the simulation, and carries out what that says.
+//! A request's way through engines: tells its [`Flight`] what happens in the simulation, and carries out what that
+//! says.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -8,7 +9,7 @@ use remuda_scheduler::{Candidate, Request, Scheduler, World};
 
 use super::{Racing, Simulation, engine_number};
 
-/// Guests have output of their own.
+/// A look at a race. Nothing is wanted, since guests have output of their own.
 pub(super) const LOOK: Event = Event::Look { wanted: Wanted::Nothing };
 
 /// The simulated host, as the flight of one of its requests asks it.
@@ -28,7 +29,7 @@ impl Situation for Asked<'_, '_> {
 }
 
 impl Simulation<'_> {
-    /// Something has happened to a request.
+    /// Tells a request's flight that something has happened to it.
     pub(super) fn happens(&mut self, request: u32, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
@@ -44,7 +45,7 @@ impl Simulation<'_> {
         self.close_if_over(request);
     }
 
-    /// A guest has run to its end.
+    /// Takes note that a guest has run to its end.
     pub(super) fn ended(&mut self, request: u32, engine: usize) {
         let racer = self.take_out(request, engine);
         if let Some(flight) = &mut self.requests[request as usize] {
@@ -53,7 +54,7 @@ impl Simulation<'_> {
         self.happens(request, Event::Ended { engine: self.table.engines[engine].id, how: End::Answered });
     }
 
-    /// Does what a flight says; returns what happens because of it.
+    /// Carries out what a flight says; returns what happens because of it.
     fn carry_out(&mut self, request: u32, action: Action) -> Option<Event> {
         match action {
             Action::Start(engine) => {
@@ -77,14 +78,14 @@ impl Simulation<'_> {
             Action::GiveUpCompiles => self.give_up_compiles(request),
             Action::Earn(ns) => self.earn(ns),
             Action::Spend(ns) => self.waste(ns),
-            // Nobody writes to anything.
+            // No guest writes to anything outside.
             Action::OpenGate(_) => {}
         }
         None
     }
 
-    /// A guest stops at once, and who waits for a compiler does not wait for it any longer; unless it is who took the
-    /// request, and compiles itself.
+    /// Stops an engine. A guest stops at once, and an engine that waits for a compiler does not wait for it any longer;
+    /// except the first engine, for which the worker that took the request compiles itself.
     fn stop(&mut self, request: u32, engine: usize) -> Option<End> {
         let flight = self.requests[request as usize].as_ref()?;
         let racer = flight.racers.iter().find(|racer| racer.engine == engine)?;
@@ -112,7 +113,8 @@ impl Simulation<'_> {
         Some(racer)
     }
 
-    /// What was begun for a race and is not done when it is over gets what cores have left.
+    /// Gives up the compiles that were begun for a race and are not done when it is over: they get what cores have
+    /// left.
     fn give_up_compiles(&mut self, request: u32) {
         let Some(flight) = &mut self.requests[request as usize] else { return };
         let (first, parts) = (flight.first, std::mem::take(&mut flight.parts));
@@ -137,7 +139,7 @@ impl Simulation<'_> {
         self.requests[request as usize] = Some(flight);
     }
 
-    /// Who took the request may go, once it has ended and their own engine has.
+    /// Closes a request whose flight has ended, once the first engine, which its worker runs, has ended, too.
     fn close_if_over(&mut self, request: u32) {
         let Some(flight) = &self.requests[request as usize] else { return };
         let Some(ending) = flight.flight.ending() else { return };
@@ -156,7 +158,7 @@ impl Simulation<'_> {
         self.leave(request);
     }
 
-    /// Remembers when a race wants to be looked at.
+    /// Remembers when a request is to be looked at.
     pub(super) fn look_later(&mut self, request: u32) {
         let Some(flight) = &mut self.requests[request as usize] else { return };
         flight.look = flight.look.wrapping_add(1);
