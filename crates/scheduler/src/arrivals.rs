@@ -32,8 +32,6 @@ const VARIATION_MIN: f64 = 2.0;
 const COUNTED_MIN: u32 = 10;
 /// The number of idle times longer than any horizon that are assumed beyond those that were counted.
 const PAUSES_ASSUMED: f64 = 0.25;
-/// How long artifacts are kept where the histogram shows no pattern: the four hours of the publication.
-const KEEP_ALIVE_NS: u64 = 4 * 3600 * 1_000_000_000;
 
 /// The pattern in which a function's requests arrive: a histogram of the idle times between them, in 240 bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,22 +69,14 @@ impl Arrivals {
     }
 
     /// When artifacts should be ready for the next request, and until when it is worth keeping them: a span of the
-    /// clock of [`observe`](Self::observe). `None` if there was no request, or the window has passed without one.
+    /// clock of [`observe`](Self::observe). `None` if there was no request, if the idle times have no pattern, or if the
+    /// window has passed without a request.
     ///
-    /// Between the last request and the beginning of the window, the memory is better used for other functions.
+    /// Between the last request and the beginning of the window, the memory is better used for other functions. The
+    /// publication keeps artifacts for four hours where there is no pattern; here other functions may displace them.
     #[must_use]
     pub fn prewarm_window(&self, now_ns: u64) -> Option<Range<u64>> {
-        self.window(now_ns, self.pattern().unwrap_or(0..KEEP_ALIVE_NS))
-    }
-
-    /// As [`prewarm_window`](Self::prewarm_window), but `None` also where the idle times have no pattern.
-    #[must_use]
-    pub fn pattern_window(&self, now_ns: u64) -> Option<Range<u64>> {
-        self.window(now_ns, self.pattern()?)
-    }
-
-    fn window(&self, now_ns: u64, after: Range<u64>) -> Option<Range<u64>> {
-        let last_ns = self.last_ns?;
+        let (last_ns, after) = (self.last_ns?, self.pattern()?);
         let window = last_ns.saturating_add(after.start)..last_ns.saturating_add(after.end);
         (now_ns < window.end).then_some(window)
     }
@@ -232,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_pattern_there_is_a_fixed_time() {
+    fn without_a_pattern_no_time_is_expected() {
         let everything: Vec<u64> = (0..25).map(|octave| 1_000_000 << octave).collect();
         for (idle, times, why) in [
             (&[60 * S][..], 3, "too few"),
@@ -240,7 +230,7 @@ mod tests {
             (&[30 * HOUR], 20, "longer than a day"),
         ] {
             let (arrivals, now_ns) = after(idle, times);
-            assert_eq!(arrivals.prewarm_window(now_ns), Some(now_ns..now_ns + KEEP_ALIVE_NS), "{why}");
+            assert_eq!(arrivals.prewarm_window(now_ns), None, "{why}");
         }
         assert_eq!(Arrivals::default().prewarm_window(0), None);
     }
@@ -288,6 +278,9 @@ mod tests {
         assert!(arrivals.prewarm_window(now_ns - HOUR + 60 * S).unwrap().contains(&(now_ns - HOUR + 120 * S)));
         assert!(arrivals.expected(0, 10 * S).is_finite());
         arrivals.observe(u64::MAX);
-        assert!(arrivals.prewarm_window(u64::MAX - 1).is_some_and(|window| window.end == u64::MAX));
+        assert_eq!(arrivals.prewarm_window(u64::MAX - 1), None, "an idle time of centuries is no pattern");
+        let mut at_the_end = Arrivals::default();
+        (0..=20).rev().for_each(|minute| at_the_end.observe(u64::MAX - minute * 60 * S));
+        assert!(at_the_end.prewarm_window(u64::MAX - 1).is_some_and(|window| window.end == u64::MAX));
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn favourite(scheduler: &Scheduler, candidates: &[Candidate], world: 
 }
 
 pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &World<'_>) -> Option<Prewarm> {
-    let window = scheduler.arrivals.pattern_window(world.now_ns)?;
+    let window = scheduler.arrivals.prewarm_window(world.now_ns)?;
     let known = scheduler.known(candidates, world);
     let before = |ns: u64| window.start.saturating_sub(ns.saturating_mul(PREWARM_MARGIN));
     let ready = favourite(scheduler, candidates, world)

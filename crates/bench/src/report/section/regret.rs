@@ -4,7 +4,7 @@ use super::*;
 
 /// The aims: pattern, greatest geometric mean, and greatest regret of the worst guest.
 const AIMS: [(Pattern, f64, Option<f64>); 3] =
-    [(Pattern::Cold, 1.15, Some(1.6)), (Pattern::Fifty, 1.05, None), (Pattern::Warm, 1.05, None)];
+    [(Pattern::Cold, 0.95, Some(1.2)), (Pattern::Fifty, 0.98, None), (Pattern::Warm, 1.05, None)];
 
 pub(super) fn section(results: &Results) -> Section {
     let mut section = Section {
