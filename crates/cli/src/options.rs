@@ -6,9 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 use remuda_engine::{Known, Registry};
-use remuda_host::{
-    COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN, COMPILE_TIME_DEFAULT, Host, HostConfig, OpenError,
-};
+use remuda_host::{COMPILE_MEMORY_MIN, CompileBudget, Host, HostConfig, OpenError};
 use remuda_scheduler::Policy;
 use tracing_subscriber::EnvFilter;
 
@@ -61,16 +59,17 @@ pub(crate) struct CompileOptions {
 impl CompileOptions {
     /// The configuration of a host for one call, with these options.
     pub(crate) fn config(&self, data_dir: Option<PathBuf>, policy: Policy) -> HostConfig {
-        let memory = self.compile_memory.map(|memory| memory.as_u64());
+        let budget = |default: CompileBudget| CompileBudget {
+            time_max: self.compile_timeout.unwrap_or(default.time_max),
+            memory_bytes_max: self.compile_memory.map_or(default.memory_bytes_max, |memory| memory.as_u64()),
+        };
         HostConfig {
             data_dir,
             policy,
             disk_budget_bytes: self.artifact_disk.as_u64(),
             compiler: compiler(),
-            compile_time_max: self.compile_timeout.unwrap_or(COMPILE_TIME_DEFAULT),
-            compile_memory_bytes_max: memory.unwrap_or(COMPILE_MEMORY_BYTES_DEFAULT),
-            only_way_time_max: self.compile_timeout.unwrap_or(Duration::MAX),
-            only_way_memory_bytes_max: memory.unwrap_or(u64::MAX),
+            compile_budget: budget(CompileBudget::default()),
+            only_way_budget: Some(budget(CompileBudget::UNLIMITED)),
             announce: Some(waiting::announce),
             one_call: true,
             ..HostConfig::default()

@@ -61,8 +61,7 @@ impl Serve {
             memory_budget_bytes: server.artifact_memory_bytes,
             disk_budget_bytes: server.artifact_disk_bytes,
             compiler: compiler(),
-            compile_time_max: server.compile_time_max,
-            compile_memory_bytes_max: server.compile_memory_bytes_max,
+            compile_budget: server.compile_budget,
             calibrate_in_background: true,
             waste_share: server.hedge_share,
             ..HostConfig::default()

@@ -2,29 +2,22 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bytesize::ByteSize;
 use remuda_model::ModuleLimits;
 use remuda_scheduler::{Policy, Sizing};
 
-use crate::artifact::compile::Announce;
+use crate::artifact::compile::{Announce, CompileBudget};
 use crate::artifact::store::StoreError;
 use crate::learn::profile::ProfileError;
 
-/// [`HostConfig::memory_budget_bytes`] for who has no better idea.
+/// [`HostConfig::memory_budget_bytes`] by default.
 pub const ARTIFACT_MEMORY_BYTES_DEFAULT: u64 = Sizing::of(1).memory_bytes_max;
 
-/// [`HostConfig::disk_budget_bytes`] for who has no better idea.
+/// [`HostConfig::disk_budget_bytes`] by default.
 pub const ARTIFACT_DISK_BYTES_DEFAULT: u64 = Sizing::of(1).disk_bytes_max;
 
-/// [`HostConfig::compile_time_max`] for who has no better idea: a minute.
-pub const COMPILE_TIME_DEFAULT: Duration = Duration::from_mins(1);
-
-/// [`HostConfig::compile_memory_bytes_max`] for who has no better idea: 1 GiB.
-pub const COMPILE_MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
-
-/// [`HostConfig::waste_share`] for who has no better idea.
+/// [`HostConfig::waste_share`] by default.
 pub const WASTE_SHARE_DEFAULT: f64 = Sizing::of(1).waste_share_max;
 
 /// The least that a compile may be given; a compiler takes about a third of it before it has seen a module.
@@ -56,17 +49,12 @@ pub struct HostConfig {
     /// A program whose `compile-child` is [`compile_for_parent`](crate::compile_for_parent): compiles that may take long
     /// run in it. `None`: everything is compiled in this process, where nothing can stop it.
     pub compiler: Option<PathBuf>,
-    /// How long a compile in a child process may take; [`COMPILE_TIME_DEFAULT`] for most. One that takes longer is ended,
-    /// and its engine set aside for that module.
-    pub compile_time_max: Duration,
-    /// How much memory it may take; [`COMPILE_MEMORY_BYTES_DEFAULT`] for most.
-    pub compile_memory_bytes_max: u64,
+    /// What one compile in a child process may use.
+    pub compile_budget: CompileBudget,
+    /// The same, of a compile without which a request cannot be answered at all; `None`: as others.
+    pub only_way_budget: Option<CompileBudget>,
     /// Whether to calibrate the host while no request runs, if the data directory has no calibration of it.
     pub calibrate_in_background: bool,
-    /// How long a compile may take without which a request cannot be answered at all.
-    pub only_way_time_max: Duration,
-    /// How much memory it may take.
-    pub only_way_memory_bytes_max: u64,
     /// Who is told of long compiles that a request waits for.
     pub announce: Option<Announce>,
     /// Whether this process will make one call and end: then no thread, pool or database is there before it is needed, and
@@ -91,11 +79,9 @@ impl Default for HostConfig {
             memory_budget_bytes: ARTIFACT_MEMORY_BYTES_DEFAULT,
             disk_budget_bytes: ARTIFACT_DISK_BYTES_DEFAULT,
             compiler: None,
-            compile_time_max: COMPILE_TIME_DEFAULT,
-            compile_memory_bytes_max: COMPILE_MEMORY_BYTES_DEFAULT,
+            compile_budget: CompileBudget::default(),
+            only_way_budget: None,
             calibrate_in_background: false,
-            only_way_time_max: COMPILE_TIME_DEFAULT,
-            only_way_memory_bytes_max: COMPILE_MEMORY_BYTES_DEFAULT,
             announce: None,
             one_call: false,
             read_only: false,

@@ -11,7 +11,7 @@ use remuda_engine::{EngineError, EntryError, Instances, Known, Module, ModuleErr
 use remuda_model::{EngineId, Entry, Interrupt, ModuleLimits, RequestId};
 use remuda_scheduler::{Favourite, Features, Policy, Scheduler, TierUp, World};
 
-use crate::artifact::compile::{CompileBudget, Compiler, Urgency};
+use crate::artifact::compile::{Compiler, Urgency};
 use crate::artifact::slot::NotPrepared;
 use crate::artifact::slots::Slots;
 use crate::call::{Answer, Call, CallError};
@@ -112,12 +112,8 @@ impl Host {
             deadlines.start().map_err(OpenError::Thread)?;
             (Instances::Pooled, Threads::Ahead)
         };
-        let budget =
-            CompileBudget { time_max: config.compile_time_max, memory_bytes_max: config.compile_memory_bytes_max };
-        let only_way_budget =
-            CompileBudget { time_max: config.only_way_time_max, memory_bytes_max: config.only_way_memory_bytes_max };
-        let compiler = Compiler::new(config.compiler.clone(), budget, Arc::clone(&deadlines))
-            .with_only_way_budget(only_way_budget)
+        let compiler = Compiler::new(config.compiler.clone(), config.compile_budget, Arc::clone(&deadlines))
+            .with_only_way_budget(config.only_way_budget.unwrap_or(config.compile_budget))
             .announcing(config.announce);
         let shared = Arc::new(Shared {
             registry: Registry::new(instances),

@@ -25,12 +25,12 @@ mod shared;
 mod time;
 
 pub use artifact::compile::child::{ChildError, compile_for_parent};
-pub use artifact::compile::{Announce, CompileNotice};
+pub use artifact::compile::{Announce, CompileBudget, CompileNotice};
 pub use artifact::store::{ArtifactFile, ArtifactStore, FileState, MadeFor, Prune, StoreError};
 pub use call::{Answer, Call, CallError};
 pub use config::{
-    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN,
-    COMPILE_TIME_DEFAULT, HostConfig, OpenError, WASTE_SHARE_DEFAULT,
+    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN, HostConfig, OpenError,
+    WASTE_SHARE_DEFAULT,
 };
 pub use counters::{Counter, Counters};
 pub use explain::{ExplainedEngine, Explanation};

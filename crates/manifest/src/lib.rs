@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use remuda_host::{
-    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN,
-    COMPILE_TIME_DEFAULT, FunctionSpec, WASTE_SHARE_DEFAULT,
+    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN, CompileBudget, FunctionSpec,
+    WASTE_SHARE_DEFAULT,
 };
 use remuda_model::{GuestLimits, Preopen};
 use remuda_scheduler::Sizing;
@@ -71,10 +71,8 @@ pub struct ServerSettings {
     pub artifact_disk_bytes: u64,
     /// How much CPU time races may waste, as a share of what answers requests; 0: there are no races.
     pub hedge_share: f64,
-    /// How long one compile in a child process may take.
-    pub compile_time_max: Duration,
-    /// How much memory it may take.
-    pub compile_memory_bytes_max: u64,
+    /// What one compile in a child process may use.
+    pub compile_budget: CompileBudget,
 }
 
 /// How a request reaches a guest, and its answer comes back.
@@ -149,6 +147,7 @@ struct RawServer {
 
 impl Default for RawServer {
     fn default() -> Self {
+        let compile_budget = CompileBudget::default();
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             workers: None,
@@ -157,8 +156,8 @@ impl Default for RawServer {
             artifact_memory: ByteSize::b(ARTIFACT_MEMORY_BYTES_DEFAULT),
             artifact_disk: ByteSize::b(ARTIFACT_DISK_BYTES_DEFAULT),
             hedge_share: WASTE_SHARE_DEFAULT,
-            compile_timeout: COMPILE_TIME_DEFAULT,
-            compile_memory: ByteSize::b(COMPILE_MEMORY_BYTES_DEFAULT),
+            compile_timeout: compile_budget.time_max,
+            compile_memory: ByteSize::b(compile_budget.memory_bytes_max),
         }
     }
 }
@@ -286,8 +285,7 @@ impl Deployment {
             artifact_memory_bytes: artifact_memory.as_u64(),
             artifact_disk_bytes: artifact_disk.as_u64(),
             hedge_share,
-            compile_time_max: compile_timeout,
-            compile_memory_bytes_max: compile_memory.as_u64(),
+            compile_budget: CompileBudget { time_max: compile_timeout, memory_bytes_max: compile_memory.as_u64() },
         };
         Ok(Self { server, functions })
     }
@@ -417,7 +415,7 @@ mod tests {
         assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (512 << 20, 4 << 30));
         assert_eq!(server.hedge_share.to_string(), "0.5");
-        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_mins(1), 1 << 30));
+        assert_eq!(server.compile_budget, CompileBudget::default());
     }
 
     #[test]
@@ -436,7 +434,8 @@ mod tests {
         let server = &deployment.server;
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (1 << 30, 0));
         assert_eq!(server.hedge_share.to_string(), "2");
-        assert_eq!((server.compile_time_max, server.compile_memory_bytes_max), (Duration::from_mins(2), 300 << 20));
+        let budget = CompileBudget { time_max: Duration::from_mins(2), memory_bytes_max: 300 << 20 };
+        assert_eq!(server.compile_budget, budget);
     }
 
     #[test]

@@ -44,7 +44,12 @@ fn big_bomb(dir: &Path, count: u32) -> PathBuf {
 /// Runs a module, and returns its output with the messages, and the exit code.
 fn run(data: &Path, engine: &str, options: &[&str], module: &Path) -> (String, Option<i32>) {
     let mut command = remuda();
-    command.env("REMUDA_LOG", "remuda_host::compile=debug,error").args(["run", "--engine", engine, "--data-dir"]);
+    command.env("REMUDA_LOG", "remuda_host::artifact::compile=debug,error").args([
+        "run",
+        "--engine",
+        engine,
+        "--data-dir",
+    ]);
     let out = output(command.arg(data).args(options).arg(module), b"");
     (text(&out.stdout) + &text(&out.stderr), out.status.code())
 }
@@ -90,13 +95,15 @@ fn another_engine_answers_where_one_is_over_its_budget() {
 
 /// A server with a function for which an optimizing compiler would pay, if it ever finished.
 fn serve_bomb(settings: &str) -> (Server, TempDir) {
+    serve_bomb_on(&["wasmtime.winch", CRANELIFT], settings)
+}
+
+fn serve_bomb_on(engines: &[&str], settings: &str) -> (Server, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     // Compiling it takes long, but little memory.
     let module = bomb(dir.path(), 400, 400, 100_000_000);
-    let manifest = format!(
-        "[server]\n{settings}\n[[function]]\nname = \"bomb\"\nmodule = {module:?}\n\
-         engines = [\"wasmtime.winch\", \"{CRANELIFT}\"]"
-    );
+    let manifest =
+        format!("[server]\n{settings}\n[[function]]\nname = \"bomb\"\nmodule = {module:?}\nengines = {engines:?}");
     (Server::start(&manifest, &[]), dir)
 }
 
@@ -124,6 +131,17 @@ fn a_server_answers_while_a_compile_runs_into_its_budget() {
     assert!(note.contains(CRANELIFT), "{note}");
     assert!(children(server.pid()).is_empty(), "it was ended and waited for");
     answer_until(&server, || Some(()));
+    server.terminate();
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_server_s_budget_holds_for_a_function_that_has_only_one_engine() {
+    let (server, _module) = serve_bomb_on(&[CRANELIFT], "compile_timeout = \"300ms\"");
+    let response = get(&server.address, "/bomb");
+    assert_eq!(response.status, 500, "{}", response.text());
+    let notes = refusals(&server.data_dir());
+    assert!(notes.len() == 1 && notes[0].contains(CRANELIFT), "{notes:?}");
     server.terminate();
     assert!(server.wait().success());
 }

@@ -46,11 +46,26 @@ const CHILD_CODE_BYTES_MIN_BASELINE: u64 = 512 << 10;
 /// As much of a child's standard error as is worth reporting.
 const WORDS_BYTES_MAX: u64 = 1 << 10;
 
-/// What one compile may use: `MAX` of either for whatever it takes.
+/// What one compile in a child process may use. The `MAX` of a field stands for "whatever it takes".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CompileBudget {
-    pub(crate) time_max: Duration,
-    pub(crate) memory_bytes_max: u64,
+pub struct CompileBudget {
+    /// Time from the start of the child to its end. A compile that takes longer is ended, and its engine set aside for that
+    /// module.
+    pub time_max: Duration,
+    /// The child's memory in bytes.
+    pub memory_bytes_max: u64,
+}
+
+impl CompileBudget {
+    /// No bounds.
+    pub const UNLIMITED: Self = Self { time_max: Duration::MAX, memory_bytes_max: u64::MAX };
+}
+
+/// A minute and 1 GiB.
+impl Default for CompileBudget {
+    fn default() -> Self {
+        Self { time_max: Duration::from_mins(1), memory_bytes_max: 1 << 30 }
+    }
 }
 
 /// A compile in a child that a request waits for, while nothing else runs for it.
@@ -141,8 +156,7 @@ impl Compiler {
 
     #[cfg(test)]
     pub(crate) fn in_process() -> Self {
-        let budget = CompileBudget { time_max: Duration::MAX, memory_bytes_max: u64::MAX };
-        Self::new(None, budget, Arc::default())
+        Self::new(None, CompileBudget::UNLIMITED, Arc::default())
     }
 
     /// Ends what children compile, now and from now on: nobody is answered by it any more.

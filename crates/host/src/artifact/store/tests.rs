@@ -365,8 +365,8 @@ fn several_processes_share_a_directory_and_one_is_killed() {
     }
     let dir = tempfile::tempdir().unwrap();
     // Without the crate's name, which the test harness leaves out.
-    let (_, module) = module_path!().split_once("::").unwrap();
-    let this_test = format!("{module}::several_processes_share_a_directory_and_one_is_killed");
+    let (_, this_module) = module_path!().split_once("::").unwrap();
+    let this_test = format!("{this_module}::several_processes_share_a_directory_and_one_is_killed");
     let start = |seed: u64| -> Child {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", &this_test, "--nocapture"])
