@@ -1,9 +1,9 @@
 //! How busy this host is, for decisions: counted, not asked of the operating system, so that a decision costs nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use remuda_model::{Cause, Interrupt};
 use remuda_scheduler::{Load, WasteBudget};
 
@@ -64,7 +64,7 @@ impl Cores {
 
     /// Lends the cores to somebody who stops, by `interrupt`, as soon as there is work.
     pub(crate) fn lend(&self, interrupt: &Interrupt) -> Lent<'_> {
-        *self.borrower.lock().unwrap_or_else(PoisonError::into_inner) = Some(interrupt.clone());
+        *self.borrower.lock() = Some(interrupt.clone());
         self.is_lent.store(true, Ordering::SeqCst);
         if self.busy.load(Ordering::SeqCst) > 0 {
             self.recall();
@@ -74,7 +74,7 @@ impl Cores {
 
     fn recall(&self) {
         self.is_lent.store(false, Ordering::SeqCst);
-        if let Some(interrupt) = self.borrower.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(interrupt) = self.borrower.lock().take() {
             interrupt.raise(Cause::Cancelled);
         }
     }
@@ -95,7 +95,7 @@ impl Cores {
 
     /// Notes time on a core that answered a request. On the warm path: never waits for the lock.
     pub(crate) fn earn(&self, useful: Duration) {
-        if let Ok(mut waste) = self.waste.try_lock() {
+        if let Some(mut waste) = self.waste.try_lock() {
             waste.earn(nanoseconds(useful));
             self.may_waste.store(waste.may_waste(), Ordering::Relaxed);
         }
@@ -103,7 +103,7 @@ impl Cores {
 
     /// Notes time on a core that answered nothing.
     pub(crate) fn spend(&self, wasted: Duration) {
-        let mut waste = self.waste.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waste = self.waste.lock();
         waste.spend(nanoseconds(wasted));
         self.may_waste.store(waste.may_waste(), Ordering::Relaxed);
     }
@@ -128,7 +128,7 @@ impl Drop for Busy<'_> {
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
         self.0.is_lent.store(false, Ordering::SeqCst);
-        *self.0.borrower.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.borrower.lock() = None;
     }
 }
 

@@ -1,10 +1,11 @@
 //! One clock for all deadlines: a thread that sleeps until the next one and raises the interrupt of whoever is late. It is
 //! started by the first deadline.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use remuda_model::{Cause, Interrupt};
 
 use crate::placement::Home;
@@ -49,7 +50,7 @@ pub(crate) struct Armed {
 impl Deadlines {
     /// Starts the clock, if nobody has yet.
     pub(crate) fn start(&self) -> std::io::Result<()> {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = self.thread.lock();
         if thread.is_none() {
             let (theirs, home) = (Arc::clone(&self.shared), self.home);
             let run = move || {
@@ -57,7 +58,7 @@ impl Deadlines {
                 theirs.run();
             };
             *thread = Some(thread::Builder::new().name("remuda-deadline".into()).spawn(run)?);
-            self.shared.lock().runs = true;
+            self.shared.state.lock().runs = true;
         }
         Ok(())
     }
@@ -67,7 +68,7 @@ impl Deadlines {
     pub(crate) fn arm(&self, begin: Instant, timeout: Duration, interrupt: Interrupt) -> Armed {
         // A timeout beyond the clock's range is none.
         let deadline = begin.checked_add(timeout).unwrap_or(begin + FAR_AWAY);
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         let token = state.free.pop().unwrap_or_else(|| {
             state.armed.push(None);
             state.armed.len() - 1
@@ -78,7 +79,7 @@ impl Deadlines {
         drop(state);
         if !runs && let Err(error) = self.start() {
             tracing::error!(%error, "cannot start the thread that keeps deadlines; a request with a deadline is ended");
-            let ours = self.shared.lock().armed[token].as_ref().map(|(_, interrupt)| interrupt.clone());
+            let ours = self.shared.state.lock().armed[token].as_ref().map(|(_, interrupt)| interrupt.clone());
             if let Some(interrupt) = ours {
                 interrupt.raise(Cause::Deadline);
             }
@@ -92,9 +93,9 @@ impl Deadlines {
 
 impl Drop for Deadlines {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
+        self.shared.state.lock().closed = true;
         self.shared.changed.notify_one();
-        if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(thread) = self.thread.get_mut().take() {
             // The thread only ends early if it panicked, and then the panic has been reported.
             let _ = thread.join();
         }
@@ -103,19 +104,15 @@ impl Drop for Deadlines {
 
 impl Drop for Armed {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.armed[self.token] = None;
         state.free.push(self.token);
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn run(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while !state.closed {
             let now = Instant::now();
             let late: Vec<Interrupt> = state
@@ -135,18 +132,18 @@ impl Shared {
                 for interrupt in &late {
                     interrupt.raise(Cause::Deadline);
                 }
-                state = self.lock();
+                state = self.state.lock();
                 continue;
             }
             let next = state.armed.iter().flatten().map(|(deadline, _)| *deadline).min();
             state.wakes_at = next;
-            state = match next {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            match next {
+                None => self.changed.wait(&mut state),
                 Some(next) => {
                     let wait = next.saturating_duration_since(now);
-                    self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_for(&mut state, wait);
                 }
-            };
+            }
         }
     }
 }
@@ -175,6 +172,6 @@ mod tests {
         wait.recv().unwrap();
         assert_eq!(late.cause(), Some(Cause::Deadline));
         assert_eq!((patient.cause(), disarmed.cause()), (None, None));
-        assert_eq!(deadlines.shared.lock().armed.len(), 2, "a disarmed deadline leaves its place to the next");
+        assert_eq!(deadlines.shared.state.lock().armed.len(), 2, "a disarmed deadline leaves its place to the next");
     }
 }

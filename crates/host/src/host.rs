@@ -24,7 +24,7 @@ use crate::idle::appointments::Appointments;
 use crate::idle::background::{Background, Threads};
 use crate::idle::calibrator::Calibrator;
 use crate::idle::prewarm::{Prewarmer, rehearsal};
-use crate::learn::housekeeper::{Keeper, NotKept, Task, lock};
+use crate::learn::housekeeper::{Keeper, NotKept, Task};
 use crate::learn::records::{Kept, Records};
 use crate::learn::row::CompileObservation;
 use crate::module_file::{ReadModuleError, read_module};
@@ -340,7 +340,7 @@ impl Host {
             unix_ms: unix_ms(),
         }));
         if let Keeper::Leaver(tasks) = &self.shared.keeper {
-            self.records.keep(std::mem::take(&mut *lock(tasks)))?;
+            self.records.keep(std::mem::take(&mut *tasks.lock()))?;
         }
         Ok(Some(prepared.compile))
     }
@@ -372,7 +372,7 @@ impl Host {
                 housekeeper.flush();
                 Ok(())
             }
-            Keeper::Leaver(tasks) => self.records.keep(std::mem::take(&mut *lock(tasks))),
+            Keeper::Leaver(tasks) => self.records.keep(std::mem::take(&mut *tasks.lock())),
         };
         if let Some(store) = &self.shared.store {
             store.flush();

@@ -1,8 +1,9 @@
 //! The budget of memory that the artifacts of a host share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use remuda_engine::Artifact;
 use remuda_model::{EngineId, ModuleDigest};
 use remuda_scheduler::{GreedyDual, WorthLess};
@@ -66,10 +67,10 @@ impl<S: Evictable> Memory<S> {
     }
 
     pub(crate) fn slots(&self) -> MutexGuard<'_, HashMap<Key, Arc<S>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.lock()
     }
 
     pub(crate) fn resident(&self) -> MutexGuard<'_, GreedyDual<Key>> {
-        self.resident.lock().unwrap_or_else(PoisonError::into_inner)
+        self.resident.lock()
     }
 }

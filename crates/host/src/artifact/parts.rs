@@ -1,8 +1,8 @@
 //! Parts of a function's module that are kept for its next requests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use remuda_engine::{Extent, Instance, Part};
 use remuda_model::{EngineId, Tier};
 
@@ -22,10 +22,6 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    fn lock(&self) -> MutexGuard<'_, Vec<(Part, Extent)>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Has a guest that has not begun go on in what its function's earlier guests went on in, if it can move; returns what that
     /// is.
     pub(crate) fn offer_to(&self, instance: &dyn Instance) -> Vec<(Part, Extent)> {
@@ -33,7 +29,7 @@ impl Parts {
             return Vec::new();
         }
         let Some(moves) = instance.moves() else { return Vec::new() };
-        let parts = self.lock().clone();
+        let parts = self.kept.lock().clone();
         for (part, _) in &parts {
             moves.offer(part.clone());
         }
@@ -41,7 +37,7 @@ impl Parts {
     }
 
     pub(crate) fn keep(&self, part: Part, extent: Extent) {
-        let mut parts = self.lock();
+        let mut parts = self.kept.lock();
         if parts.len() < PARTS_KEPT_MAX {
             parts.push((part, extent));
             self.are_any.store(true, Ordering::Release);
@@ -53,12 +49,12 @@ impl Parts {
         if !self.are_any.load(Ordering::Acquire) {
             return None;
         }
-        self.lock().iter().map(|(part, _)| (part.engine(), part.tier())).max_by_key(|(_, tier)| *tier)
+        self.kept.lock().iter().map(|(part, _)| (part.engine(), part.tier())).max_by_key(|(_, tier)| *tier)
     }
 
     /// There is code of the whole module that is as good.
     pub(crate) fn forget(&self) {
-        self.lock().clear();
+        self.kept.lock().clear();
         self.are_any.store(false, Ordering::Release);
     }
 }

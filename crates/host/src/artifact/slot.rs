@@ -3,9 +3,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use remuda_engine::{Artifact, EngineError, Known, Module, Registry};
 use remuda_model::{ArtifactState, Interrupt};
 
@@ -62,23 +63,23 @@ impl Slot {
 
     /// Where the artifact is, or `None` if the engine has failed on this module.
     pub(crate) fn artifact_state(&self) -> Option<ArtifactState> {
-        self.lock().artifact_state()
+        self.state.lock().artifact_state()
     }
 
     /// Since when somebody has been loading or compiling the artifact.
     pub(crate) fn making_since(&self) -> Option<Instant> {
-        self.lock().making_since()
+        self.state.lock().making_since()
     }
 
     /// [`Slot::artifact_state`] and [`Slot::making_since`] of the same moment.
     pub(crate) fn state(&self) -> Option<(ArtifactState, Option<Instant>)> {
-        let state = self.lock();
+        let state = self.state.lock();
         Some((state.artifact_state()?, state.making_since()))
     }
 
     /// What it took to compile it, if that was done here.
     pub(crate) fn compile_ns(&self) -> Option<u64> {
-        self.lock().compile_ns
+        self.state.lock().compile_ns
     }
 
     /// Gets the artifact ready. If somebody else is at it already, waits for them.
@@ -92,7 +93,7 @@ impl Slot {
     ) -> Result<Prepared, NotPrepared> {
         let began = Instant::now();
         let mut was = None;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let on_disk = loop {
             let now = if state.on_disk { ArtifactState::OnDisk } else { ArtifactState::Absent };
             match &state.place {
@@ -120,13 +121,13 @@ impl Slot {
                 }
                 Place::InTheMaking(_) => {
                     was.get_or_insert(now);
-                    state = self.wait(state, interrupt).ok_or(NotPrepared::Interrupted)?;
+                    self.wait(&mut state, interrupt)?;
                 }
             }
         };
         drop(state);
         let made = make(maker, known, module, store.filter(|_| on_disk));
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let result = match made {
             Ok(prepared) => {
                 state.place = Place::Ready(Arc::clone(&prepared.artifact));
@@ -170,7 +171,7 @@ impl Slot {
         store: Option<&ArtifactStore>,
     ) -> bool {
         let Some(store) = store else { return false };
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !state.on_disk || !matches!(state.place, Place::Nowhere) {
             return false;
         }
@@ -178,7 +179,7 @@ impl Slot {
         drop(state);
         let attempt = || load(&**registry.open(known.id).ok()?, known, module, store);
         let loaded = catch_unwind(AssertUnwindSafe(attempt)).ok().flatten();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let Some(Prepared { artifact, load, .. }) = loaded else {
             // Whoever needs it compiles it.
             (state.place, state.on_disk) = (Place::Nowhere, false);
@@ -193,7 +194,7 @@ impl Slot {
     /// Makes the artifact of an engine that keeps none, if nobody has yet: as complete as the engine can, so that the first
     /// call finds nothing left to do. It has the place of what is only expected, too.
     pub(crate) fn make_expected(&self, registry: &Registry, known: &'static Known, module: &Module) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !matches!(state.place, Place::Nowhere) {
             return false;
         }
@@ -202,7 +203,7 @@ impl Slot {
         let began = Instant::now();
         let attempt = || registry.open(known.id).ok()?.compile_ahead(module).ok();
         let made = catch_unwind(AssertUnwindSafe(attempt)).ok().flatten();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let Some(artifact) = made else {
             // Whoever needs it finds out why.
             state.place = Place::Nowhere;
@@ -230,7 +231,7 @@ impl Slot {
         let mut resident = memory.resident();
         // It counts as used once when it comes in; and another function may have the same module.
         let is_unused = resident.uses(&self.key) == Some(1) && self.uses.load(Ordering::Relaxed) == 0;
-        if !is_unused || !self.lock().on_disk {
+        if !is_unused || !self.state.lock().on_disk {
             return;
         }
         resident.remove(&self.key);
@@ -241,7 +242,7 @@ impl Slot {
 
     /// The artifact, if it is in memory. That is no use of it.
     pub(crate) fn in_memory(&self) -> Option<Arc<dyn Artifact>> {
-        match &self.lock().place {
+        match &self.state.lock().place {
             Place::Ready(artifact) => Some(Arc::clone(artifact)),
             Place::Nowhere | Place::InTheMaking(_) | Place::Failed(_) => None,
         }
@@ -249,7 +250,7 @@ impl Slot {
 
     /// Notes that the store has the artifact now.
     pub(crate) fn is_on_disk(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.on_disk = true;
         let Place::Ready(artifact) = &state.place else { return };
         let cost_ns = state.cost_ns(artifact.memory_bytes());
@@ -261,7 +262,7 @@ impl Slot {
 
     /// Why the engine was set aside for this module, if it was.
     pub(crate) fn failure(&self) -> Option<EngineError> {
-        match &self.lock().place {
+        match &self.state.lock().place {
             Place::Failed(error) => Some(error.clone()),
             Place::Nowhere | Place::InTheMaking(_) | Place::Ready(_) => None,
         }
@@ -269,22 +270,18 @@ impl Slot {
 
     /// Sets the engine aside for this module.
     pub(crate) fn fail(&self, error: EngineError) {
-        self.lock().place = Place::Failed(error);
+        self.state.lock().place = Place::Failed(error);
         if let Some(memory) = self.memory.upgrade() {
             memory.resident().remove(&self.key);
         }
     }
 
-    /// Waits until somebody has finished, or the request's time is up.
-    fn wait<'a>(&'a self, state: MutexGuard<'a, State>, interrupt: &Interrupt) -> Option<MutexGuard<'a, State>> {
+    /// Waits until somebody has finished, for a while, unless the request's time is up.
+    fn wait(&self, state: &mut MutexGuard<'_, State>, interrupt: &Interrupt) -> Result<(), NotPrepared> {
         /// How long a raised interrupt can go unnoticed here.
         const LOOK_EVERY: Duration = Duration::from_millis(5);
-        let (state, _) = self.changed.wait_timeout(state, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner);
-        interrupt.cause().is_none().then_some(state)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changed.wait_for(state, LOOK_EVERY);
+        if interrupt.cause().is_some() { Err(NotPrepared::Interrupted) } else { Ok(()) }
     }
 }
 
@@ -294,7 +291,7 @@ impl Evictable for Slot {
     }
 
     fn evict(&self) -> Option<Arc<dyn Artifact>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match std::mem::replace(&mut state.place, Place::Nowhere) {
             Place::Ready(artifact) => Some(artifact),
             other => {

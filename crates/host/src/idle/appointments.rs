@@ -1,11 +1,12 @@
 //! When the prewarming thread has to look at which function.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use crate::cores::Cores;
 use crate::function::Function;
+use parking_lot::{Condvar, Mutex};
 
 /// Functions that wait for the prewarming thread.
 #[derive(Default)]
@@ -39,7 +40,7 @@ impl Appointments {
     /// then the rest is done meanwhile.
     pub(crate) fn make_ready(&self, functions: impl IntoIterator<Item = Weak<Function>>, patience: Duration) {
         let began = Instant::now();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.starting.extend(functions);
         self.changed.notify_all();
         while !state.closed && (state.is_at_work || !state.starting.is_empty()) {
@@ -47,13 +48,13 @@ impl Appointments {
                 tracing::info!(functions = state.starting.len(), "functions are made ready while requests come");
                 return;
             };
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut state, left);
         }
     }
 
     /// Has a function looked at then, on the clock of the host's cores.
     pub(crate) fn look_at(&self, at_ns: u64, function: Weak<Function>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.closed {
             return;
         }
@@ -69,7 +70,7 @@ impl Appointments {
 
     /// Waits until there is something to do; `None` when that is over.
     pub(crate) fn next(&self, cores: &Cores) -> Option<Next> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_at_work = false;
         self.changed.notify_all();
         loop {
@@ -82,8 +83,8 @@ impl Appointments {
             }
             let now_ns = cores.now_ns();
             let next_ns = state.looks.first_key_value().map(|((at_ns, _), _)| *at_ns);
-            state = match next_ns {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            match next_ns {
+                None => self.changed.wait(&mut state),
                 Some(at_ns) if at_ns <= now_ns => {
                     let (_, function) = state.looks.pop_first()?;
                     state.is_at_work = true;
@@ -91,19 +92,15 @@ impl Appointments {
                 }
                 Some(at_ns) => {
                     let wait = Duration::from_nanos(at_ns - now_ns);
-                    self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_for(&mut state, wait);
                 }
-            };
+            }
         }
     }
 
     /// Forgets all appointments, and makes no more.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        self.state.lock().closed = true;
         self.changed.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,9 +7,10 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use parking_lot::{Condvar, Mutex};
 use remuda_model::{EngineId, ModuleDigest};
 use remuda_scheduler::{CompileQueue, Sizing};
 use rustix::thread::{Pid, gettid, sched_getcpu};
@@ -162,8 +163,8 @@ impl Background {
             Kind::Compile => "remuda-comp".into(),
         };
         let (queue, home) = (Arc::clone(&self.queue), self.home);
-        let mut threads = self.lock_threads();
-        let mut state = self.queue.lock();
+        let mut threads = self.threads.lock();
+        let mut state = self.queue.state.lock();
         if state.closed {
             return Ok(());
         }
@@ -198,7 +199,7 @@ impl Background {
     pub(crate) fn race(&self, on: Core, work: impl FnOnce() + Send + 'static) {
         let lanes = self.queue.lanes.len();
         let here = if lanes > 1 { sched_getcpu() % lanes } else { 0 };
-        let mut state = self.queue.lock();
+        let mut state = self.queue.state.lock();
         let next = state.next_lane % lanes;
         let beside = |lane: usize| if next == lane { (lane + 1) % lanes } else { next };
         let lane = match on {
@@ -230,10 +231,10 @@ impl Background {
     fn compile_apart(&self, stands_back: bool, work: impl FnOnce() + Send + 'static) -> Option<CompileThread> {
         let compiler = CompileThread { thread: Arc::default(), home: self.is_pinned.then_some(self.home) };
         let theirs = compiler.clone();
-        let mut threads = self.lock_threads();
+        let mut threads = self.threads.lock();
         threads.retain(|thread| !thread.is_finished());
         // There is nobody any more who would wait for it, or there are enough that were told to stand back.
-        if self.queue.lock().closed || threads.len() >= self.threads_max {
+        if self.queue.state.lock().closed || threads.len() >= self.threads_max {
             return None;
         }
         let spawned = thread::Builder::new().name("remuda-comp".into()).stack_size(STACK_BYTES).spawn(move || {
@@ -255,7 +256,7 @@ impl Background {
     /// Has `work` done when a compiler's thread is free, the most worthwhile first, as long as modules take turns; unless it
     /// waits or is under way already.
     pub(crate) fn compile(&self, key: CompileKey, worth_ns: f64, work: impl FnOnce() + Send + 'static) {
-        let mut state = self.queue.lock();
+        let mut state = self.queue.state.lock();
         if state.closed || !state.keys.insert(key) {
             return;
         }
@@ -272,7 +273,7 @@ impl Background {
     ///
     /// What waits may keep alive whoever holds this, so its end is not left to being dropped.
     pub(crate) fn close(&self) {
-        let mut state = self.queue.lock();
+        let mut state = self.queue.state.lock();
         state.closed = true;
         let waiting = std::mem::take(&mut state.compiles);
         drop(state);
@@ -281,28 +282,20 @@ impl Background {
         for lane in &self.queue.lanes {
             lane.notify_all();
         }
-        let threads = std::mem::take(&mut *self.lock_threads());
+        let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             // What it did was caught where it was done.
             let _ = thread.join();
         }
     }
 
-    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether that compile waits or is under way.
     pub(crate) fn is_compiling(&self, key: CompileKey) -> bool {
-        self.queue.lock().keys.contains(&key)
+        self.queue.state.lock().keys.contains(&key)
     }
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn run(&self, kind: Kind, home: Home) {
         let _alone = match kind {
             Kind::Compile => {
@@ -322,7 +315,7 @@ impl Queue {
             Kind::Compile => &self.compiles,
         };
         loop {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let (key, work) = loop {
                 let next = match kind {
                     Kind::Race { lane } => state.races[lane].pop_front().map(|work| (None, work)),
@@ -334,14 +327,14 @@ impl Queue {
                         break next;
                     }
                     None if state.closed => return,
-                    None => state = changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    None => changed.wait(&mut state),
                 }
             };
             drop(state);
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 tracing::error!("panic in the background; no request depends on it");
             }
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.crew(kind).idle += 1;
             if let Some(key) = key {
                 state.keys.remove(&key);
@@ -361,26 +354,22 @@ pub(crate) struct CompileThread {
 
 impl CompileThread {
     fn begin(&self) {
-        *self.lock() = Some((thread_native_id(), gettid()));
+        *self.thread.lock() = Some((thread_native_id(), gettid()));
     }
 
     fn end(&self) {
-        *self.lock() = None;
+        *self.thread.lock() = None;
     }
 
     /// The race is over: what it compiles is for later, and gives way to requests.
     pub(crate) fn stand_back(&self) {
         // The thread cannot end while this is locked.
-        if let Some((thread, id)) = *self.lock() {
+        if let Some((thread, id)) = *self.thread.lock() {
             stand_back(thread);
             if let Some(home) = &self.home {
                 home.send(id);
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(ThreadId, Pid)>> {
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Calibrating by itself: on the first start, while no request runs.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use remuda_model::{Cause, Interrupt};
 
 use crate::learn::calibrate::{CalibrateError, measure, save};
@@ -47,7 +48,7 @@ impl Calibrator {
 /// Stops it, and waits for the step that it is at.
 impl Drop for Calibrator {
     fn drop(&mut self) {
-        *self.control.lock() = true;
+        *self.control.closed.lock() = true;
         self.control.interrupt().raise(Cause::Cancelled);
         self.control.changed.notify_all();
         if let Some(thread) = self.thread.take() {
@@ -57,12 +58,8 @@ impl Drop for Calibrator {
 }
 
 impl Control {
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn interrupt(&self) -> Interrupt {
-        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.interrupt.lock().clone()
     }
 
     fn calibrate(&self, shared: &Shared, data_dir: Option<&std::path::Path>) {
@@ -74,8 +71,8 @@ impl Control {
         let mut idle = IDLE_FIRST;
         while self.wait_until_idle(shared, idle) {
             let interrupt = Interrupt::new();
-            *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = interrupt.clone();
-            if *self.lock() {
+            *self.interrupt.lock() = interrupt.clone();
+            if *self.closed.lock() {
                 return;
             }
             let lent = shared.cores.lend(&interrupt);
@@ -102,13 +99,13 @@ impl Control {
 
     /// Whether there was nothing to do for so long; `false` when it is to stop.
     fn wait_until_idle(&self, shared: &Shared, idle: Duration) -> bool {
-        let mut closed = self.lock();
+        let mut closed = self.closed.lock();
         loop {
             if *closed {
                 return false;
             }
             let before = shared.cores.begun();
-            closed = self.changed.wait_timeout(closed, idle).unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut closed, idle);
             let load = shared.cores.load();
             if !*closed && load.busy + load.waiting == 0 && shared.cores.begun() == before {
                 return true;

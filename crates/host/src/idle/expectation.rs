@@ -1,8 +1,8 @@
 //! What was made ready for a function's next request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use remuda_model::EngineId;
 
 /// What a function has to do with this.
@@ -23,7 +23,7 @@ pub(super) struct Prewarmed {
 
 impl Expectation {
     pub(super) fn put(&self, prewarmed: Prewarmed) {
-        *self.prewarmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(prewarmed);
+        *self.prewarmed.lock() = Some(prewarmed);
         self.is_prewarmed.store(true, Ordering::Release);
     }
 
@@ -35,7 +35,7 @@ impl Expectation {
         if !self.is_prewarmed.load(Ordering::Acquire) {
             return None;
         }
-        let mut prewarmed = self.prewarmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut prewarmed = self.prewarmed.lock();
         let taken = prewarmed.take_if(is_wanted);
         self.is_prewarmed.store(prewarmed.is_some(), Ordering::Release);
         taken

@@ -1,11 +1,12 @@
 //! Who keeps what requests leave behind, so that no request waits for a disk: a thread; or, in a process that makes one
 //! call, whoever leaves the host, after the answer.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use remuda_model::Observation;
 
 use crate::cores::Cores;
@@ -36,7 +37,7 @@ impl Keeper {
         match self {
             Self::Nobody => {}
             Self::Thread(housekeeper) => housekeeper.hand(task),
-            Self::Leaver(tasks) => lock(tasks).push(task),
+            Self::Leaver(tasks) => tasks.lock().push(task),
         }
     }
 }
@@ -104,11 +105,6 @@ impl Drop for Housekeeper {
     }
 }
 
-/// A poisoned lock guards plain data here, which is whole between any two statements.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Waits for a core that nobody else wants, or until somebody waits for a task, and returns those that came meanwhile.
 fn come_together(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task> {
     let began = Instant::now();
@@ -153,7 +149,7 @@ fn keep(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
             waiting.clear();
             continue;
         }
-        match lock(profiles).append(&observations, &compiles) {
+        match profiles.lock().append(&observations, &compiles) {
             Ok(()) => reported = false,
             Err(error) if !reported => {
                 // Once for each spell of trouble, not for each request.
@@ -219,7 +215,7 @@ mod tests {
         is_done.recv().expect("the thread goes on");
         drop(housekeeper);
 
-        let mut profiles = profiles.lock().unwrap();
+        let mut profiles = profiles.lock();
         assert!((0..2_000).map(other).collect::<Vec<_>>().chunks(100).any(|rows| profiles.append(rows, &[]).is_err()));
         let registry = Registry::default();
         assert!(profiles.load(MODULE, 1, &registry).unwrap().engine(WINCH).is_some());

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use remuda_engine::{Module, ModuleError, Registry};
 use remuda_model::{ModuleDigest, ModuleLimits};
 use remuda_scheduler::FunctionProfile;
@@ -19,7 +20,7 @@ use super::row::{CompileRow, Line, ObservationRow};
 use crate::artifact::store::{Accounts, ArtifactStore};
 use crate::config::{HostConfig, OpenError};
 use crate::cores::Cores;
-use crate::learn::housekeeper::{Housekeeper, Keeper, NotKept, Task, lock};
+use crate::learn::housekeeper::{Housekeeper, Keeper, NotKept, Task};
 
 /// Where a host finds what is known of functions.
 pub(crate) enum Records {
@@ -99,7 +100,7 @@ impl Records {
             return Ok(Arc::new(Module::recall(bytes, digest, findings, limits)));
         }
         let module = Arc::new(Module::parse_digested(bytes, digest, limits)?);
-        lock(parsed).push(Arc::clone(&module));
+        parsed.lock().push(Arc::clone(&module));
         Ok(module)
     }
 
@@ -107,14 +108,14 @@ impl Records {
     pub(crate) fn profile(&self, module: ModuleDigest, workload: u64, registry: &Registry) -> FunctionProfile {
         match self {
             Self::None => FunctionProfile::default(),
-            Self::Database(profiles) => lock(profiles).load(module, workload, registry).unwrap_or_else(|error| {
+            Self::Database(profiles) => profiles.lock().load(module, workload, registry).unwrap_or_else(|error| {
                 tracing::warn!(%error, %module, "cannot read the profile; measuring begins anew");
                 FunctionProfile::default()
             }),
             Self::Memos(ModuleMemos { memos, data_dir, begun, .. }) => {
                 let lines = memos.runs(module).unwrap_or_else(|| {
                     let lines = Profiles::lines_of(data_dir, module, registry);
-                    lock(begun).insert(module, lines.clone());
+                    begun.lock().insert(module, lines.clone());
                     lines
                 });
                 fold(&lines, module, workload, registry)
@@ -145,11 +146,11 @@ impl Records {
             reason: error.to_string(),
         };
         for (module, lines) in lines {
-            let mut all = lock(begun).remove(&module).unwrap_or_default();
+            let mut all = begun.lock().remove(&module).unwrap_or_default();
             all.extend(lines);
             kept = kept.and(memos.add_runs(module, &all).map_err(not_kept));
         }
-        for module in lock(parsed).drain(..) {
+        for module in parsed.lock().drain(..) {
             kept = kept.and(memos.keep_findings(store.key(), &module).map_err(not_kept));
         }
         kept

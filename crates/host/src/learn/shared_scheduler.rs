@@ -1,9 +1,9 @@
 //! A function's scheduler among many threads: whoever comes while another is at it does not wait.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use remuda_model::{EngineId, Observation};
 use remuda_scheduler::{Candidate, Decision, NoCandidate, Reason, Request, Scheduler, TierUp, World};
 use std::sync::Arc;
@@ -33,11 +33,10 @@ impl SharedScheduler {
     /// Chooses an engine.
     pub(crate) fn decide(&self, request: &Request<'_>, world: &World<'_>) -> Result<Decision, NoCandidate> {
         let mut state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => match self.standing_decision(request) {
+            Some(state) => state,
+            None => match self.standing_decision(request) {
                 Some(decision) => return Ok(decision),
-                None => self.lock(),
+                None => self.state.lock(),
             },
         };
         state.learn(request.candidates, world);
@@ -69,12 +68,12 @@ impl SharedScheduler {
         world: &World<'_>,
     ) -> Option<TierUp> {
         match self.state.try_lock() {
-            Ok(mut state) => {
+            Some(mut state) => {
                 state.learn(candidates, world);
                 state.scheduler.observe(&observation, candidates, world);
                 state.scheduler.tier_up(candidates, world)
             }
-            Err(_) => {
+            None => {
                 // The receiver lives as long as this.
                 let _ = self.lessons.send(observation);
                 None
@@ -84,16 +83,12 @@ impl SharedScheduler {
 
     /// Forgets a decision that came to nothing.
     pub(crate) fn abandon(&self, engine: EngineId) {
-        self.lock().scheduler.abandon(engine);
+        self.state.lock().scheduler.abandon(engine);
     }
 
     /// Asks or tells the scheduler something, waiting for it: not on the warm path.
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut Scheduler) -> T) -> T {
-        ask(&mut self.lock().scheduler)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        ask(&mut self.state.lock().scheduler)
     }
 }
 

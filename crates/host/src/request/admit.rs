@@ -5,10 +5,11 @@
 //! request of every other function still has a place.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use remuda_model::{Cause, Interrupt};
 use remuda_scheduler::FairQueue;
 
@@ -109,7 +110,7 @@ impl Workers {
         done: Done,
     ) -> Result<Ticket, Rejected> {
         let admitted = Instant::now();
-        let mut state = self.queue.lock();
+        let mut state = self.queue.state.lock();
         if state.closed {
             return Err(Rejected::Draining);
         }
@@ -137,18 +138,18 @@ impl Workers {
     /// Has every thread do `work` once, and returns when that is done or after `patience`. To be called once.
     pub(crate) fn on_each_thread(&self, work: impl Fn() + Send + Sync + 'static, patience: Duration) {
         let began = Instant::now();
-        let mut state = self.queue.lock();
+        let mut state = self.queue.state.lock();
         state.rehearsal = Some(Arc::new(work));
         self.queue.changed.notify_all();
         while state.rehearsed < self.threads.len() {
             let Some(left) = patience.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else { break };
-            state = self.queue.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.queue.changed.wait_for(&mut state, left);
         }
     }
 
     /// Takes nothing new, and returns when all that was admitted has been answered.
     pub(crate) fn drain(&mut self) {
-        self.queue.lock().closed = true;
+        self.queue.state.lock().closed = true;
         self.queue.changed.notify_all();
         for thread in self.threads.drain(..) {
             // Panics of guests and engines are caught within a request.
@@ -164,10 +165,6 @@ impl Drop for Workers {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn work(&self, shared: &Arc<Shared>) {
         let mut has_rehearsed = false;
         while let Some(next) = self.next(shared, has_rehearsed) {
@@ -178,7 +175,7 @@ impl Queue {
                     if catch_unwind(AssertUnwindSafe(|| work())).is_err() {
                         tracing::error!("panic in what threads do before their first request");
                     }
-                    self.lock().rehearsed += 1;
+                    self.state.lock().rehearsed += 1;
                     self.changed.notify_all();
                     continue;
                 }
@@ -191,7 +188,7 @@ impl Queue {
     }
 
     fn next(&self, shared: &Shared, has_rehearsed: bool) -> Option<Next> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if let Some(work) = state.rehearsal.as_ref().filter(|_| !has_rehearsed) {
                 return Some(Next::Rehearse(Arc::clone(work)));
@@ -203,7 +200,7 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! One request, on the thread that runs the guest: decide, attempt, conclude.
 
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use remuda_engine::EngineError;
 use remuda_model::{EngineId, Interrupt, Outcome, Phases};
 
@@ -22,7 +23,7 @@ struct Caller(Arc<Mutex<Option<Done>>>);
 
 impl Caller {
     fn tell(&self, result: Result<Answer, CallError>) {
-        let done = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let done = self.0.lock().take();
         if let Some(done) = done {
             done(result);
         }

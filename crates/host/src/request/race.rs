@@ -9,11 +9,12 @@
 //! as the scheduler wants.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SendError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use remuda_engine::{EngineError, Extent, Instance, Part};
 use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome, Tier};
 use remuda_scheduler::flight::{Action, End, Ending, Event, Flight, Situation, Wanted};
@@ -111,7 +112,7 @@ pub(crate) fn run(
         interrupt.listen(move || everybody.interrupted(request.cause().unwrap_or(Cause::Cancelled)))
     };
     let (entered, look_at_ns, will_move) = {
-        let mut state = race.lock();
+        let mut state = race.state.lock();
         let tier = function.engine(engine).known.capabilities.tier;
         state.will_move = shared.moves && tier == Tier::Interpreter && function.module.has_points();
         (state.entered[0].clone(), state.flight.look_at_ns(), state.will_move)
@@ -157,13 +158,9 @@ impl Drop for Delivered<'_> {
 }
 
 impl Race {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// As [`Race::carry_out`], and wakes whoever waits for something to happen.
     fn happens(&self, event: Event) -> Option<Action> {
-        let left = self.carry_out(&mut self.lock(), event);
+        let left = self.carry_out(&mut self.state.lock(), event);
         self.changed.notify_all();
         left
     }
@@ -205,23 +202,23 @@ impl Race {
     /// Waits until the request has ended. The thread that waits does not race again: it could be in the middle of a compile
     /// when another brings the answer.
     fn wait(self: &Arc<Self>) -> Ending {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.flight.look_at_ns().is_some() {
             drop(state);
             self.send_looker(Core::ThisOne);
-            state = self.lock();
+            state = self.state.lock();
         }
         loop {
             match state.flight.ending() {
                 Some(ending) => return ending,
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => self.changed.wait(&mut state),
             }
         }
     }
 
     /// Nobody waits any more: says how it ended.
     fn close(&self, ending: Ending) -> Attempt {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.carry_out(&mut state, Event::Closed);
         state.result(ending)
     }
@@ -235,7 +232,7 @@ impl Race {
     /// Does what the scheduler says whenever it is time to, and has the guest move that was there first, until there is
     /// nothing to look for.
     fn look(self: &Arc<Self>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while state.flight.is_open() {
             let next = state.next_move(self.began.elapsed(), &self.shared.cores.load());
             if let Step::Make(job) = next {
@@ -254,7 +251,7 @@ impl Race {
                 (_, left) => {
                     let of_mover = if let Step::Wait(wait) = next { Some(wait) } else { None };
                     let wait = of_mover.into_iter().chain(left.filter(|_| !is_due)).min().unwrap_or_default();
-                    state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+                    self.changed.wait_for(&mut state, wait);
                     continue;
                 }
             };
@@ -267,7 +264,7 @@ impl Race {
                 // Somebody else looks on meanwhile.
                 self.send_looker(Core::Another);
                 self.race(&entered, false);
-                state = self.lock();
+                state = self.state.lock();
             }
         }
     }
@@ -279,7 +276,7 @@ impl Race {
         let _busy = self.shared.cores.work();
         // Whoever joins later has no time to move.
         let begun = |instance: &dyn Instance, offered: &[(Part, Extent)]| {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if let Some(moves) = instance.moves().filter(|_| state.will_move && began_first) {
                 state.mover = Mover::new(moves, offered, &self.shared, &self.function, engine);
             }
@@ -321,7 +318,7 @@ impl Race {
     /// for somebody who looks.
     fn may_run(&self, engine: EngineId, prepared: &Prepared) -> bool {
         let event = Event::Ready { engine, made: !prepared.compile.is_zero() };
-        let todo = self.carry_out(&mut self.lock(), event);
+        let todo = self.carry_out(&mut self.state.lock(), event);
         let runs = todo == Some(Action::Run(engine));
         if !runs {
             // It has left.
@@ -358,7 +355,7 @@ impl Race {
 
     /// Notes a compile, which is given up when the race is over.
     fn under_way(&self, compile: PendingCompile) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.flight.is_open() {
             state.compiles.push(compile);
         } else {
@@ -373,7 +370,7 @@ impl Race {
         let done = move |tried| {
             tracing::debug!(request = %race.call.id, since = ?race.began.elapsed(), ?job,
                 "tried to have the guest move");
-            if let Some(mover) = &mut race.lock().mover {
+            if let Some(mover) = &mut race.state.lock().mover {
                 mover.done(job, tried, race.began.elapsed());
             }
             race.changed.notify_all();
@@ -388,7 +385,7 @@ impl Race {
 
     /// Notes how an engine's run ended, and tells the caller if that is the answer and this thread's to tell.
     fn end(&self, engine: EngineId, ended: Attempt) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let how = state.keep(engine, ended);
         let todo = self.carry_out(&mut state, Event::Ended { engine, how });
         drop(state);
@@ -400,7 +397,7 @@ impl Race {
 
     /// Tells the caller an engine's answer.
     fn deliver(&self, engine: EngineId) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let (answer, deliver) = (state.take_answer(engine), state.deliver.take());
         drop(state);
         let _delivered = Delivered(self);
@@ -644,10 +641,10 @@ mod tests {
         let delivered = Arc::new(Mutex::new(None));
         let deliver: Deliver = {
             let delivered = Arc::clone(&delivered);
-            Box::new(move |answer| *delivered.lock().unwrap() = answer.engine)
+            Box::new(move |answer| *delivered.lock() = answer.engine)
         };
         let (_host, race) = race(Some(deliver));
-        let all = race.lock().entered.clone();
+        let all = race.state.lock().entered.clone();
         for (entered, ending) in all.iter().zip(endings) {
             race.end(entered.engine, ending);
         }
@@ -657,7 +654,7 @@ mod tests {
             Attempt::Failed(error) => error.to_string(),
             Attempt::Broken(error) => error.to_string(),
             Attempt::Interrupted => "interrupted".into(),
-            Attempt::Delivered => format!("{} has told", delivered.lock().unwrap().unwrap()),
+            Attempt::Delivered => format!("{} has told", delivered.lock().unwrap()),
         };
         (result, all.iter().map(|entered| entered.interrupt.cause().is_some()).collect())
     }
@@ -703,7 +700,7 @@ mod tests {
             let (go_on, blocked) = sync_channel::<()>(0);
             let thread = race.shared.background.compile_now(move || _ = blocked.recv()).unwrap();
             let wake = Box::new(move || drop(waiter.send(Err(Attempt::Interrupted))));
-            race.lock().compiles.push(PendingCompile { thread, wake });
+            race.state.lock().compiles.push(PendingCompile { thread, wake });
             end(&race);
             assert!(matches!(wait.recv().unwrap(), Err(Attempt::Interrupted)));
             drop(go_on);
@@ -738,7 +735,7 @@ mod tests {
     fn an_interrupted_request_stops_everybody_and_says_why() {
         let (_host, race) = race(None);
         race.interrupted(Cause::Deadline);
-        let causes: Vec<_> = race.lock().entered.iter().map(|entered| entered.interrupt.cause()).collect();
+        let causes: Vec<_> = race.state.lock().entered.iter().map(|entered| entered.interrupt.cause()).collect();
         assert_eq!(causes, [Some(Cause::Deadline); 3]);
         race.end(ENGINES[1], Attempt::Interrupted);
         // The race had stopped it before.

@@ -29,9 +29,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytesize::ByteSize;
+use parking_lot::{Mutex, MutexGuard};
 use remuda_engine::{Known, Registry, StoredArtifact};
 use remuda_model::ModuleDigest;
 use remuda_scheduler::GreedyDual;
@@ -534,7 +534,7 @@ impl ArtifactStore {
     }
 
     fn loads(&self) -> MutexGuard<'_, HashMap<String, u64>> {
-        self.loads.lock().unwrap_or_else(PoisonError::into_inner)
+        self.loads.lock()
     }
 
     fn index_path(&self) -> PathBuf {
