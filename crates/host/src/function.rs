@@ -142,9 +142,9 @@ impl Function {
     }
 
     /// Notes how long a request has kept its thread. One that is lost among many threads is no loss.
-    pub(crate) fn took(&self, took: Duration) {
+    pub(crate) fn observe_occupancy(&self, time: Duration) {
         let usual = Usual { ns: self.usual_ns() };
-        self.usual_ns.store(usual.after(nanoseconds(took)).ns, Ordering::Relaxed);
+        self.usual_ns.store(usual.after(nanoseconds(time)).ns, Ordering::Relaxed);
     }
 
     /// The engines that have not failed on this module.

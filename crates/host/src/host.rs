@@ -333,7 +333,7 @@ impl Host {
         if !prepared.compiled_here {
             return Ok(None);
         }
-        self.shared.hand(Task::Compiled(CompileObservation {
+        self.shared.hand_over(Task::Compiled(CompileObservation {
             module: function.module.digest(),
             engine,
             ns: nanoseconds(prepared.compile),

@@ -53,12 +53,12 @@ impl Shared {
     }
 
     pub(crate) fn observe(&self, observation: Observation) {
-        self.hand(Task::Observed(observation));
+        self.hand_over(Task::Observed(observation));
     }
 
     /// Hands over a task that writes to the data directory.
-    pub(crate) fn hand(&self, task: Task) {
-        self.keeper.hand(task);
+    pub(crate) fn hand_over(&self, task: Task) {
+        self.keeper.hand_over(task);
     }
 
     /// Decides by the calibration of a data directory from now on, if that has one of this host.
@@ -90,7 +90,7 @@ impl Shared {
     ) {
         let Some(store) = self.store.as_ref().filter(|store| store.keeps_any()) else { return };
         let (store, slot, artifact) = (Arc::clone(store), Arc::clone(slot), Arc::clone(artifact));
-        self.hand(Task::Do(Box::new(move || {
+        self.hand_over(Task::Do(Box::new(move || {
             let not_kept = |reason: String| NotKept { what: format!("an artifact of {}", known.id), reason };
             let bytes = match &serialized {
                 Some(serialized) => compile::read(serialized).map(Some).map_err(|error| error.to_string()),
@@ -99,7 +99,7 @@ impl Shared {
             let Some(bytes) = bytes.map_err(not_kept)? else { return Ok(()) };
             let compile_ns = slot.compile_ns().unwrap_or(0);
             store.save(module, known, &bytes, compile_ns).map_err(|error| not_kept(error.to_string()))?;
-            slot.is_on_disk();
+            slot.note_on_disk();
             Ok(())
         })));
     }

@@ -1,7 +1,6 @@
 use std::fmt;
 
-/// Observations that an estimate remembers.
-const WINDOW: usize = 15;
+const WINDOW: usize = Estimate::WINDOW as usize;
 
 /// A running estimate of one duration: the median of the last observations, and how far they spread.
 ///
@@ -24,6 +23,9 @@ impl Default for Estimate {
 }
 
 impl Estimate {
+    /// The number of observations that an estimate remembers.
+    pub const WINDOW: u32 = 15;
+
     /// Takes one more observation into account, in nanoseconds.
     pub fn observe(&mut self, ns: u64) {
         self.recent[self.next] = ns;

@@ -1,9 +1,10 @@
-/// A computed duration, in whole nanoseconds.
+/// A computed duration in whole nanoseconds.
+#[must_use]
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "saturates, and durations are not negative"
 )]
-pub(crate) fn as_ns(ns: f64) -> u64 {
+pub fn as_ns(ns: f64) -> u64 {
     ns as u64
 }

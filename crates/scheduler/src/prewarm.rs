@@ -73,13 +73,13 @@ pub(crate) fn favourite(scheduler: &Scheduler, candidates: &[Candidate], world: 
     let engine = scheduler.clone().decide(&request, world).ok()?.engine;
     let candidate = candidates.iter().find(|candidate| candidate.engine == engine)?;
     let requests = 1 + scheduler.profile.engine(engine).map_or(0, |profile| profile.execute.count());
-    let ready_ns = scheduler.profile.predict(candidate, None, 1, &scheduler.known(candidates, world)).ready_ns;
+    let ready_ns = scheduler.profile.predict(candidate, None, 1, &scheduler.evidence(candidates, world)).ready_ns;
     Some(Favourite { engine, worth_ns: requests as f64 * ready_ns as f64 })
 }
 
 pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &World<'_>) -> Option<Prewarm> {
     let window = scheduler.arrivals.prewarm_window(world.now_ns)?;
-    let known = scheduler.known(candidates, world);
+    let evidence = scheduler.evidence(candidates, world);
     let before = |ns: u64| window.start.saturating_sub(ns.saturating_mul(PREWARM_MARGIN));
     let ready = favourite(scheduler, candidates, world)
         .and_then(|favourite| candidates.iter().find(|candidate| candidate.engine == favourite.engine))
@@ -91,7 +91,7 @@ pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &Wo
                 // The request would compile it, or `better` below does.
                 ArtifactState::Absent => return None,
             };
-            let load_ns = scheduler.profile().predict(&on_disk, None, 1, &known).ready_ns;
+            let load_ns = scheduler.profile().predict(&on_disk, None, 1, &evidence).ready_ns;
             Some(Prewarm { engine: candidate.engine, at_ns: before(load_ns), until_ns: window.end, how })
         });
     // Whether a compile will pay is judged for the time when the request is near.
@@ -101,11 +101,11 @@ pub(crate) fn decide(scheduler: &Scheduler, candidates: &[Candidate], world: &Wo
             candidates.iter().find(|candidate| candidate.engine == tier_up.engine && !is_ready(candidate))?;
         let (how, price_ns) = match candidate.artifact {
             ArtifactState::Absent => {
-                let compile_ns = scheduler.profile().compile_ns(candidate, 1, &known);
+                let compile_ns = scheduler.profile().compile_ns(candidate, 1, &evidence);
                 (PrewarmHow::Compile(tier_up), as_ns(compile_ns))
             }
             ArtifactState::OnDisk | ArtifactState::InMemory => {
-                (PrewarmHow::Load, scheduler.profile().predict(candidate, None, 1, &known).ready_ns)
+                (PrewarmHow::Load, scheduler.profile().predict(candidate, None, 1, &evidence).ready_ns)
             }
         };
         Some(Prewarm { engine: tier_up.engine, at_ns: before(price_ns), until_ns: window.end, how })

@@ -157,19 +157,19 @@ impl FunctionProfile {
         candidate: &Candidate,
         input_bytes: Option<u64>,
         cores: usize,
-        known: &Known<'_>,
+        evidence: &Evidence<'_>,
     ) -> Prediction {
-        self.predict_from(&self.observed(input_bytes, known), candidate, input_bytes, cores, known)
+        self.predict_from(&self.observed(input_bytes, evidence), candidate, input_bytes, cores, evidence)
     }
 
     /// The observations of each of the known candidates for a size of input, and their number: the `observed` of
     /// [`predict_from`](Self::predict_from).
-    pub(crate) fn observed(&self, input_bytes: Option<u64>, known: &Known<'_>) -> Vec<Option<(Sized, u64)>> {
+    pub(crate) fn observed(&self, input_bytes: Option<u64>, evidence: &Evidence<'_>) -> Vec<Option<(Sized, u64)>> {
         let of = |candidate: &Candidate| {
             let execute = &self.engine(candidate.engine)?.execute;
             Some((execute.predict(input_bytes)?, execute.count()))
         };
-        known.candidates.iter().map(of).collect()
+        evidence.candidates.iter().map(of).collect()
     }
 
     /// As [`predict`](Self::predict), for several candidates that are predicted for the same request.
@@ -179,25 +179,26 @@ impl FunctionProfile {
         candidate: &Candidate,
         input_bytes: Option<u64>,
         cores: usize,
-        known: &Known<'_>,
+        evidence: &Evidence<'_>,
     ) -> Prediction {
         let own = self.engine(candidate.engine);
-        let calibration = known.calibration.engine(candidate.engine, candidate.tier);
+        let calibration = evidence.calibration.engine(candidate.engine, candidate.tier);
         let ready_ns = match candidate.artifact {
             ArtifactState::InMemory => 0.0,
             ArtifactState::OnDisk => own
                 .and_then(|own| own.load.ns())
-                .map_or_else(|| calibration.load_ns(known.features.code_bytes), as_float),
-            ArtifactState::Absent => self.compile_ns(candidate, cores, known),
+                .map_or_else(|| calibration.load_ns(evidence.features.code_bytes), as_float),
+            ArtifactState::Absent => self.compile_ns(candidate, cores, evidence),
         };
         let ready_ns = candidate.making_since_ns.map_or(ready_ns, |since_ns| {
             // Nobody knows the end to the millisecond, and a load or compile that is late may take as long again.
-            let elapsed = known.now_ns.saturating_sub(since_ns) as f64;
+            let elapsed = evidence.now_ns.saturating_sub(since_ns) as f64;
             if elapsed < ready_ns { (ready_ns - elapsed).max(ready_ns * MAKING_UNSURE) } else { elapsed }
         });
         // A guest that soon goes on in another engine's code runs as it does there.
-        let goes_on_in = candidate.goes_on_in.and_then(|to| known.candidates.iter().find(|other| other.engine == to));
-        let (execute, basis) = predict_execute(observed, goes_on_in.unwrap_or(candidate), input_bytes, known);
+        let goes_on_in =
+            candidate.goes_on_in.and_then(|to| evidence.candidates.iter().find(|other| other.engine == to));
+        let (execute, basis) = predict_execute(observed, goes_on_in.unwrap_or(candidate), input_bytes, evidence);
         Prediction {
             ready_ns: as_ns(ready_ns),
             instantiate_ns: own
@@ -212,10 +213,10 @@ impl FunctionProfile {
 
     /// Time to compile for `candidate` on `cores` idle cores, in nanoseconds.
     #[must_use]
-    pub fn compile_ns(&self, candidate: &Candidate, cores: usize, known: &Known<'_>) -> f64 {
+    pub fn compile_ns(&self, candidate: &Candidate, cores: usize, evidence: &Evidence<'_>) -> f64 {
         let observed = self.engine(candidate.engine).and_then(|own| own.compile.ns());
-        let calibration = known.calibration.engine(candidate.engine, candidate.tier);
-        observed.map_or_else(|| calibration.compile_ns(known.features.code_bytes, cores), as_float)
+        let calibration = evidence.calibration.engine(candidate.engine, candidate.tier);
+        observed.map_or_else(|| calibration.compile_ns(evidence.features.code_bytes, cores), as_float)
     }
 }
 
@@ -223,13 +224,13 @@ fn predict_execute(
     observed: &[Option<(Sized, u64)>],
     candidate: &Candidate,
     input_bytes: Option<u64>,
-    known: &Known<'_>,
+    evidence: &Evidence<'_>,
 ) -> (Sized, Basis) {
-    let slowdown = |candidate: &Candidate| known.calibration.engine(candidate.engine, candidate.tier).slowdown;
+    let slowdown = |candidate: &Candidate| evidence.calibration.engine(candidate.engine, candidate.tier).slowdown;
     let mut own = None;
     // The observation of another engine that is surest.
     let mut surest: Option<(&Candidate, Sized, u64)> = None;
-    for (other, seen) in known.candidates.iter().zip(observed) {
+    for (other, seen) in evidence.candidates.iter().zip(observed) {
         match seen {
             Some(seen) if other.engine == candidate.engine => own = Some(*seen),
             Some((seen, count)) if surest.is_none_or(|(_, best, _)| seen.error < best.error) => {
@@ -251,7 +252,7 @@ fn predict_execute(
             (Sized { sigma, error, ..other }, Basis::Transferred { from })
         }
         (None, None) => {
-            let native = known.features.execute_guess(input_bytes);
+            let native = evidence.features.execute_guess(input_bytes);
             (Sized { ns: native.ns * slowdown(candidate), ..native }, Basis::Module)
         }
     }
@@ -301,7 +302,7 @@ impl Sized {
 
 /// The knowledge from which predictions are made, beside a function's own observations.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct Evidence<'a> {
     /// The module's features.
     pub features: &'a Features,
     /// The host's calibration.

@@ -133,10 +133,11 @@ pub(crate) fn soonest(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<
 }
 
 fn entries(scheduler: &Scheduler, race: &RaceView<'_>, world: &World<'_>) -> Vec<Entry> {
-    let known = scheduler.known(race.request.candidates, world);
+    let evidence = scheduler.evidence(race.request.candidates, world);
     // An engine that joins now compiles on one core: the others are taken, or will be.
-    let observed = scheduler.profile.observed(race.request.input_bytes, &known);
-    let predict = |candidate| scheduler.profile.predict_from(&observed, candidate, race.request.input_bytes, 1, &known);
+    let observed = scheduler.profile.observed(race.request.input_bytes, &evidence);
+    let predict =
+        |candidate| scheduler.profile.predict_from(&observed, candidate, race.request.input_bytes, 1, &evidence);
     race.request.candidates.iter().map(|candidate| Entry::new(candidate, predict(candidate), race)).collect()
 }
 
@@ -244,7 +245,7 @@ mod tests {
         for (cores, stopped) in [(2, true), (4, false)] {
             let race = Case::new(Policy::Hedged, cores).race(&truth(20_000 * MS));
             assert_eq!(race.first, INTERPRETER, "{cores} cores");
-            assert_eq!(race.who_joined(), [BASELINE, OPTIMIZING], "{cores} cores: {race:?}");
+            assert_eq!(race.joiners(), [BASELINE, OPTIMIZING], "{cores} cores: {race:?}");
             let (_, baseline_ns) = race.joined[0];
             assert!(baseline_ns < 25 * MS / 5, "{cores} cores: the baseline compiler began after {baseline_ns}");
             let (_, optimizing_ns) = race.joined[1];
@@ -264,7 +265,7 @@ mod tests {
     fn a_short_request_is_never_raced() {
         for interpreted_ns in [1_000, 10_000, 100_000, MS / 5] {
             let race = Case::new(Policy::Hedged, 4).race(&truth(interpreted_ns));
-            assert_eq!((race.first, race.who_joined()), (INTERPRETER, vec![]), "{interpreted_ns}");
+            assert_eq!((race.first, race.joiners()), (INTERPRETER, vec![]), "{interpreted_ns}");
         }
         // A request that is known to be short on a ready engine is not raced either.
         let mut case = Case::new(Policy::Hedged, 4);
@@ -273,7 +274,7 @@ mod tests {
             case.observe(BASELINE, 2 * MS);
         }
         let race = case.race(&[(BASELINE, 0, 2 * MS), (OPTIMIZING, 81 * MS, MS), (INTERPRETER, MS, 9 * MS)]);
-        assert_eq!((race.first, race.who_joined()), (BASELINE, vec![]));
+        assert_eq!((race.first, race.joiners()), (BASELINE, vec![]));
     }
 
     #[test]
@@ -292,7 +293,7 @@ mod tests {
         case.load.busy = 2;
         case.ready(&[INTERPRETER]);
         case.observe(INTERPRETER, 20 * MS);
-        assert_eq!(case.race(&truth(35 * MS)).who_joined(), []);
+        assert_eq!(case.race(&truth(35 * MS)).joiners(), []);
     }
 
     #[test]
@@ -307,7 +308,7 @@ mod tests {
             let mut case = Case::new(policy, 4);
             change(&mut case);
             assert_eq!(case.decide().look_again_after_ns, None, "{name}");
-            assert_eq!(case.race(&truth(60_000 * MS)).who_joined(), [], "{name}");
+            assert_eq!(case.race(&truth(60_000 * MS)).joiners(), [], "{name}");
         }
     }
 

@@ -5,7 +5,7 @@ use remuda_model::{ArtifactState, EngineId, Observation};
 use crate::nanoseconds::as_ns;
 use crate::policy::Policy;
 use crate::prewarm::{Favourite, PrewarmLook};
-use crate::profile::Known;
+use crate::profile::Evidence;
 use crate::tier_up::{Losses, TierUp};
 use crate::{Arrivals, Candidate, Features, FunctionProfile, Prediction, Request, World};
 
@@ -150,15 +150,15 @@ impl Scheduler {
         world: &'a World<'a>,
     ) -> impl Iterator<Item = (&'a Candidate, Prediction)> {
         let cores = world.load.idle_cores() + 1;
-        let known = self.known(request.candidates, world);
-        let observed = self.profile.observed(request.input_bytes, &known);
+        let evidence = self.evidence(request.candidates, world);
+        let observed = self.profile.observed(request.input_bytes, &evidence);
         request.candidates.iter().map(move |candidate| {
-            (candidate, self.profile.predict_from(&observed, candidate, request.input_bytes, cores, &known))
+            (candidate, self.profile.predict_from(&observed, candidate, request.input_bytes, cores, &evidence))
         })
     }
 
-    pub(crate) fn known<'a>(&'a self, candidates: &'a [Candidate], world: &World<'a>) -> Known<'a> {
-        Known { features: &self.features, calibration: world.calibration, candidates, now_ns: world.now_ns }
+    pub(crate) fn evidence<'a>(&'a self, candidates: &'a [Candidate], world: &World<'a>) -> Evidence<'a> {
+        Evidence { features: &self.features, calibration: world.calibration, candidates, now_ns: world.now_ns }
     }
 
     /// Learns from a request that has run. `candidates` are as they were when the request ended.

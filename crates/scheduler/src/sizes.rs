@@ -2,9 +2,7 @@
 
 use crate::Estimate;
 
-/// The number of size classes that are kept apart at most; with one estimate each they stay small enough to be copied
-/// with a profile.
-const CLASSES_MAX: usize = 12;
+const CLASSES_MAX: usize = SizeModel::CLASSES_MAX as usize;
 /// How much less sure an estimate is for each doubling between the observed size and the size in question.
 const SIGMA_PER_DOUBLING: f32 = 0.15;
 
@@ -41,11 +39,21 @@ pub struct Sized {
 }
 
 impl SizeModel {
+    /// The number of size classes that are kept apart at most; with one estimate each they stay small enough to be copied
+    /// with a profile.
+    pub const CLASSES_MAX: u32 = 12;
+
+    /// The class of an input of so many bytes: the number of bits of its size.
+    #[must_use]
+    pub fn class_of(bytes: u64) -> u32 {
+        u64::BITS - bytes.leading_zeros()
+    }
+
     /// Takes one more observation into account.
     pub fn observe(&mut self, input_bytes: Option<u64>, ns: u64) {
         self.any.observe(ns);
         let Some(bytes) = input_bytes else { return };
-        let bits = u64::BITS - bytes.leading_zeros();
+        let bits = Self::class_of(bytes);
         let size_ln = logarithm(bytes);
         match self.classes.binary_search_by_key(&bits, |class| class.bits) {
             Ok(at) => {

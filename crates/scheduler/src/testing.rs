@@ -233,7 +233,7 @@ impl Default for Race {
 }
 
 impl Race {
-    pub(crate) fn who_joined(&self) -> Vec<EngineId> {
+    pub(crate) fn joiners(&self) -> Vec<EngineId> {
         self.joined.iter().map(|(engine, _)| *engine).collect()
     }
 }

@@ -94,10 +94,10 @@ impl Losses {
             self.engines.clear();
             return;
         }
-        let known = scheduler.known(candidates, world);
-        let observed = scheduler.profile.observed(observation.input_bytes, &known);
+        let evidence = scheduler.evidence(candidates, world);
+        let observed = scheduler.profile.observed(observation.input_bytes, &evidence);
         let predict =
-            |candidate| scheduler.profile.predict_from(&observed, candidate, observation.input_bytes, 1, &known);
+            |candidate| scheduler.profile.predict_from(&observed, candidate, observation.input_bytes, 1, &evidence);
         let Some(ran_on) = candidates.iter().find(|candidate| candidate.engine == observation.engine) else { return };
         let usual_ns = predict(ran_on).execute_ns.max(1) as f64;
         // This very request, and not the usual one, would have been faster by the engines' usual ratio.
@@ -115,10 +115,10 @@ impl Losses {
         candidates: &[Candidate],
         world: &World<'_>,
     ) {
-        let known = scheduler.known(candidates, world);
-        let observed = scheduler.profile.observed(observation.input_bytes, &known);
+        let evidence = scheduler.evidence(candidates, world);
+        let observed = scheduler.profile.observed(observation.input_bytes, &evidence);
         let predict =
-            |candidate| scheduler.profile.predict_from(&observed, candidate, observation.input_bytes, 1, &known);
+            |candidate| scheduler.profile.predict_from(&observed, candidate, observation.input_bytes, 1, &evidence);
         self.note(observation, candidates, predict, |prediction| prediction.execute_ns as f64);
     }
 
@@ -187,11 +187,11 @@ fn consider(
     candidates: &[Candidate],
     world: &World<'_>,
 ) -> Option<TierUp> {
-    let known = scheduler.known(candidates, world);
+    let evidence = scheduler.evidence(candidates, world);
     let alone = match candidate.artifact {
         ArtifactState::InMemory => return None,
-        ArtifactState::OnDisk => scheduler.profile.predict(candidate, None, 1, &known).ready_ns as f64,
-        ArtifactState::Absent => scheduler.profile.compile_ns(candidate, 1, &known),
+        ArtifactState::OnDisk => scheduler.profile.predict(candidate, None, 1, &evidence).ready_ns as f64,
+        ArtifactState::Absent => scheduler.profile.compile_ns(candidate, 1, &evidence),
     };
     // On a busy host, making the engine ready takes that time away from others.
     let pressure = world.load.pressure();
@@ -225,11 +225,11 @@ pub(crate) fn after_one_call(
     if !scheduler.policy.tiers_up() {
         return None;
     }
-    let known = scheduler.known(candidates, world);
-    let observed = scheduler.profile.observed(input_bytes, &known);
+    let evidence = scheduler.evidence(candidates, world);
+    let observed = scheduler.profile.observed(input_bytes, &evidence);
     let total_ns = |candidate: &Candidate, artifact: ArtifactState| {
         let candidate = Candidate { artifact, making_since_ns: None, ..*candidate };
-        scheduler.profile.predict_from(&observed, &candidate, input_bytes, 1, &known).total_ns() as f64
+        scheduler.profile.predict_from(&observed, &candidate, input_bytes, 1, &evidence).total_ns() as f64
     };
     let keeps_artifacts = |candidate: &&Candidate| candidate.tier != Tier::Interpreter;
     // The time of the next process on its best engine, with the artifacts that it will find.
@@ -244,7 +244,7 @@ pub(crate) fn after_one_call(
     let runs: u64 = scheduler.profile.engines().map(|(_, profile)| profile.execute.count()).sum();
     let consider = |candidate: &Candidate| {
         let gain_ns = next_ns - total_ns(candidate, ArtifactState::OnDisk);
-        let price_ns = scheduler.profile.compile_ns(candidate, 1, &known);
+        let price_ns = scheduler.profile.compile_ns(candidate, 1, &evidence);
         let expected_ns = gain_ns * runs.max(RUNS_AHEAD_MIN) as f64;
         let gain_ns_min = if runs > 1 { IDLE_LOSS_NS_MIN } else { FIRST_LOSS_NS_MIN };
         (gain_ns.is_finite() && gain_ns >= gain_ns_min && expected_ns > price_ns).then_some(TierUp {

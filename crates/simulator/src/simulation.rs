@@ -20,7 +20,7 @@ use remuda_scheduler::flight::{self, Flight};
 use remuda_scheduler::moving::Job;
 use remuda_scheduler::{
     Calibration, Candidate, CompileQueue, FairQueue, FunctionProfile, Load, Request, Scheduler, Usual, WasteBudget,
-    World, tuning,
+    World, as_ns, tuning,
 };
 
 use crate::checkers::{Bounds, Checkers, Event, Violation};
@@ -755,15 +755,6 @@ impl Slot {
 
 fn engine_number(table: &CostTable, id: remuda_model::EngineId) -> usize {
     table.engines.iter().position(|engine| engine.id == id).unwrap_or(usize::MAX)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "saturates, and durations are not negative"
-)]
-fn as_ns(ns: f64) -> u64 {
-    ns as u64
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The requests that come to the host, and their times.
 
+use remuda_scheduler::as_ns;
 use std::collections::HashSet;
 
 use rand::RngExt;
@@ -271,11 +272,6 @@ fn number(at: usize) -> u32 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and not negative")]
 fn as_number(value: f64) -> u32 {
     value as u32
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and times are not negative")]
-fn as_ns(ns: f64) -> u64 {
-    ns as u64
 }
 
 #[cfg(test)]

@@ -249,7 +249,7 @@ impl Slot {
     }
 
     /// Notes that the store has the artifact now.
-    pub(crate) fn is_on_disk(&self) {
+    pub(crate) fn note_on_disk(&self) {
         let mut state = self.state.lock();
         state.on_disk = true;
         let Place::Ready(artifact) = &state.place else { return };

@@ -156,7 +156,7 @@ mod tests {
             let prepared = prepare(&slots, module, Some(&store));
             let bytes = prepared.artifact.serialize().unwrap().unwrap();
             store.save(module.digest(), mock(), &bytes, 1).unwrap();
-            slots.get(module.digest(), mock(), Some(&store)).is_on_disk();
+            slots.get(module.digest(), mock(), Some(&store)).note_on_disk();
         }
         assert_eq!(states(&slots, &modules), [ArtifactState::OnDisk, ArtifactState::InMemory]);
         let loaded = prepare(&slots, &modules[0], Some(&store));

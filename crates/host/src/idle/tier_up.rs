@@ -26,7 +26,7 @@ pub(crate) fn start(shared: &Arc<Shared>, function: &Arc<Function>, tier_up: &Ti
                 tracing::debug!(function = function.name(), %engine, ns, "compiled in the background");
                 theirs.counters.compiles_background.add_one();
                 function.scheduler.with(|scheduler| scheduler.observe_compile(engine, ns));
-                theirs.hand(Task::Compiled(CompileObservation {
+                theirs.hand_over(Task::Compiled(CompileObservation {
                     module: function.module.digest(),
                     engine,
                     ns,

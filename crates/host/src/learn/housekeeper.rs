@@ -33,10 +33,10 @@ pub(crate) enum Keeper {
 
 impl Keeper {
     /// Hands over a task.
-    pub(crate) fn hand(&self, task: Task) {
+    pub(crate) fn hand_over(&self, task: Task) {
         match self {
             Self::Nobody => {}
-            Self::Thread(housekeeper) => housekeeper.hand(task),
+            Self::Thread(housekeeper) => housekeeper.hand_over(task),
             Self::Leaver(tasks) => tasks.lock().push(task),
         }
     }
@@ -72,13 +72,13 @@ pub struct NotKept {
 impl Housekeeper {
     pub(crate) fn start(profiles: Arc<Mutex<Profiles>>, cores: Arc<Cores>) -> std::io::Result<Self> {
         let (tasks, waiting) = sync_channel(TASKS_MAX);
-        let keep = move || keep(&profiles, &waiting, &cores);
-        let thread = thread::Builder::new().name("remuda-disk".into()).spawn(keep)?;
+        let run = move || run(&profiles, &waiting, &cores);
+        let thread = thread::Builder::new().name("remuda-disk".into()).spawn(run)?;
         Ok(Self { tasks: Some(tasks), thread: Some(thread) })
     }
 
     /// Hands over a task, or drops it if the disk is that far behind.
-    pub(crate) fn hand(&self, task: Task) {
+    pub(crate) fn hand_over(&self, task: Task) {
         if let Some(tasks) = &self.tasks
             && tasks.try_send(task).is_err()
         {
@@ -89,7 +89,7 @@ impl Housekeeper {
     /// Waits until everything that was handed over before is written.
     pub(crate) fn flush(&self) {
         let (done, wait) = sync_channel(1);
-        self.hand(Task::Flush(done));
+        self.hand_over(Task::Flush(done));
         // If it was dropped, the disk is so far behind that nobody should wait for it.
         let _ = wait.recv();
     }
@@ -106,13 +106,13 @@ impl Drop for Housekeeper {
 }
 
 /// Waits for a core that nobody else wants, or until somebody waits for a task, and returns those that came meanwhile.
-fn come_together(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task> {
+fn collect_batch(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task> {
     let began = Instant::now();
-    let mut together = vec![first];
+    let mut batch = vec![first];
     let mut was_idle = false;
-    while together.len() < TASKS_MAX && !matches!(together.last(), Some(Task::Flush(_))) {
+    while batch.len() < TASKS_MAX && !matches!(batch.last(), Some(Task::Flush(_))) {
         match tasks.recv_timeout(LOOK_AGAIN) {
-            Ok(task) => together.push(task),
+            Ok(task) => batch.push(task),
             Err(RecvTimeoutError::Timeout) => {
                 let is_idle = cores.load().idle_cores() > 0;
                 if (is_idle && was_idle) || began.elapsed() >= PATIENCE {
@@ -123,16 +123,16 @@ fn come_together(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    together.extend(tasks.try_iter().take(TASKS_MAX));
-    together
+    batch.extend(tasks.try_iter().take(TASKS_MAX));
+    batch
 }
 
-fn keep(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
+fn run(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
     let mut reported = false;
     while let Ok(first) = tasks.recv() {
         // One transaction for all that has come meanwhile.
         let (mut observations, mut compiles, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
-        for task in come_together(first, tasks, cores) {
+        for task in collect_batch(first, tasks, cores) {
             match task {
                 Task::Observed(observation) => observations.push(observation),
                 Task::Compiled(compile) => compiles.push(compile),
@@ -180,10 +180,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let housekeeper = start(Arc::new(Mutex::new(Profiles::open(dir.path()).unwrap())));
         for ns in [100, 200, 300] {
-            housekeeper.hand(Task::Observed(observation(ns)));
+            housekeeper.hand_over(Task::Observed(observation(ns)));
         }
-        housekeeper.hand(Task::Observed(Observation { outcome: Outcome::Exited { code: 1 }, ..observation(9) }));
-        housekeeper.hand(Task::Compiled(CompileObservation { module: MODULE, engine: WINCH, ns: 5, unix_ms: 1 }));
+        housekeeper.hand_over(Task::Observed(Observation { outcome: Outcome::Exited { code: 1 }, ..observation(9) }));
+        housekeeper.hand_over(Task::Compiled(CompileObservation { module: MODULE, engine: WINCH, ns: 5, unix_ms: 1 }));
         drop(housekeeper);
         let profile = Profiles::open(dir.path()).unwrap().load(MODULE, 1, &Registry::default()).unwrap();
         let winch = profile.engine(WINCH).unwrap();
@@ -205,10 +205,10 @@ mod tests {
             Observation { module, ..observation(1) }
         };
         for n in 0..2_000 {
-            housekeeper.hand(Task::Observed(other(n)));
+            housekeeper.hand_over(Task::Observed(other(n)));
         }
         let (done, is_done) = std::sync::mpsc::channel();
-        housekeeper.hand(Task::Do(Box::new(move || {
+        housekeeper.hand_over(Task::Do(Box::new(move || {
             done.send(()).unwrap();
             Ok(())
         })));

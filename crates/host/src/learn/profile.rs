@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use remuda_engine::{Known, Registry};
 use remuda_model::{ArtifactState, EngineId, ModuleDigest, Observation, Outcome, Phases};
-use remuda_scheduler::FunctionProfile;
+use remuda_scheduler::{Estimate, FunctionProfile, SizeModel};
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
 pub use exchange::{EngineSummary, ImportError, ModuleProfile, ProfileFile, SizeClassSummary, Summary};
@@ -17,9 +17,9 @@ use super::row::Line;
 pub use super::row::{CompileObservation, CompileRow, ObservationRow};
 
 /// Rows that are kept of each kind (module, engine, arguments, size class): as many as an estimate remembers.
-const ROWS_PER_KIND: u32 = 15;
+const ROWS_PER_KIND: u32 = Estimate::WINDOW;
 /// The latest rows of a function on an engine that a profile is made of: all size classes that it tells apart.
-const ROWS_PER_ENGINE: u32 = 12 * ROWS_PER_KIND;
+const ROWS_PER_ENGINE: u32 = SizeModel::CLASSES_MAX * ROWS_PER_KIND;
 /// Rows that are kept in all; the oldest are forgotten.
 const ROWS_MAX: u32 = 200_000;
 /// How many rows are written between two looks at whether there are too many.
@@ -396,9 +396,9 @@ fn read(row: &Row<'_>, module: ModuleDigest, engine: EngineId) -> rusqlite::Resu
     Ok((row.get(0)?, observation))
 }
 
-/// Sizes of which as many rows are kept as of any other: as the size model has it, a class for each number of bits.
+/// The size class of a request, as the database has it: -1 if the size was not known beforehand.
 fn size_class(input_bytes: Option<u64>) -> i64 {
-    input_bytes.map_or(-1, |bytes| i64::from(u64::BITS - bytes.leading_zeros()))
+    input_bytes.map_or(-1, |bytes| i64::from(SizeModel::class_of(bytes)))
 }
 
 fn insert(

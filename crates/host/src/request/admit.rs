@@ -183,7 +183,7 @@ impl Queue {
             let began = Instant::now();
             let queued = began.saturating_duration_since(job.admitted);
             execute_for(shared, &job.function, &job.call, &job.interrupt, queued, job.done);
-            job.function.took(began.elapsed());
+            job.function.observe_occupancy(began.elapsed());
         }
     }
 
@@ -298,7 +298,7 @@ mod tests {
         let blocking = block(&host, &functions[0], &done);
         let [slow, fast] = [&functions[0], &functions[1]];
         for _ in 0..50 {
-            slow.took(Duration::from_millis(100));
+            slow.observe_occupancy(Duration::from_millis(100));
         }
         let slow_tickets: Vec<_> = (0..3).map(|_| submit(&host, slow, &[], "slow", &done).unwrap()).collect();
         let fast_tickets: Vec<_> = (0..60).map(|_| submit(&host, fast, &[], "fast", &done).unwrap()).collect();

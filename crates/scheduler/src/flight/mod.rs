@@ -378,7 +378,7 @@ impl Flight {
         if may_run {
             entry.stage = Stage::Running { since_ns: now_ns };
             todo.push(Action::Run(engine));
-            self.stop_who_is_beaten(now_ns, situation, todo);
+            self.stop_beaten(now_ns, situation, todo);
         } else {
             todo.push(Action::Dismiss(engine));
             self.leave(engine, now_ns, todo);
@@ -387,7 +387,7 @@ impl Flight {
 
     /// An engine that has just begun to run may have made others hopeless. They are told at once and not at the next
     /// look, so that a core that is wanted is free soonest.
-    fn stop_who_is_beaten(&mut self, now_ns: u64, situation: &impl Situation, todo: &mut Vec<Action>) {
+    fn stop_beaten(&mut self, now_ns: u64, situation: &impl Situation, todo: &mut Vec<Action>) {
         while matches!(self.phase, Phase::Racing { .. }) && self.active().count() > 1 {
             match self.ask(now_ns, situation, race::step) {
                 RaceStep::Stop(engine) => self.stop(engine, Cause::Cancelled, todo),

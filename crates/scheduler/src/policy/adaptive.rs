@@ -144,7 +144,7 @@ fn extra_cpu_ns(
     if candidate.artifact != ArtifactState::Absent || candidate.making_since_ns.is_some() {
         return 0.0;
     }
-    let one_core = scheduler.profile.compile_ns(candidate, 1, &scheduler.known(request.candidates, world));
+    let one_core = scheduler.profile.compile_ns(candidate, 1, &scheduler.evidence(request.candidates, world));
     (one_core - prediction.ready_ns as f64).max(0.0) * world.load.pressure()
 }
 
@@ -264,7 +264,7 @@ mod tests {
         }
         // No engine joins it.
         let truth = [INTERPRETER, BASELINE, OPTIMIZING].map(|engine| (engine, MS, 60_000 * MS));
-        assert_eq!(unknown(true, 1).race(&truth).who_joined(), []);
+        assert_eq!(unknown(true, 1).race(&truth).joiners(), []);
         // A known function needs no help.
         let mut case = unknown(true, 1);
         case.ready(&[INTERPRETER, OPTIMIZING]);
