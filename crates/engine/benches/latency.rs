@@ -1,5 +1,6 @@
-//! How soon a guest that runs away is stopped: the time from the interrupt's being raised by another thread to the
-//! return of the guest's call (or of its instantiation, if it runs away there), for each engine and each such guest.
+//! How soon a guest that runs away is stopped: the time from the moment at which another thread raises the interrupt to
+//! the return of the guest's call (or of its instantiation, if it runs away there), for each engine and each such
+//! guest.
 //!
 //! `cargo bench --workspace --bench latency [-- [--rounds N] [ENGINE | GUEST]...]`
 
@@ -18,7 +19,7 @@ use support::Arguments;
 /// How long a guest runs before it is interrupted: enough for it to be well on its way.
 const HEAD_START: Duration = Duration::from_millis(3);
 
-/// What the design asks for.
+/// The largest median that the design allows.
 const MEDIAN_MAX: Duration = Duration::from_millis(50);
 
 fn main() {

@@ -1,10 +1,10 @@
-//! What moving costs, and what it saves. For each guest, in interleaved rounds, of which the median counts:
+//! The cost of moving, and the time that it saves. Each number is the median of interleaved rounds. For each guest:
 //!
-//! - `polls`: what being able to leave costs a guest that stays on Wasmi, as a ratio of the same guest without points;
-//! - `whole` and `part`: milliseconds to compile the module and the part of it that is hot, on one core;
-//! - `wasmi`, `winch`, `cranelift`: milliseconds to compile and run it there, cold, on as many cores as there are;
-//! - `moved`: the same on Wasmi while another thread finds out where the guest is and compiles a part with Cranelift;
-//! - `ratio`: `moved` to the best of the three.
+//! - `polls`: the time of a guest that can leave Wasmi but stays, as a ratio to that of the same guest without points;
+//! - `whole` and `part`: milliseconds to compile the module, and the part of it that is hot, on one core;
+//! - `wasmi`, `winch`, `cranelift`: milliseconds to compile and run the guest there, cold, on all cores;
+//! - `moved`: the same on Wasmi, while another thread finds out where the guest is and compiles a part with Cranelift;
+//! - `ratio`: the ratio of `moved` to the best of these three.
 //!
 //! `cargo bench --workspace --bench moves [-- [--rounds N] [GUEST]...]`
 
@@ -21,9 +21,9 @@ const WASMI: EngineId = EngineId::new("wasmi.lazy");
 const WINCH: EngineId = EngineId::new("wasmtime.winch");
 const CRANELIFT: EngineId = EngineId::new("wasmtime.cranelift");
 
-/// How long somebody waits for the guest to come to a point.
+/// How long the compiling thread waits for the guest to come to a point.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// How long a guest that comes to no new point is left alone.
+/// How long the compiling thread sleeps after the guest has come to no new point.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 struct Guest {
@@ -79,7 +79,7 @@ struct Report {
     stays: Vec<String>,
 }
 
-/// Milliseconds from module to answer.
+/// Compiles a module and runs its guest. Returns the milliseconds from module to answer.
 fn cold(engine: &dyn Engine, module: &Module, guest: &Guest, target: Option<&Arc<dyn Engine>>) -> (f64, Report) {
     let began = Instant::now();
     let artifact: Arc<dyn Artifact> = engine.compile(module).expect("it compiles");
@@ -100,7 +100,7 @@ fn cold(engine: &dyn Engine, module: &Module, guest: &Guest, target: Option<&Arc
     (ms, Report { part_ms, stays: stays.iter().map(words).collect() })
 }
 
-/// Compiles parts as long as the guest runs and comes to new points; returns the milliseconds that the first one took.
+/// Compiles parts for new points as long as the guest runs. Returns the milliseconds that the first part took.
 fn compile_parts(moves: &Moves, target: &dyn Engine, module: &Module) -> f64 {
     let mut known = Vec::new();
     let mut first = None;
@@ -120,7 +120,7 @@ fn compile_parts(moves: &Moves, target: &dyn Engine, module: &Module) -> f64 {
     first.unwrap_or(f64::NAN)
 }
 
-/// A pool of one thread, on which a parallel compiler stays.
+/// A pool of one thread, to which a parallel compiler is confined.
 fn one_core() -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread can be started")
 }

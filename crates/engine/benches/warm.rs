@@ -1,6 +1,6 @@
-//! What a request costs when everything is ready: an instance of a guest that does nothing, its call and its end, from
-//! one artifact in memory, on one thread and on two. Each part is timed apart, so that it shows whose time it is: the
-//! host's (the guest's WASI state) or the engine's.
+//! The time of a request when everything is ready: making an instance of a guest that does nothing, calling it and
+//! ending it, from one artifact in memory, on one thread and on two. Each step is timed separately, to show how much of
+//! the time is the host's (the guest's WASI state) and how much the engine's.
 //!
 //! `cargo bench --workspace --bench warm [-- [--rounds N] [ENGINE | host]...]`
 
@@ -38,7 +38,7 @@ fn main() {
     }
 }
 
-/// A round's parts: instantiate, call, output and drop.
+/// The times of a round's steps: instantiate, call, output and drop.
 type Parts = [Duration; 3];
 
 fn rounds_of(artifact: &Arc<dyn Artifact>, rounds: usize) -> Vec<Parts> {
@@ -61,7 +61,7 @@ fn rounds_of(artifact: &Arc<dyn Artifact>, rounds: usize) -> Vec<Parts> {
     (0..rounds).map(round).collect()
 }
 
-/// As the host makes it: a name, an environment, nothing to read.
+/// A context like those that the host makes: a name, an environment, nothing to read.
 fn context() -> GuestContext {
     GuestContext {
         args: vec!["noop".into()],
@@ -100,7 +100,7 @@ fn percentiles(mut times: Vec<Duration>) -> (f64, f64) {
     (us(times[times.len() / 2]), us(times[(times.len() * 99).div_ceil(100) - 1]))
 }
 
-/// The same for what the host does for every guest, whatever the engine, and for looking at the clock twice.
+/// Times what the host does for every guest, whatever the engine, and, for comparison, looking at the clock twice.
 fn host_parts(rounds: usize) {
     println!("\n## The host's part: microseconds, {rounds} rounds a thread\n");
     println!("| part | threads | p50 | p99 |\n|---|---:|---:|---:|");

@@ -15,18 +15,20 @@ pub struct Capabilities {
     pub artifacts: bool,
     /// How a running guest is stopped.
     pub interruption: Interruption,
-    /// Whether guests of another engine can go on here: whether it makes parts ([`Engine::compile_part`](crate::Engine)).
+    /// Whether the engine makes parts ([`Engine::compile_part`](crate::Engine)), so that guests of another engine can
+    /// go on in its code.
     pub parts: bool,
 }
 
 /// How a running guest is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interruption {
-    /// The module is rewritten to read a flag at loop headers and function entries.
+    /// The module is rewritten so that its code reads a flag at the head of each loop, and wherever else much work may
+    /// lie ahead.
     Flag,
     /// The engine hands back control when a slice of fuel is used up.
     Fuel,
-    /// The guest's own script looks.
+    /// The guest's script itself checks whether it has to stop; only the mock engine works like this.
     Cooperative,
 }
 
@@ -49,10 +51,10 @@ macro_rules! proposals {
         }
 
         impl Proposal {
-            /// All of them.
+            /// All proposals.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The name in messages and tables.
+            /// The proposal's name in messages and tables.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -60,7 +62,7 @@ macro_rules! proposals {
                 }
             }
 
-            /// The parser's name for it.
+            /// The parser's flags for this proposal.
             pub(crate) fn features(self) -> WasmFeatures {
                 match self {
                     $(Self::$variant => $features,)*
@@ -83,7 +85,7 @@ proposals! {
     BulkMemory = "bulk-memory", WasmFeatures::BULK_MEMORY | WasmFeatures::BULK_MEMORY_OPT;
     /// `funcref`, several tables, and `externref` as far as [`Proposal::Externref`] goes.
     ReferenceTypes = "reference-types", WasmFeatures::REFERENCE_TYPES | WasmFeatures::CALL_INDIRECT_OVERLONG;
-    /// `externref` and whatever else a collector traces: a part of reference-types that Winch does not have.
+    /// `externref` and all else that a garbage collector traces: a part of reference-types that Winch does not have.
     Externref = "externref", WasmFeatures::GC_TYPES;
     /// `table.grow`: a part of reference-types that Wasmi 2.0.0 cannot be paused in.
     TableGrow = "table-grow", WasmFeatures::empty();
@@ -120,7 +122,7 @@ proposals! {
 pub struct Proposals(u32);
 
 impl Proposals {
-    /// What every toolchain of today takes for granted, and every engine here has.
+    /// The proposals that every toolchain of today takes for granted and that every engine here has.
     pub const BASE: Self = Self::of(&[
         Proposal::MutableGlobals,
         Proposal::SignExtension,
@@ -130,7 +132,7 @@ impl Proposals {
         Proposal::ReferenceTypes,
     ]);
 
-    /// All that are listed.
+    /// The set of the listed proposals.
     #[must_use]
     pub const fn of(proposals: &[Proposal]) -> Self {
         let mut bits = 0;
@@ -142,42 +144,42 @@ impl Proposals {
         Self(bits)
     }
 
-    /// These and those.
+    /// This set with `proposals` added.
     #[must_use]
     pub const fn with(self, proposals: &[Proposal]) -> Self {
         Self(self.0 | Self::of(proposals).0)
     }
 
-    /// These and all of those.
+    /// The union of this set and `other`.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// These but not those.
+    /// This set without the proposals of `other`.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether `proposal` is one of them.
+    /// Whether `proposal` is in the set.
     #[must_use]
     pub const fn contains(self, proposal: Proposal) -> bool {
         self.0 & (1 << proposal as u32) != 0
     }
 
-    /// One after the other.
+    /// The proposals of the set, one after the other.
     pub fn iter(self) -> impl Iterator<Item = Proposal> {
         Proposal::ALL.iter().copied().filter(move |proposal| self.contains(*proposal))
     }
 
-    /// The parser's names for them, with what WebAssembly 1.0 has anyway.
+    /// The parser's flags for the set, together with those of WebAssembly 1.0.
     pub(crate) fn features(self) -> WasmFeatures {
         self.iter().fold(WasmFeatures::FLOATS, |features, proposal| features | proposal.features())
     }
@@ -189,7 +191,7 @@ impl FromIterator<Proposal> for Proposals {
     }
 }
 
-/// Names with commas between, or `none`.
+/// Writes the names with commas between them, or `none`.
 impl fmt::Display for Proposals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {

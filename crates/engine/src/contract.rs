@@ -11,7 +11,7 @@ pub trait Engine: Send + Sync {
     /// The one name of this engine.
     fn id(&self) -> EngineId;
 
-    /// What it can do.
+    /// What the engine can do.
     fn capabilities(&self) -> &'static Capabilities;
 
     /// Makes an artifact. `module` has passed [`Module::parse`] and needs nothing that this engine lacks.
@@ -21,11 +21,12 @@ pub trait Engine: Send + Sync {
     /// [`EngineError::Compile`] if the engine refuses the module all the same.
     fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError>;
 
-    /// As [`Engine::compile`], when nobody waits for it: what an engine would leave to the first call, it does now.
+    /// Like [`Engine::compile`], for when nobody waits for the artifact: the engine does now what it would otherwise
+    /// leave to the first call.
     ///
     /// # Errors
     ///
-    /// As [`Engine::compile`].
+    /// See [`Engine::compile`].
     fn compile_ahead(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
         self.compile(module)
     }
@@ -46,8 +47,8 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Compile`] if there is no such part, or if this engine makes none; [`Capabilities::parts`] says whether
-    /// it does.
+    /// [`EngineError::Compile`] if there is no such part, or if this engine makes none; [`Capabilities::parts`] says
+    /// whether it does.
     fn compile_part(&self, module: &Module, points: &[Point], extent: Extent) -> Result<Part, EngineError> {
         let _ = (module, points, extent);
         Err(EngineError::Compile { engine: self.id(), reason: "guests do not move to this engine".into() })
@@ -60,7 +61,7 @@ pub trait Artifact: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Internal`] if the engine fails to write what it can write.
+    /// [`EngineError::Internal`] if the engine fails to serialize an artifact that it could keep.
     fn serialize(&self) -> Result<Option<Vec<u8>>, EngineError>;
 
     /// About how much memory the artifact holds on to, in bytes.
@@ -90,7 +91,7 @@ pub trait Instance: Send {
     /// [`EngineError::Internal`] if the engine failed; whatever the guest did is an outcome, not an error.
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError>;
 
-    /// What the guest's moves to other engines go through, or `None` if it cannot move.
+    /// The object that the guest's moves to other engines go through, or `None` if the guest cannot move.
     fn moves(&self) -> Option<Arc<Moves>> {
         None
     }
@@ -99,14 +100,14 @@ pub trait Instance: Send {
     fn into_output(self: Box<Self>) -> GuestOutput;
 }
 
-/// How a call ended, and what it returned.
+/// How a call ended and what it returned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Called {
-    /// How it ended.
+    /// How the call ended.
     pub outcome: Outcome,
     /// The function's results, if it returned.
     pub values: Vec<Value>,
-    /// Whether a request for more memory or table elements was refused on the way, whatever came of it.
+    /// Whether a request for more memory or table elements was refused on the way, however the call ended.
     pub refused_growth: bool,
 }
 
@@ -124,7 +125,7 @@ pub enum EngineError {
     Compile {
         /// The engine.
         engine: EngineId,
-        /// Its own words.
+        /// The engine's own words.
         reason: String,
     },
     /// The engine does not accept this artifact.
@@ -132,7 +133,7 @@ pub enum EngineError {
     Load {
         /// The engine.
         engine: EngineId,
-        /// Its own words.
+        /// The engine's own words.
         reason: String,
     },
     /// The guest's world could not be set up: a directory is missing, say.
@@ -143,7 +144,7 @@ pub enum EngineError {
     Unavailable {
         /// The engine.
         engine: EngineId,
-        /// Its own words.
+        /// The engine's own words.
         reason: String,
     },
     /// The engine broke its own promises.
@@ -151,7 +152,7 @@ pub enum EngineError {
     Internal {
         /// The engine.
         engine: EngineId,
-        /// Its own words.
+        /// The engine's own words.
         reason: String,
     },
 }
@@ -171,7 +172,7 @@ pub enum InstantiateError {
     /// start. An outcome like any other.
     #[error("the guest {outcome}")]
     Guest {
-        /// What happened.
+        /// How the guest ended.
         outcome: Outcome,
         /// What the guest wrote until then.
         output: GuestOutput,
@@ -205,7 +206,7 @@ impl StoredArtifact {
     ///
     /// # Errors
     ///
-    /// The operating system has no more file handles.
+    /// Returns an error if the operating system has no more file handles.
     pub fn file(&self) -> io::Result<File> {
         self.file.try_clone()
     }

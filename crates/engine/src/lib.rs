@@ -1,8 +1,8 @@
-//! The contract that every engine keeps, the registry that knows them all, and one adapter for each.
+//! The contract that every engine keeps, the registry that knows all engines, and one adapter for each.
 //!
-//! [`Module`] is what a deployed module looks like before any compiler has seen it: validated, bounded, its needs and
-//! entry points known. An [`Engine`] makes an [`Artifact`] of it, an artifact makes [`Instance`]s, an instance is
-//! called once. Each step is a call of its own, so that each can be timed apart, and whatever a guest does ends in an
+//! A [`Module`] is a deployed module before any compiler has seen it: validated, within bounds, its needs and entry
+//! points known. An [`Engine`] compiles it to an [`Artifact`], an artifact makes [`Instance`]s, and an instance is
+//! called once. Each step is a call of its own, so that each can be timed separately. Whatever a guest does ends in an
 //! [`Outcome`](remuda_model::Outcome).
 //!
 //! Nothing here knows of requests, functions, HTTP or the scheduler.

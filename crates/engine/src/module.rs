@@ -14,7 +14,7 @@ use crate::osr::places::{self as points, Places};
 use crate::select::Selects;
 use crate::{Proposal, Proposals};
 
-/// A module before any compiler has seen it: valid, within bounds, its needs and its entry points known.
+/// A module before any compiler has seen it: valid, within bounds, with its needs and its entry points known.
 #[derive(Clone)]
 pub struct Module {
     bytes: Bytes,
@@ -23,8 +23,8 @@ pub struct Module {
     limits: ModuleLimits,
 }
 
-/// What [`Module::parse`] has found out about valid bytes. Whoever keeps it, beside the bytes' digest and the bounds, need
-/// not parse them again: see [`Module::recall`].
+/// What [`Module::parse`] has found out about valid bytes. A host that keeps the findings, beside the bytes' digest and
+/// the bounds, need not parse the bytes again: see [`Module::recall`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
     needs: Proposals,
@@ -38,48 +38,48 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Where guests may leave the engine that they run on.
+    /// The places at which guests may leave the engine that they run on.
     pub(crate) fn places(&self) -> &Places {
         &self.places
     }
 
-    /// Counts the changes to what is found and how it is written down: what another version found is no use.
+    /// Counts the changes to what is found and how it is written down: findings of another version cannot be used.
     pub const VERSION: u32 = 5;
 }
 
-/// What a module is made of, as far as it tells how long compiling and running it may take.
+/// Numbers about a module that help to predict how long compiling and running it may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleStats {
-    /// Bytes of all function bodies.
+    /// The size of all function bodies together, in bytes.
     pub code_bytes: u64,
-    /// Functions that the module defines.
+    /// The number of functions that the module defines.
     pub functions: u32,
-    /// Loops in them.
+    /// The number of loops in these functions.
     pub loops: u32,
-    /// Memories that the module defines.
+    /// The number of memories that the module defines.
     pub memories: u32,
-    /// Tables that the module defines.
+    /// The number of tables that the module defines.
     pub tables: u32,
-    /// The most `memory.grow` instructions that one function has.
+    /// The largest number of `memory.grow` instructions in one function.
     pub memory_grows_per_function: u32,
-    /// The most that locals times loops come to in one function. An optimizing compiler may keep every local apart in every
-    /// loop, so that little code can be much work.
+    /// The largest product of locals and loops in one function. An optimizing compiler may treat every local separately
+    /// in every loop, so that little code can be much work.
     pub locals_in_loops_per_function: u64,
-    /// `table.grow` instructions in all functions.
+    /// The number of `table.grow` instructions in all functions.
     pub table_grows: u32,
 }
 
-/// The type of a function, as far as a caller outside can meet it.
+/// The type of a function, as detailed as a caller outside WebAssembly needs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionType {
-    /// Parameters.
+    /// The types of the parameters.
     pub params: Vec<ValueType>,
-    /// Results.
+    /// The types of the results.
     pub results: Vec<ValueType>,
 }
 
 impl FunctionType {
-    /// Whether it takes nothing and returns nothing.
+    /// Whether the function takes nothing and returns nothing.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.params.is_empty() && self.results.is_empty()
@@ -93,10 +93,10 @@ struct Import {
     function: Option<FunctionType>,
 }
 
-/// Why bytes are not a module that Remuda takes.
+/// Why Remuda does not accept some bytes as a module.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModuleError {
-    /// Not WebAssembly at all.
+    /// The bytes are not WebAssembly at all.
     #[error(
         "not a WebAssembly module: it begins with {found:?}, a module begins with \"\\0asm\"; is this the right file?"
     )]
@@ -104,36 +104,36 @@ pub enum ModuleError {
         /// The first bytes, as text.
         found: String,
     },
-    /// Machine code that another program made of a module.
+    /// The bytes are machine code that another program made of a module.
     #[error(
         "this is machine code that another program compiled (wasmtime compile, say), and Remuda only loads what it compiled itself; \
          give it the module that this was made of"
     )]
     Precompiled,
-    /// A component, which no engine here runs yet.
+    /// The bytes are a component, which no engine here runs yet.
     #[error(
         "this is a component, and only core modules with WASI preview 1 can be run; build it for the target wasm32-wasip1"
     )]
     Component,
-    /// Broken, or of a proposal that no engine has.
+    /// The module is broken, or needs a proposal that no engine has.
     #[error("not a valid WebAssembly module: {reason} (at offset {offset:#x})")]
     Invalid {
-        /// The validator's words.
+        /// The validator's message.
         reason: String,
-        /// Where in the file.
+        /// Where the error is, as an offset into the module's bytes.
         offset: usize,
     },
-    /// Larger than the bounds that are set for modules.
+    /// The module exceeds one of the bounds that are set for modules.
     #[error("the module is refused before compiling: {what} is {found}, and the limit is {limit}")]
     TooLarge {
-        /// What was counted.
+        /// What is bounded, in words.
         what: String,
-        /// What the module has.
+        /// How much of it the module has.
         found: u64,
         /// The bound.
         limit: u64,
     },
-    /// It imports what the host does not have.
+    /// The module imports something that the host does not provide.
     #[error(
         "the module imports {module:?} {name:?}{expected}, which the host does not provide; it provides the functions of \
          wasi_snapshot_preview1 and wasi_unstable"
@@ -143,7 +143,7 @@ pub enum ModuleError {
         module: String,
         /// The import's name.
         name: String,
-        /// What kind of thing, when it is not a function, or of which type.
+        /// What is wrong with the import, if its name is known: it is no function, or one of another type.
         expected: String,
     },
 }
@@ -151,49 +151,49 @@ pub enum ModuleError {
 /// Why a module cannot be entered where a caller wants to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// There is no `_start`.
+    /// The module has no `_start` that can be called, so it is no WASI command.
     #[error("the module has no `_start`: it is no WASI command; call one of its exports instead: {}", list(exports))]
     NoStart {
-        /// What could be called.
+        /// The exported functions, which could be called instead.
         exports: Vec<String>,
     },
-    /// There is no such export.
+    /// The module exports no function with this name.
     #[error("the module exports no function named {name:?}; it exports {}", list(exports))]
     NoSuchExport {
-        /// As it was asked for.
+        /// The name that was asked for.
         name: String,
-        /// What could be called.
+        /// The exported functions, which could be called instead.
         exports: Vec<String>,
     },
-    /// Another number of arguments.
+    /// The number of arguments is not that of the function's parameters.
     #[error("{name} takes {expected} arguments, and {given} are given")]
     Arity {
-        /// The export.
+        /// The export's name.
         name: String,
-        /// Its parameters.
+        /// The number of its parameters.
         expected: usize,
-        /// The arguments.
+        /// The number of arguments.
         given: usize,
     },
-    /// An argument of another type.
+    /// An argument's type is not that of the parameter.
     #[error("argument {position} of {name} has the wrong type")]
     ArgumentType {
-        /// The export.
+        /// The export's name.
         name: String,
-        /// From 1.
+        /// The position, counted from 1.
         position: usize,
     },
-    /// A parameter of which a caller outside has no values.
+    /// The function has a parameter of a type of which callers outside WebAssembly have no values.
     #[error("parameter {position} of {name} is a {ty}, which can only be given from within WebAssembly")]
     NotCallable {
-        /// The export.
+        /// The export's name.
         name: String,
-        /// From 1.
+        /// The position, counted from 1.
         position: usize,
         /// The parameter's type.
         ty: ValueType,
     },
-    /// It has a function that is to be called first, and cannot be.
+    /// The module has a function that is to be called first (`_initialize`), but its type does not allow it.
     #[error(
         "the module's `_initialize` takes or returns values, and a function that is called before all others does not"
     )]
@@ -205,29 +205,29 @@ fn list(names: &[String]) -> String {
 }
 
 impl Module {
-    /// Validates a module, holds it against `limits`, and finds out what it needs.
+    /// Validates a module, checks it against `limits`, and finds out what it needs.
     ///
     /// # Errors
     ///
-    /// The bytes are not a module that can be run here; the error says why.
+    /// Returns an error if the bytes are not a module that can be run here; the error says why.
     pub fn parse(bytes: impl Into<Bytes>, limits: &ModuleLimits) -> Result<Self, ModuleError> {
         let bytes = bytes.into();
         let digest = ModuleDigest::of(&bytes);
         Self::parse_digested(bytes, digest, limits)
     }
 
-    /// As [`Module::parse`], where the bytes' digest is known already.
+    /// Like [`Module::parse`], if the bytes' digest is known already.
     ///
     /// # Errors
     ///
-    /// As [`Module::parse`].
+    /// See [`Module::parse`].
     pub fn parse_digested(bytes: Bytes, digest: ModuleDigest, limits: &ModuleLimits) -> Result<Self, ModuleError> {
         let module = Self::parse_with_any_imports(bytes, digest, limits)?;
         module.check_imports()?;
         Ok(module)
     }
 
-    /// As [`Module::parse_digested`], but of a module for another host.
+    /// Like [`Module::parse_digested`], but accepts any imports.
     pub(crate) fn parse_with_any_imports(
         bytes: Bytes,
         digest: ModuleDigest,
@@ -250,39 +250,41 @@ impl Module {
         Ok(Self { digest, findings, limits: *limits, bytes })
     }
 
-    /// A module that has been parsed before. The caller vouches that `findings` are what [`parse`](Self::parse) has found
-    /// in these very bytes, in this version, and within these limits; that `digest` is theirs; else engines are handed what
-    /// they were promised never to see, and refuse it less politely.
+    /// Makes a module that has been parsed before from its findings. The caller vouches that `findings` are what
+    /// [`parse`](Self::parse) has found in these very bytes, in this version and within these limits, and that `digest`
+    /// is the digest of these bytes. If not, engines are given modules that they were promised never to see, and their
+    /// errors are less helpful.
     #[must_use]
     pub fn recall(bytes: Bytes, digest: ModuleDigest, findings: Findings, limits: &ModuleLimits) -> Self {
         Self { bytes, digest, findings: Arc::new(findings), limits: *limits }
     }
 
-    /// Makes sure that it is valid without some proposals, whatever engines can do.
+    /// Makes sure that the module is valid without some proposals, whatever the engines can do.
     ///
     /// # Errors
     ///
-    /// It needs one of them.
+    /// Returns an error if the module needs one of them.
     pub fn check_without(&self, proposals: Proposals) -> Result<(), ModuleError> {
         let every: Proposals = Proposal::ALL.iter().copied().collect();
         let mut validator = Validator::new_with_features(every.without(proposals).features());
         validator.validate_all(&self.bytes).map(drop).map_err(|error| invalid(&error))
     }
 
-    /// The module as one whose guests stay where they are.
+    /// Returns the same module without points, so that its guests cannot move.
     pub(crate) fn without_points(&self) -> Self {
         let findings = Findings { places: Places::default(), ..(*self.findings).clone() };
         Self { findings: Arc::new(findings), ..self.clone() }
     }
 
-    /// Whether a guest can go on elsewhere wherever it is, because a part may have all that the module has.
+    /// Whether the module is small enough for a part with all of its functions, so that a guest can move wherever it
+    /// is.
     #[must_use]
     pub fn can_move_anywhere(&self) -> bool {
         self.has_points() && self.stats().code_bytes <= points::PART_BYTES_MAX as u64
     }
 
-    /// About how many bytes of code have to be compiled for guests to go on at these points, with what is hot there; `None`
-    /// if nobody can, or if no engine of this build makes parts.
+    /// About how many bytes of code a part has in which guests go on at these points, with the functions that are hot
+    /// there. `None` if there can be no such part, or if no engine of this build makes parts.
     #[must_use]
     pub fn part_code_bytes(&self, points: &[crate::Point]) -> Option<u64> {
         #[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift"))]
@@ -296,19 +298,19 @@ impl Module {
         bytes
     }
 
-    /// What was found out about it.
+    /// What was found out about the module.
     #[must_use]
     pub fn findings(&self) -> &Findings {
         &self.findings
     }
 
-    /// The bounds that it was held against.
+    /// The bounds against which the module was checked.
     #[must_use]
     pub fn limits(&self) -> &ModuleLimits {
         &self.limits
     }
 
-    /// The binary format.
+    /// The module in the binary format.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
@@ -326,80 +328,81 @@ impl Module {
         self.findings.needs
     }
 
-    /// What it is made of.
+    /// Numbers about the module's code.
     #[must_use]
     pub fn stats(&self) -> ModuleStats {
         self.findings.stats
     }
 
-    /// Whether it has a start function, which runs while it is instantiated.
+    /// Whether the module has a start function, which runs while it is instantiated.
     #[must_use]
     pub fn has_start(&self) -> bool {
         self.findings.has_start
     }
 
-    /// Where guests can leave an engine that they can be left from, in the middle of their run.
+    /// The points at which guests can leave an engine in the middle of their run, if the engine allows that.
     #[must_use]
     pub fn points(&self) -> Vec<crate::Point> {
         self.findings.places.iter().map(|(point, _)| point).collect()
     }
 
-    /// Whether there are any.
+    /// Whether the module has any points.
     #[must_use]
     pub fn has_points(&self) -> bool {
         !self.findings.places.is_empty()
     }
 
-    /// Whether it exports a memory named `memory`, without which it cannot use WASI.
+    /// Whether the module exports a memory named `memory`, without which it cannot use WASI.
     #[must_use]
     pub fn exports_memory(&self) -> bool {
         self.findings.exports_memory
     }
 
-    /// Whether it is a WASI command: it has `_start`.
+    /// Whether the module is a WASI command: it exports a function `_start`.
     #[must_use]
     pub fn is_command(&self) -> bool {
         self.function("_start").is_some()
     }
 
-    /// Whether it is a WASI reactor: it has `_initialize`, to be called before any other export.
+    /// Whether the module is a WASI reactor: it exports a function `_initialize`, to be called before any other export.
     #[must_use]
     pub fn is_reactor(&self) -> bool {
         self.function("_initialize").is_some()
     }
 
-    /// The function that the module itself puts forward: the export without a name, else `_start`.
+    /// The function that is called if the caller names none: the export with an empty name, else `_start`.
     #[must_use]
     pub fn default_function(&self) -> Option<&str> {
         ["", "_start"].into_iter().find(|name| self.function(name).is_some())
     }
 
-    /// Whether it imports anything of a module.
+    /// Whether the module imports anything from the module with this name.
     #[must_use]
     pub fn imports_from(&self, module: &str) -> bool {
         self.findings.imports.iter().any(|import| import.module == module)
     }
 
-    /// The type of an exported function.
+    /// The type of the exported function with this name.
     #[must_use]
     pub fn function(&self, name: &str) -> Option<&FunctionType> {
         self.findings.functions.iter().find(|(export, _)| export == name).map(|(_, ty)| ty)
     }
 
-    /// Where a `select` directly follows a comparison with zero, as offsets into [`Module::bytes`].
+    /// The `select`s that follow a comparison and need a guard (see [`crate::select`]), as offsets into
+    /// [`Module::bytes`].
     #[cfg_attr(not(feature = "wasmi.lazy"), expect(dead_code, reason = "for one adapter"))]
     pub(crate) fn selects_on_zero(&self) -> &[usize] {
         &self.findings.selects
     }
 
-    /// How large it may be, however it is rewritten.
+    /// The most bytes that the module may have, also when an adapter has rewritten it.
     #[cfg(feature = "wasi")]
     pub(crate) fn bytes_max(&self) -> u64 {
         self.limits.module_bytes_max
     }
 
-    /// Holds what an adapter made of this module against the bounds that the module itself was held against: they are
-    /// for what compilers see.
+    /// Checks the module that an adapter made of this one against the same bounds: they are meant for the code that
+    /// compilers see.
     #[cfg(feature = "wasi")]
     pub(crate) fn check_rewritten(&self, rewritten: &[u8]) -> Result<(), ModuleError> {
         let limits = &self.limits;
@@ -413,11 +416,11 @@ impl Module {
         Ok(())
     }
 
-    /// Makes sure that `entry` can be called, so that no engine has to.
+    /// Makes sure that `entry` can be called, so that engines need not check it.
     ///
     /// # Errors
     ///
-    /// It cannot; the error says what could be.
+    /// Returns an error if `entry` cannot be called; it says why, and what could be called instead.
     pub fn check_entry(&self, entry: &Entry) -> Result<(), EntryError> {
         let exports = || self.findings.functions.iter().map(|(name, _)| name.clone()).collect();
         if self.function("_initialize").is_some_and(|ty| !ty.is_plain()) {
@@ -493,7 +496,7 @@ fn wasi_function(_: &str, _: &str) -> Option<FunctionType> {
     None
 }
 
-/// How many values a block of this type takes.
+/// The number of values that a block of this type takes from the operand stack.
 fn params_of(resources: &ValidatorResources, ty: u32) -> usize {
     match resources.sub_type_at(ty).map(|ty| &ty.composite_type.inner) {
         Some(CompositeInnerType::Func(function)) => function.params().len(),
@@ -505,7 +508,7 @@ fn within(what: &str, found: u64, limit: u64) -> Result<(), ModuleError> {
     if found > limit { Err(ModuleError::TooLarge { what: what.to_owned(), found, limit }) } else { Ok(()) }
 }
 
-/// Says plainly what is wrong with bytes that are not even the beginning of a module.
+/// Checks how the bytes begin, to say plainly what they are if they are no module.
 fn check_preamble(bytes: &[u8]) -> Result<(), ModuleError> {
     match bytes {
         [0, b'a', b's', b'm', _, _, 0, 0, ..] => Ok(()),
@@ -519,7 +522,7 @@ fn invalid(error: &wasmparser::Error) -> ModuleError {
     ModuleError::Invalid { reason: error.message().to_owned(), offset: error.offset() }
 }
 
-/// All that one pass over the module finds.
+/// What one pass over the module finds.
 #[derive(Default)]
 struct Scan {
     stats: ModuleStats,
@@ -527,7 +530,7 @@ struct Scan {
     functions: Vec<(String, FunctionType)>,
     exports_memory: bool,
     has_start: bool,
-    /// Proposals that function bodies need: of their instructions, and of the types that only they mention.
+    /// The proposals that function bodies need, for their instructions and for the types that only they mention.
     bodies: Proposals,
     selects: Selects,
     points: points::Search,
@@ -542,7 +545,7 @@ impl Scan {
         let mut scan = Self::default();
         for payload in Parser::new(0).parse_all(bytes) {
             let payload = payload.map_err(|error| invalid(&error))?;
-            // Bounds first: what is out of bounds is not even validated.
+            // Bounds come first: a section that exceeds them is not even validated.
             scan.hold_against(&payload, limits)?;
             let valid = validator.payload(&payload).map_err(|error| invalid(&error))?;
             match valid {
@@ -574,7 +577,8 @@ impl Scan {
                 within("its number of tables", tables.count().into(), limits.memories_and_tables_max.into())
             }
             Payload::MemorySection(memories) => {
-                // Validating cannot tell a shared memory from an atomic instruction: both are valid with threads.
+                // The validator does not tell shared memories and atomic instructions apart: both are valid with
+                // threads.
                 if memories.clone().into_iter().any(|memory| memory.is_ok_and(|memory| memory.shared)) {
                     self.bodies = self.bodies.union(Proposals::of(&[Proposal::Threads]));
                 }
@@ -732,7 +736,8 @@ fn value_type(ty: ValType) -> ValueType {
 
 macro_rules! define_proposal_of {
     ($(@$group:ident $op:ident $({ $($arg:ident: $argty:ty),* })? => $visit:ident ($($ann:tt)*))*) => {
-        /// The proposal that brought an instruction, or `None` for WebAssembly 1.0 and what nobody here runs.
+        /// The proposal that an instruction belongs to; `None` if that is WebAssembly 1.0, or a proposal that no engine
+        /// here has.
         fn proposal_of(operator: &Operator<'_>) -> Option<Proposal> {
             match operator {
                 $(Operator::$op { .. } => define_proposal_of!(@$group),)*
@@ -777,7 +782,7 @@ fn proposals_of(operator: &Operator<'_>) -> Proposals {
 fn proposals_of_block(ty: BlockType) -> Proposals {
     match ty {
         BlockType::Type(ty) => proposals_of_type(ty),
-        // The type section has the rest.
+        // The type is in the type section, and counts there.
         BlockType::Empty | BlockType::FuncType(_) => Proposals::default(),
     }
 }
@@ -805,16 +810,18 @@ fn proposals_of_heap_type(ty: HeapType) -> Proposals {
     })
 }
 
-/// What a valid module needs: what its function bodies do, and without what else its sections do not validate.
+/// The proposals that a valid module needs: those of its function bodies, and those without which its sections do not
+/// validate.
 ///
-/// Function bodies are not validated again: what a body can use without saying so (memory 1) shows in the sections
-/// that declare it.
+/// Function bodies are not validated again: what a body can use without naming it (a second memory, say) shows in the
+/// section that declares it.
 fn needs(bytes: &[u8], bodies: Proposals) -> Proposals {
     if sections_validate(bytes, bodies.union(Proposals::BASE)) {
         return bodies;
     }
-    // One after the other goes, not each for itself: a typed reference is valid with function-references and with gc,
-    // so that neither alone is necessary. The richer stand later and go first.
+    // Proposals are dropped one after the other, not each for itself: a typed reference is valid with
+    // function-references and with gc, so that neither alone is necessary. Larger proposals come later in the list, and
+    // are dropped first.
     let every: Proposals = Proposal::ALL.iter().copied().collect();
     Proposal::ALL.iter().rev().fold(every, |needs, proposal| {
         let fewer = needs.without(Proposals::of(&[*proposal]));
@@ -864,7 +871,7 @@ mod tests {
                 None => assert!(module.needs().is_empty(), "{text}: {}", module.needs()),
                 Some(proposal) => assert!(module.needs().contains(proposal), "{text}: {}", module.needs()),
             }
-            // What it needs is enough, which the sections alone would not tell.
+            // The module is valid with the proposals that it is said to need, function bodies included.
             let features = module.needs().union(Proposals::BASE).features();
             Validator::new_with_features(features).validate_all(module.bytes()).unwrap();
             assert!(!module.needs().contains(Proposal::WideArithmetic), "{text}: {}", module.needs());
@@ -875,7 +882,7 @@ mod tests {
     fn atomic_instructions_are_no_shared_memory_and_do_not_hide_one() {
         let load = "(func (drop (i32.atomic.load (i32.const 0))))";
         for (memory, shared) in [("(memory 1)", false), ("(memory 1 1 shared)", true)] {
-            // With and without another proposal that only the sections tell.
+            // With and without a proposal that only the sections show.
             for more in ["", "(table 1 externref)"] {
                 let needs = parse(&format!("(module {memory} {more} {load})")).unwrap().needs();
                 assert!(needs.contains(Proposal::Atomics), "{memory} {more}: {needs}");

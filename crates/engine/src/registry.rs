@@ -5,31 +5,31 @@ use remuda_model::EngineId;
 use crate::adapter;
 use crate::{Capabilities, Engine, EngineError, Module};
 
-/// An engine that Remuda knows of, built or not.
+/// An engine that Remuda knows of, whether or not this build contains it.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
-    /// Its one name; the cargo feature that builds it has the same.
+    /// The engine's one name; the cargo feature that builds the engine has the same name.
     pub id: EngineId,
-    /// In a few words, for lists.
+    /// A description in a few words, for lists.
     pub summary: &'static str,
     /// The runtime's version.
     pub version: &'static str,
-    /// What it can do.
+    /// What the engine can do.
     pub capabilities: &'static Capabilities,
-    /// Whether it is chosen without being asked for by name.
+    /// Whether the engine may be chosen without being asked for by name.
     pub automatic: bool,
-    /// How to start it, if it was built.
+    /// The function that starts the engine; `None` if this build does not contain it.
     pub(crate) open: Option<fn(Instances) -> Result<Arc<dyn Engine>, EngineError>>,
 }
 
-/// Where the instances of an engine's artifacts come from, where the engine has the choice.
+/// Where the instances of an engine's artifacts come from, if the engine has the choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Instances {
-    /// From a pool that is set up when the engine starts: an instance takes microseconds, the pool milliseconds and
-    /// terabytes of addresses.
+    /// From a pool that is set up when the engine starts: an instance then takes microseconds, but the pool itself
+    /// takes milliseconds and terabytes of addresses.
     #[default]
     Pooled,
-    /// Each for itself: for a process that makes few of them, or only compiles.
+    /// Each instance is allocated when it is needed: for a process that makes few of them, or only compiles.
     OnDemand,
 }
 
@@ -40,8 +40,8 @@ impl Known {
         self.open.is_some()
     }
 
-    /// What decides, beside the module, whether an artifact fits: the engine, its version, how this build configures
-    /// it, and the CPU that it compiles for.
+    /// A text of all that decides, beside the module, whether a stored artifact can be used: the engine, its version,
+    /// how this build configures it, and the CPU that it compiles for.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.fingerprint_on(adapter::cpu_features())
@@ -55,11 +55,11 @@ impl Known {
 /// Whether an engine can be used here and now.
 #[derive(Clone, Debug)]
 pub enum Availability {
-    /// Built, and it starts.
+    /// The engine is part of this build, and starts.
     Available,
-    /// Built, but it does not start on this machine.
+    /// The engine is part of this build, but does not start on this machine, for the given reason.
     Broken(String),
-    /// Not part of this build.
+    /// The engine is not part of this build.
     NotBuilt,
 }
 
@@ -74,13 +74,13 @@ struct Slot {
     engine: OnceLock<Result<Arc<dyn Engine>, EngineError>>,
 }
 
-/// A name that no engine has.
+/// The error for a name that no engine has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no engine named {name:?}; known engines are {}", known.join(", "))]
 pub struct UnknownEngine {
-    /// As it was given.
+    /// The name as it was given.
     pub name: String,
-    /// The names that there are.
+    /// The names of all known engines.
     pub known: Vec<&'static str>,
 }
 
@@ -91,7 +91,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// A registry whose engines make instances in this way.
+    /// Makes a registry whose engines take their instances from where `instances` says.
     #[must_use]
     pub fn new(instances: Instances) -> Self {
         let slots = adapter::KNOWN.iter().map(|known| Slot { known, engine: OnceLock::new() }).collect();
@@ -103,11 +103,11 @@ impl Registry {
         self.slots.iter().map(|slot| slot.known)
     }
 
-    /// The engine of that name.
+    /// Finds the engine with this name.
     ///
     /// # Errors
     ///
-    /// No engine has it.
+    /// Returns an error if no engine has this name.
     pub fn find(&self, name: &str) -> Result<&'static Known, UnknownEngine> {
         self.known().find(|known| known.id.as_str() == name).ok_or_else(|| UnknownEngine {
             name: name.to_owned(),
@@ -115,11 +115,11 @@ impl Registry {
         })
     }
 
-    /// The engine, started.
+    /// Returns the engine, and starts it first if it has not been started yet.
     ///
     /// # Errors
     ///
-    /// It was not built, or it does not start on this machine.
+    /// Returns an error if the engine is not part of this build, or does not start on this machine.
     pub fn open(&self, id: EngineId) -> Result<&Arc<dyn Engine>, EngineError> {
         let unavailable = |reason: String| EngineError::Unavailable { engine: id, reason };
         let slot =
@@ -131,7 +131,7 @@ impl Registry {
         slot.engine.get_or_init(|| open(self.instances)).as_ref().map_err(Clone::clone)
     }
 
-    /// Whether the engine can be used, which starts it.
+    /// Whether the engine can be used. To find out, it is started.
     #[must_use]
     pub fn availability(&self, id: EngineId) -> Availability {
         match self.open(id) {

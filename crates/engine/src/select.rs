@@ -1,34 +1,34 @@
 //! Keeping Wasmi 2.0.0 from a wrong translation of `select`.
 //!
 //! Where the condition is `i32.eqz` of a local (or `i32.eq` or `i32.ne` with 0), Wasmi drops the comparison and lets
-//! the `select` test the register that it keeps temporary values in, as if the local were there
-//! (`FuncTranslator::try_fuse_select`, the arms `I32Eq_Rsi` and `I32NotEq_Rsi`). An `i32.popcnt` between the two, which is
-//! zero exactly for zero, leaves nothing to fuse.
+//! the `select` test the register that holds temporary values, as if the local were there
+//! (`FuncTranslator::try_fuse_select`, the arms `I32Eq_Rsi` and `I32NotEq_Rsi`). An `i32.popcnt` between the comparison
+//! and the `select` prevents this: its result is zero exactly if its operand is, and Wasmi finds nothing to fuse.
 
 #[cfg(feature = "wasmi.lazy")]
 pub(crate) use guard::{GUARD, guard_selects};
 use wasmparser::Operator;
 
-/// Finds, operator by operator, the places before which there is to be a guard. They are found when the module is read
-/// anyway: to read all code once more at each start is what a lazy interpreter exists to avoid.
+/// Finds, operator by operator, the `select`s that need a guard. The search is part of the pass that validates a module
+/// anyway: a lazy interpreter exists to avoid reading all code once more at each start.
 #[derive(Default)]
 pub(crate) struct Selects {
-    /// Offsets into the module, in ascending order.
+    /// The offsets of these `select`s in the module, in ascending order.
     pub(crate) places: Vec<usize>,
     compared: bool,
 }
 
 impl Selects {
-    /// A function begins.
+    /// Notes that a function begins.
     pub(crate) fn begin(&mut self) {
         self.compared = false;
     }
 
-    /// The function's next operator.
+    /// Takes the function's next operator, which begins at the offset `at`, into account.
     pub(crate) fn next(&mut self, at: usize, operator: &Operator<'_>) {
         self.compared = match operator {
             Operator::I32Eqz | Operator::I32Eq | Operator::I32Ne => true,
-            // These make no instruction of their own that would stand between a comparison and a `select`.
+            // Wasmi makes no instruction of these operators that would stand between a comparison and a `select`.
             Operator::Nop
             | Operator::Block { .. }
             | Operator::End
@@ -60,14 +60,14 @@ mod guard {
 
     use crate::Module;
 
-    /// What goes before such a `select`: an `i32.popcnt`.
+    /// The guard, an `i32.popcnt`, as bytes to put before such a `select`.
     pub(crate) const GUARD: &[u8] = &[0x69];
 
-    /// `module` with an `i32.popcnt` before each `select` that Wasmi could translate wrongly.
+    /// Returns `module` with an `i32.popcnt` before each `select` that Wasmi could translate wrongly.
     ///
     /// # Errors
     ///
-    /// The module cannot be read.
+    /// Returns an error if the module cannot be read.
     pub(crate) fn guard_selects(module: &Module) -> Result<Cow<'_, [u8]>, wasmparser::Error> {
         let (source, places) = (&module.bytes()[..], module.selects_on_zero());
         if places.is_empty() {

@@ -9,11 +9,11 @@ use wasmparser::{Parser, Payload};
 /// The export that calls the start function. WebAssembly allows any name; this one no toolchain makes.
 pub(crate) const EXPORT: &str = "\u{0}remuda start";
 
-/// `module` with its start section, if it has one, replaced by an export named [`EXPORT`].
+/// Returns `module` with its start section, if it has one, replaced by an export named [`EXPORT`].
 ///
 /// # Errors
 ///
-/// The module cannot be written anew.
+/// Returns an error if the module cannot be read, or cannot be written anew.
 pub(crate) fn start_as_export(module: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
     let mut start = None;
     let mut has_exports = false;
@@ -34,7 +34,7 @@ pub(crate) fn start_as_export(module: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
                 exports.export(EXPORT, ExportKind::Func, start);
                 rewritten.section(&exports);
             }
-            // Exports stand right before the start section, so this is where a first one belongs.
+            // The export section comes right before the start section, so a new one belongs here.
             Payload::StartSection { .. } if !has_exports => {
                 rewritten.section(ExportSection::new().export(EXPORT, ExportKind::Func, start));
             }

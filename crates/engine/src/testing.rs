@@ -1,32 +1,32 @@
-//! What the specification's test suite needs to treat a module exactly as the adapters do, with imports and linking
-//! that the contract does not have. Not for hosts.
+//! Functions for the specification's test suite, which has to treat a module exactly as the adapters do, but with
+//! imports and linking that the contract does not have. They are not for hosts.
 
 use bytes::Bytes;
 use remuda_model::{ModuleDigest, ModuleLimits};
 
 use crate::{Module, ModuleError, Moves, Part, Point};
 
-/// All that [`Module::parse`] checks but the imports.
+/// Parses a module as [`Module::parse`] does, but does not check its imports.
 ///
 /// # Errors
 ///
-/// As [`Module::parse`].
+/// See [`Module::parse`].
 pub fn parse(bytes: Vec<u8>) -> Result<Module, ModuleError> {
     let digest = ModuleDigest::of(&bytes);
     Module::parse_with_any_imports(Bytes::from(bytes), digest, &ModuleLimits::default())
 }
 
-/// Has a guest ask `hook` at every point that it comes to; the part that it returns, if any, is offered from then on.
+/// Makes a guest ask `hook` at every point that it comes to. If the hook returns a part, this is offered from then on.
 pub fn at_every_point(moves: &Moves, hook: impl FnMut(Point) -> Option<Part> + Send + 'static) {
     moves.at_every_point(hook);
 }
 
-/// The module as one whose guests stay where they are.
+/// Returns the same module without points, so that its guests cannot move.
 pub fn without_points(module: &Module) -> Module {
     module.without_points()
 }
 
-/// See the functions of the same names in the adapter for Wasmtime.
+/// What the adapter for Wasmtime does; see the functions of the same names there.
 #[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift"))]
 pub mod wasmtime {
     use remuda_model::{EngineId, TrapKind};
@@ -38,7 +38,7 @@ pub mod wasmtime {
     ///
     /// # Errors
     ///
-    /// Wasmtime refuses the configuration on this machine.
+    /// Returns an error if Wasmtime refuses the configuration on this machine.
     pub fn configured(id: EngineId, pooled: bool) -> Result<::wasmtime::Engine, ::wasmtime::Error> {
         adapter::configured(id, pooled)
     }
@@ -49,14 +49,14 @@ pub mod wasmtime {
         adapter::fits_pool(module)
     }
 
-    /// How the adapter reports a trap; `None` if the error is none.
+    /// How the adapter reports a trap; `None` if the error is not a trap.
     #[must_use]
     pub fn trap_kind(error: &::wasmtime::Error) -> Option<TrapKind> {
         adapter::trap_kind(error)
     }
 }
 
-/// See the functions of the same names in the adapter for Wasmi.
+/// What the adapter for Wasmi does; see the functions of the same names there.
 #[cfg(feature = "wasmi.lazy")]
 pub mod wasmi {
     use std::borrow::Cow;
@@ -72,33 +72,33 @@ pub mod wasmi {
         adapter::configured()
     }
 
-    /// The export by which the adapter calls a module's start function.
+    /// The name of the export by which the adapter calls a module's start function.
     pub const START: &str = start::EXPORT;
 
-    /// The module as the adapter gives it to Wasmi: its start function is an export, and some `select` are guarded.
+    /// The module as the adapter gives it to Wasmi: its start function is an export, and some `select`s are guarded.
     ///
     /// # Panics
     ///
-    /// The module cannot be written anew.
+    /// Panics if the module cannot be written anew.
     #[must_use]
     pub fn rewritten(module: &Module) -> Cow<'_, [u8]> {
         adapter::rewritten(module).expect("a valid module can be written anew")
     }
 
-    /// How many `select` the adapter guards.
+    /// How many `select`s the adapter guards.
     #[must_use]
     pub fn guarded_selects(module: &Module) -> usize {
         module.selects_on_zero().len()
     }
 
-    /// How the adapter reports a trap; `None` if the error is none.
+    /// How the adapter reports a trap; `None` if the error is not a trap.
     #[must_use]
     pub fn trap_kind(error: &::wasmi::Error) -> Option<TrapKind> {
         adapter::trap_kind(error)
     }
 }
 
-/// See the functions of the same names in the adapter for Wasmer.
+/// What the adapter for Wasmer does; see the functions of the same names there.
 #[cfg(feature = "wasmer.singlepass")]
 pub mod wasmer {
     use remuda_model::TrapKind;
@@ -106,14 +106,14 @@ pub mod wasmer {
     use crate::adapter::wasmer as adapter;
     use crate::{Module, start};
 
-    /// The export by which the adapter calls a module's start function.
+    /// The name of the export by which the adapter calls a module's start function.
     pub const START: &str = start::EXPORT;
 
     /// A store as the adapter makes it, but without limits.
     ///
     /// # Panics
     ///
-    /// It cannot be made on this machine.
+    /// Panics if the store cannot be made on this machine.
     #[must_use]
     pub fn unlimited_store() -> ::wasmer::Store {
         adapter::unlimited_store().expect("a store without limits can be made")
@@ -123,7 +123,7 @@ pub mod wasmer {
     ///
     /// # Panics
     ///
-    /// It cannot be made on this machine.
+    /// Panics if the engine cannot be made on this machine.
     #[must_use]
     pub fn unlimited_engine(module: &Module) -> ::wasmer::Engine {
         let engine = adapter::configured(module.stats().code_bytes);
@@ -134,33 +134,33 @@ pub mod wasmer {
     ///
     /// # Panics
     ///
-    /// The module cannot be written anew.
+    /// Panics if the module cannot be written anew.
     #[must_use]
     pub fn rewritten(module: &Module) -> Vec<u8> {
         adapter::rewritten(module).expect("a valid module can be written anew")
     }
 
-    /// The module as the adapter compiles it, for a store that other modules share.
+    /// Compiles the module as the adapter does, for a store that it shares with other modules.
     ///
     /// # Errors
     ///
-    /// Wasmer refuses it.
+    /// Returns an error if Wasmer refuses the module.
     pub fn compile_into(store: &::wasmer::Store, module: &Module) -> Result<::wasmer::Module, String> {
         adapter::compile_into(store, module)
     }
 
-    /// Lets the tables of the instance that was made last grow as they will.
+    /// Lifts the limit on the growth of tables for the instance that was made last in `store`.
     pub fn lift_table_limit(store: &mut ::wasmer::Store) {
         adapter::lift_table_limit(store);
     }
 
-    /// How the adapter reports a trap; `None` if the error is none.
+    /// How the adapter reports a trap; `None` if the error is not a trap.
     #[must_use]
     pub fn trap_kind(error: &::wasmer::RuntimeError) -> Option<TrapKind> {
         adapter::trap_kind(error)
     }
 
-    /// How the adapter reports a trap while an instance is made; `None` if the error is none.
+    /// How the adapter reports a trap that happened while an instance was made; `None` if the error is not a trap.
     #[must_use]
     pub fn trap_kind_of_instantiation(error: &::wasmer::InstantiationError) -> Option<TrapKind> {
         adapter::trap_kind_of_instantiation(error)

@@ -2,11 +2,11 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Stands between a guest that may still lose a race and the host process's own streams.
+/// A gate between a guest that may still lose a race and the host process's own streams.
 ///
-/// While it is shut, what the guest writes is held back, and the guest waits where it wants to read. When the race is
-/// decided for this guest the gate opens: what was held back goes out, in order, and from then on everything passes.
-/// Clones are the same gate.
+/// While the gate is shut, the guest's output is held back, and the guest waits if it wants to read. When this guest
+/// has won the race, the gate opens: the output that was held back goes out, in order, and from then on everything
+/// passes. Clones are the same gate.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<Inner>);
 
@@ -33,14 +33,15 @@ pub enum HostStream {
     Stderr,
 }
 
-/// What a guest may write before it has to wait for the gate to open.
+/// How many bytes a guest may write before it has to wait for the gate to open.
 const HELD_BYTES_MAX: usize = 16 << 20;
-/// How long a guest that waits here goes without being asked whether it has to stop.
+/// How often a guest that waits here checks whether it has to stop.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
 impl Gate {
-    /// Holds back what a guest writes, or says that it may pass. A guest that has written much waits here, until the gate
-    /// opens or `must_stop` says so; then the bytes count as written.
+    /// Holds back `bytes` that a guest writes, and returns true; or returns false if they may pass, since the gate is
+    /// open. A guest that has written much waits here until the gate opens or `must_stop` says that it has to stop, in
+    /// which case the bytes count as written.
     pub fn holds(&self, stream: HostStream, bytes: &[u8], must_stop: impl Fn() -> bool) -> bool {
         let mut state = self.lock();
         while !state.is_open && state.held_bytes >= HELD_BYTES_MAX && !must_stop() {
@@ -66,24 +67,24 @@ impl Gate {
         }
     }
 
-    /// Whether something is held back, or the guest waits to read: somebody outside may be waiting for it.
+    /// Whether output is held back, or the guest waits to read: a user may be waiting for the gate to open.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         let state = self.lock();
         !state.is_open && (state.wants_to_read || state.held_bytes > 0)
     }
 
-    /// Whether the guest cannot go on without it.
+    /// Whether the guest cannot go on until the gate opens.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         let state = self.lock();
         !state.is_open && (state.wants_to_read || state.held_bytes >= HELD_BYTES_MAX)
     }
 
-    /// Opens it: `write` gets what was held back, and everything after that passes.
+    /// Opens the gate: `write` gets the output that was held back, and everything after that passes.
     pub fn open(&self, mut write: impl FnMut(HostStream, &[u8])) {
         let mut state = self.lock();
-        // Under the lock, so that nothing overtakes it.
+        // The output is written under the lock, so that no later output overtakes it.
         for (stream, bytes) in std::mem::take(&mut state.held) {
             write(stream, &bytes);
         }

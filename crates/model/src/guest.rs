@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Gate;
 
-/// The world as one guest sees it. What is not listed here does not exist for the guest.
+/// The world as one guest sees it. Anything that is not listed here does not exist for the guest.
 #[derive(Clone, Debug, Default)]
 pub struct GuestContext {
     /// The program's arguments, its own name first.
@@ -22,12 +22,13 @@ pub struct GuestContext {
     pub stderr: Sink,
     /// Directories that the guest may open.
     pub preopens: Vec<Preopen>,
-    /// What keeps the guest from the host's own streams until it has won a race; `None` if it may use them at once.
+    /// The gate that keeps the guest from the host's own streams until it has won a race; `None` if it may use them at
+    /// once.
     pub gate: Option<Gate>,
 }
 
 impl GuestContext {
-    /// Whether the guest has one of the host process's own streams.
+    /// Whether the guest uses any of the host process's own streams, except a standard input that is a file.
     #[must_use]
     pub fn uses_host_streams(&self) -> bool {
         let is_host = |sink| sink == Sink::Inherit;
@@ -38,24 +39,24 @@ impl GuestContext {
 /// A guest's standard input.
 #[derive(Clone, Debug, Default)]
 pub enum Stdin {
-    /// At its end from the start.
+    /// Nothing: the input is at its end from the start.
     #[default]
     Empty,
     /// These bytes.
     Bytes(Bytes),
-    /// The host process's own, which is a file: each guest reads it from `offset` on, at a position of its own.
+    /// The host process's own input, which is a file: each guest reads it from `offset` on, at a position of its own.
     File {
-        /// Where a guest begins to read.
+        /// The position at which a guest begins to read, in bytes.
         offset: u64,
-        /// Bytes from there to the file's end, or `None` if the operating system does not say.
+        /// The number of bytes from there to the file's end; `None` if the operating system does not say.
         len: Option<u64>,
     },
-    /// The host process's own, which is no file: what one guest has read is gone for everybody.
+    /// The host process's own input, which is no file: input that one guest has read is gone for all others.
     Inherit,
 }
 
 impl Stdin {
-    /// Its length where that is known beforehand.
+    /// The input's length in bytes, if that is known beforehand.
     #[must_use]
     pub fn len(&self) -> Option<u64> {
         match self {
@@ -66,27 +67,27 @@ impl Stdin {
         }
     }
 
-    /// Whether it is known to hold nothing.
+    /// Whether the input is known to be empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == Some(0)
     }
 }
 
-/// Where a guest's output goes.
+/// The destination of a guest's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sink {
-    /// Kept in memory for the host. A guest that writes more than `bytes_max` is stopped.
+    /// The output is kept in memory for the host. A guest that writes more than `bytes_max` is stopped.
     Capture {
         /// The most bytes that are kept.
         bytes_max: u64,
     },
-    /// Kept in memory up to `bytes_max`; what comes after is dropped, and the guest does not notice.
+    /// The output is kept in memory up to `bytes_max`. Further output is dropped, and the guest does not notice.
     CaptureHead {
         /// The most bytes that are kept.
         bytes_max: u64,
     },
-    /// The host process's own stream of the same name.
+    /// The output goes to the host process's own stream of the same name.
     Inherit,
 }
 
@@ -96,40 +97,40 @@ impl Default for Sink {
     }
 }
 
-/// A host directory that the guest may open by another name.
+/// A directory of the host that the guest may open, under a name of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preopen {
-    /// On the host.
+    /// The directory's path on the host.
     pub host: PathBuf,
-    /// What the guest calls it.
+    /// The directory's name for the guest.
     pub guest: String,
     /// Whether files and directories below it may be made, changed and removed.
     pub writable: bool,
 }
 
-/// What a guest wrote to its captured streams, and how far it read.
+/// What a guest wrote to its captured streams, and how much input it read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuestOutput {
     /// Standard output.
     pub stdout: Bytes,
     /// Standard error, perhaps cut at its cap.
     pub stderr: Bytes,
-    /// Bytes that it took from a [`Stdin::File`].
+    /// The number of bytes that the guest read from a [`Stdin::File`].
     pub stdin_bytes_read: u64,
 }
 
-/// Where a call enters a module. If the module exports `_initialize`, that runs before.
+/// The function by which a call enters a module. If the module exports `_initialize`, that runs before.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// WASI's command entry point, `_start`.
     Command,
-    /// Nowhere: all that runs is the start function, when the module is instantiated, and `_initialize`.
+    /// None: only the start function runs, when the module is instantiated, and `_initialize`.
     Initialize,
     /// An exported function with arguments of its own, as `--invoke` gives them.
     Export {
         /// The export's name.
         name: String,
-        /// One for each parameter.
+        /// The arguments, one for each parameter.
         args: Vec<Value>,
     },
 }
@@ -137,15 +138,15 @@ pub enum Entry {
 /// The types of values that may cross the boundary between a caller and an exported function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ValueType {
-    /// 32-bit integer.
+    /// A 32-bit integer.
     I32,
-    /// 64-bit integer.
+    /// A 64-bit integer.
     I64,
-    /// 32-bit float.
+    /// A 32-bit float.
     F32,
-    /// 64-bit float.
+    /// A 64-bit float.
     F64,
-    /// 128-bit vector.
+    /// A 128-bit vector.
     V128,
     /// A reference to anything.
     Reference,
@@ -164,24 +165,25 @@ impl fmt::Display for ValueType {
     }
 }
 
-/// A value that crosses that boundary.
+/// A value that crosses the boundary between a caller and an exported function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// 32-bit integer.
+    /// A 32-bit integer.
     I32(i32),
-    /// 64-bit integer.
+    /// A 64-bit integer.
     I64(i64),
-    /// 32-bit float.
+    /// A 32-bit float.
     F32(f32),
-    /// 64-bit float.
+    /// A 64-bit float.
     F64(f64),
-    /// 128-bit vector, its first lane in the lowest bits.
+    /// A 128-bit vector, its first lane in the lowest bits.
     V128(u128),
-    /// A reference. What it refers to stays with the instance, so it can be looked at and not be given.
+    /// A reference. The thing that it refers to stays with the instance, so that a reference can be shown but not
+    /// passed as an argument.
     Reference {
-        /// To what.
+        /// The kind of thing that the reference refers to.
         to: Referent,
-        /// Whether it refers to nothing.
+        /// Whether the reference is null.
         is_null: bool,
     },
 }
@@ -191,7 +193,7 @@ pub enum Value {
 pub enum Referent {
     /// Functions.
     Func,
-    /// Whatever the host has.
+    /// Things of the host.
     Extern,
     /// Structs, arrays and small integers on a managed heap.
     Any,
@@ -214,7 +216,7 @@ impl fmt::Display for Referent {
 }
 
 impl Value {
-    /// Its type.
+    /// The value's type.
     #[must_use]
     pub fn ty(&self) -> ValueType {
         match self {
@@ -251,7 +253,7 @@ fn parse_integer(text: &str) -> Option<i128> {
         (None, Some(rest)) => (1, rest),
         (None, None) => (1, text),
     };
-    // The standard library would take a second sign.
+    // The standard library would accept a second sign.
     if digits.contains(['+', '-']) {
         return None;
     }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 pub struct EngineId(&'static str);
 
 impl EngineId {
-    /// Names an engine. Only the registry of engines and tests do this; everyone else looks ids up there.
+    /// Names an engine. Only the registry of engines and tests do this; all other code looks ids up in the registry.
     #[must_use]
     pub const fn new(id: &'static str) -> Self {
         Self(id)
@@ -61,7 +61,7 @@ impl ModuleDigest {
     }
 }
 
-/// Lower-case hexadecimal, 64 characters; the precision cuts it: `{:.12}`.
+/// Writes 64 lower-case hexadecimal characters; a precision shortens them: `{:.12}`.
 impl fmt::Display for ModuleDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&hex::encode(self.0))
@@ -74,12 +74,13 @@ impl fmt::Debug for ModuleDigest {
     }
 }
 
-/// What joins the client's short message to the operator's whole story: the process's random prefix and a count.
+/// The name of one request, by which an operator finds everything about a failure of which the client got only a short
+/// message: the process's random prefix and a count.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestId {
-    /// Differs between processes, so that ids stay unique over restarts.
+    /// The prefix of the process. It differs between processes, so that ids stay unique over restarts.
     pub process: u32,
-    /// Counts the requests of this process from 1.
+    /// The number of the request, counted in this process from 1.
     pub sequence: u64,
 }
 

@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 pub enum Cause {
     /// The request's deadline passed.
     Deadline,
-    /// Nobody waits for the answer any more: the caller went away, or another engine answered first.
+    /// The answer is no longer needed: the caller went away, or another engine answered first.
     Cancelled,
 }
 
-/// The order to stop one guest, shared by who may give it (the deadline clock, the server that sees a client leave)
-/// and by who must obey it (the engine that runs the guest, a host call that waits).
+/// The order to stop one guest. It is shared by those that may give it (the deadline clock, the server that sees a
+/// client leave) and those that must obey it (the engine that runs the guest, a host call that waits).
 ///
-/// It is raised at most once; the first cause stands.
+/// An interrupt is raised at most once; the first cause stands.
 #[derive(Clone, Default)]
 pub struct Interrupt(Arc<Inner>);
 
@@ -29,7 +29,7 @@ struct Inner {
 }
 
 impl Interrupt {
-    /// An interrupt that nobody has raised.
+    /// Makes an interrupt that has not been raised.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -45,7 +45,7 @@ impl Interrupt {
         }
     }
 
-    /// Orders the guest to stop. Every listener has been called when this returns.
+    /// Orders the guest to stop. When this returns, every listener has been called.
     pub fn raise(&self, cause: Cause) {
         let code = match cause {
             Cause::Deadline => 1,
@@ -60,10 +60,10 @@ impl Interrupt {
         }
     }
 
-    /// Calls `listener` when the interrupt is raised, or at once if it has been.
+    /// Calls `listener` when the interrupt is raised, or at once if it has been raised already.
     ///
-    /// After the returned guard is dropped the listener is neither running nor will it run again; what it refers to
-    /// may then be given to another guest. The listener must not register or drop listeners itself.
+    /// After the returned guard is dropped, the listener is not running and will not run again; things that it refers
+    /// to may then be given to another guest. The listener must not register or drop listeners itself.
     pub fn listen(&self, listener: impl Fn() + Send + 'static) -> Listener {
         let id = self.0.next_listener.fetch_add(1, Ordering::Relaxed);
         let mut listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);

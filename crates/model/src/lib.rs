@@ -1,7 +1,8 @@
-//! The words that every part of Remuda shares.
+//! The terms that all parts of Remuda share.
 //!
-//! This crate knows nobody: no engine, no clock, no I/O. What stands here is plain data, and the one small
-//! synchronisation primitive that every engine has to obey, [`Interrupt`].
+//! This crate knows of no engine, no clock and no I/O. It consists of plain data, the [`Gate`] between a racing guest
+//! and the host's own streams, and the one small synchronisation primitive that every engine has to obey,
+//! [`Interrupt`].
 #![forbid(unsafe_code)]
 
 mod gate;

@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// What one request may use of the host. Every engine enforces all of them.
+/// Limits on what one request may use of the host. They hold on every engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestLimits {
-    /// All linear memories of an instance together, in bytes.
+    /// The most memory of an instance, all linear memories together, in bytes.
     pub memory_bytes_max: u64,
-    /// All tables of an instance together, in elements.
+    /// The most elements of an instance's tables, all together.
     pub table_elements_max: u64,
-    /// Bytes that the guest may write to a captured standard output.
+    /// The most bytes that the guest may write to a captured standard output.
     pub output_bytes_max: u64,
-    /// From admission to answer.
+    /// The longest time from admission to answer.
     pub timeout: Duration,
 }
 
@@ -32,28 +32,28 @@ impl Default for GuestLimits {
 /// Bounds on a module that are checked before any compiler sees it.
 ///
 /// The defaults admit everything that real toolchains emit (a 21 MB text-to-speech engine, QuickJS, CPython) and
-/// refuse what only an attacker would write.
+/// refuse modules that only an attacker would write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleLimits {
-    /// The whole module, in bytes.
+    /// The largest size of the whole module, in bytes.
     pub module_bytes_max: u64,
-    /// One function's body, in bytes: compile time grows faster than linearly in it.
+    /// The largest size of one function's body, in bytes: compile time grows faster than linearly in it.
     pub function_bytes_max: u64,
-    /// Functions that the module defines.
+    /// The most functions that the module may define.
     pub functions_max: u32,
-    /// Locals of one function, parameters included.
+    /// The most locals of one function, parameters included.
     pub locals_max: u32,
-    /// Blocks within blocks.
+    /// The deepest nesting of blocks in a function.
     pub nesting_max: u32,
-    /// Types that the module declares.
+    /// The most types that the module may declare.
     pub types_max: u32,
-    /// Imports and exports, each.
+    /// The most imports, and the most exports.
     pub imports_and_exports_max: u32,
-    /// Data and element segments, each.
+    /// The most data segments, and the most element segments.
     pub segments_max: u32,
-    /// Memories and tables, each, imported ones included.
+    /// The most memories, and the most tables, that the module may define.
     pub memories_and_tables_max: u32,
-    /// Globals that the module defines.
+    /// The most globals that the module may define.
     pub globals_max: u32,
 }
 
@@ -75,6 +75,6 @@ impl Default for ModuleLimits {
 }
 
 impl ModuleLimits {
-    /// Stack that a guest's own calls may use, in bytes; the same for every engine that runs native code.
+    /// The size of the stack for a guest's own calls, in bytes; the same for every engine that runs native code.
     pub const STACK_BYTES: u64 = 512 * KIB;
 }

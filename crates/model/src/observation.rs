@@ -8,11 +8,11 @@ use crate::{EngineId, ModuleDigest, Outcome};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArtifactState {
-    /// Nowhere: it has to be compiled.
+    /// The artifact was nowhere: it had to be compiled.
     Absent,
-    /// In the store: it has to be loaded.
+    /// The artifact was in the store: it had to be loaded.
     OnDisk,
-    /// Ready to be instantiated.
+    /// The artifact was in memory, ready to be instantiated.
     InMemory,
 }
 
@@ -29,26 +29,26 @@ impl fmt::Display for ArtifactState {
 /// How long each phase of a request took, in nanoseconds of wall time; 0 for a phase that did not happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phases {
-    /// From admission to a worker taking the request.
+    /// Time from admission until a worker took the request.
     pub queue_ns: u64,
-    /// Making the artifact from the module's bytes.
+    /// Time to compile the module to an artifact.
     pub compile_ns: u64,
-    /// Getting the artifact from the store.
+    /// Time to load the artifact from the store.
     pub load_ns: u64,
-    /// Making an instance, its start function included.
+    /// Time to make an instance, its start function included.
     pub instantiate_ns: u64,
-    /// The entry point's call.
+    /// Time of the call of the entry point.
     pub execute_ns: u64,
 }
 
 impl Phases {
-    /// All phases together.
+    /// The time of all phases together, in nanoseconds.
     #[must_use]
     pub fn total_ns(&self) -> u64 {
         self.queue_ns + self.compile_ns + self.load_ns + self.instantiate_ns + self.execute_ns
     }
 
-    /// The phases that have a name of their own in `server-timing` headers and tables, in order.
+    /// The phases in order, with their names in `server-timing` headers and tables, and their times in nanoseconds.
     #[must_use]
     pub fn named(&self) -> [(&'static str, u64); 5] {
         [
@@ -61,25 +61,25 @@ impl Phases {
     }
 }
 
-/// One measured request: what the profile is made of.
+/// One measured request. Profiles are made of these.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     /// The module that ran.
     pub module: ModuleDigest,
     /// The engine that ran it.
     pub engine: EngineId,
-    /// How long it took.
+    /// How long each phase took.
     pub phases: Phases,
     /// Where the artifact was when the request came.
     pub artifact: ArtifactState,
-    /// Which arguments the guest ran with, as a hash: executions with different arguments tell nothing of each other.
+    /// A hash of the guest's arguments: executions with different arguments tell nothing about each other.
     pub workload: u64,
-    /// Bytes of the request's body, or of standard input, if they were known beforehand.
+    /// The size of the request's body, or of standard input, in bytes, if it was known beforehand.
     pub input_bytes: Option<u64>,
-    /// Bytes that the guest answered.
+    /// The size of the guest's answer, in bytes.
     pub output_bytes: u64,
-    /// How it ended.
+    /// How the request ended.
     pub outcome: Outcome,
-    /// When it ended, in milliseconds since the Unix epoch.
+    /// When the request ended, in milliseconds since the Unix epoch.
     pub unix_ms: u64,
 }

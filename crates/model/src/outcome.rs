@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::interrupt::Cause;
 
-/// How a guest's call ended. Whatever a guest does ends in one of these, on every engine.
+/// How a guest's call ended. Whatever a guest does, it ends in one of these ways, on every engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
@@ -12,24 +12,24 @@ pub enum Outcome {
     Returned,
     /// The guest called `proc_exit`; 0 is success.
     Exited {
-        /// As the guest gave it.
+        /// The exit code that the guest gave.
         code: i32,
     },
-    /// The guest did what WebAssembly forbids.
+    /// The guest did something that WebAssembly forbids.
     Trapped {
-        /// Which rule it broke.
+        /// The rule that it broke.
         kind: TrapKind,
-        /// Where the engine can tell, else empty: for the operator, not for the client.
+        /// More about the trap, if the engine can tell, else empty: for the operator, not for the client.
         detail: String,
     },
-    /// Stopped from outside.
+    /// The guest was stopped from outside.
     Interrupted {
-        /// By whom.
+        /// The reason.
         cause: Cause,
     },
-    /// The guest needed more than it was granted, and did not survive being refused.
+    /// The guest needed more than its limit, and ended because it was refused.
     LimitExceeded {
-        /// Which limit.
+        /// The limit.
         limit: Limit,
     },
 }
@@ -56,7 +56,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The kinds of trap that WebAssembly's specification distinguishes, and the host's own.
+/// The kinds of trap that WebAssembly's specification distinguishes, and those of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -71,15 +71,15 @@ pub enum TrapKind {
     IntegerDivisionByZero,
     /// Integer division whose quotient has no representation.
     IntegerOverflow,
-    /// A float that is no integer, or too large, was converted to an integer.
+    /// A float that is not a number, or out of range, was converted to an integer.
     BadConversionToInteger,
     /// An indirect call or a dereference of a null reference.
     IndirectCallToNull,
     /// An indirect call to a function of another type, or a failed cast.
     BadSignature,
-    /// Calls nested too deeply or frames too large.
+    /// Calls nested too deeply, or with frames that are too large.
     StackExhausted,
-    /// An exception that nobody caught.
+    /// An exception that the guest did not catch.
     UncaughtException,
     /// A host function refused to go on: a broken memory export, say.
     HostCall,
@@ -88,7 +88,7 @@ pub enum TrapKind {
 }
 
 impl TrapKind {
-    /// The name in configuration, metrics and results.
+    /// The kind's name in configuration, metrics and results.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

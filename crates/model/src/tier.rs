@@ -2,15 +2,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How much an engine invests before it runs, and so about how fast it then is.
+/// How much an engine invests in a module before it runs it, and so about how fast the guest then is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
-    /// Ready at once, about ten times slower than native code.
+    /// An interpreter: ready at once, but about ten times slower than native code.
     Interpreter,
-    /// One pass, unoptimised native code.
+    /// A one-pass compiler: unoptimised native code.
     Baseline,
-    /// Optimised native code.
+    /// An optimising compiler: optimised native code.
     Optimizing,
 }
 

@@ -1,7 +1,7 @@
-//! The functions of WASI previews 0 and 1 as data: what an adapter links, in a loop, knowing none of them.
+//! The functions of WASI previews 0 and 1 as data: an adapter links them in a loop and knows none of them by name.
 //!
-//! Preview 0 is what old toolchains import as `wasi_unstable`. It differs from preview 1 in how `fd_seek` counts its
-//! origins and in how file attributes and subscriptions lie in memory; the functions that know nothing of these are the
+//! Old toolchains import preview 0, as `wasi_unstable`. It differs from preview 1 in how `fd_seek` numbers its origins,
+//! and in how file attributes and subscriptions lie in memory. Functions that have nothing to do with these are the
 //! same here.
 
 use wasmtime_wasi::ResourceTableError;
@@ -20,30 +20,29 @@ pub const PREVIEW_0: &str = "wasi_unstable";
 /// A function that a guest may import.
 #[derive(Clone, Copy, Debug)]
 pub struct Import {
-    /// [`PREVIEW_1`] or [`PREVIEW_0`].
+    /// The module name, [`PREVIEW_1`] or [`PREVIEW_0`].
     pub module: &'static str,
-    /// Its name within that module.
+    /// The function's name within that module.
     pub name: &'static str,
-    /// Its parameters.
+    /// The types of the parameters.
     pub params: &'static [Type],
-    /// Its result: an errno as `i32`, or nothing (`proc_exit`).
+    /// The result: an errno as `i32`, or nothing (`proc_exit`).
     pub result: Option<Type>,
-    /// Carries out one call. `memory` is the guest's exported memory as it is now, empty if it
-    /// exports none; `args` holds one element for each of
-    /// `params`, an `i32` in its lower half.
+    /// Carries out one call. `memory` is the guest's exported memory as it is now, empty if the guest exports none.
+    /// `args` holds one element for each of `params`, an `i32` in its lower half.
     ///
     /// # Errors
     ///
-    /// The call does not return to the guest.
+    /// Returns an error if the call does not return to the guest.
     pub call: fn(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop>,
 }
 
 /// The types that WASI's functions use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
-    /// 32-bit integer.
+    /// A 32-bit integer.
     I32,
-    /// 64-bit integer.
+    /// A 64-bit integer.
     I64,
 }
 
@@ -68,8 +67,9 @@ macro_rules! module_name {
     };
 }
 
-/// Declares, preview by preview, the functions that need nothing but to be called, and then the others. `now` functions
-/// are such, and `poll` functions are futures, ready at once. A `path_len` is an `i32` with an upper bound.
+/// Declares, preview by preview, first the functions that call a generated one and do nothing else, then, after the
+/// `+`, those with code of their own. A generated `now` function returns its result, a generated `poll` function a
+/// future that is ready at once. A `path_len` is an `i32` with an upper bound.
 macro_rules! imports {
     ($($preview:ident {
         $($mode:ident $name:ident($($arg:ident: $ty:ident),*);)*
@@ -214,7 +214,8 @@ pub static IMPORTS: &[Import] = imports! {
     }
 };
 
-/// Declares a function of preview 0 as preview 1 has it. The generated ones of preview 0 for sockets would end a guest.
+/// Declares functions of preview 0 that do what those of preview 1 do. The functions for sockets that are generated for
+/// preview 0 would end the guest.
 macro_rules! as_in_preview_1 {
     ($($name:ident($($arg:ident),*);)*) => {
         $(fn $name(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
@@ -231,7 +232,7 @@ as_in_preview_1! {
     sock_shutdown(a, b);
 }
 
-/// The lower half of an argument, which is where an `i32` stands.
+/// The lower half of an argument, which holds an `i32`.
 #[expect(clippy::cast_possible_truncation, reason = "the upper half of an i32 argument means nothing")]
 pub(crate) fn low(arg: u64) -> i32 {
     arg as i32
@@ -241,14 +242,15 @@ pub(crate) fn wrong_arity(name: &str, args: &[u64]) -> Stop {
     Stop::Failed(format!("{name} was called with {} arguments", args.len()))
 }
 
-/// What every call begins with: the guest may still run, and it gets a fresh allowance for what the host copies.
+/// Begins every call: makes sure that the guest may still run, and gives it a fresh allowance of bytes that the host
+/// copies for it.
 pub(crate) fn begin<'memory>(wasi: &mut Wasi, memory: &'memory mut [u8]) -> Result<GuestMemory<'memory>, Stop> {
     wait::check(&wasi.interrupt)?;
     wasi.ctx.set_hostcall_fuel(COPY_BYTES_PER_CALL_MAX);
     Ok(GuestMemory::Unshared(memory))
 }
 
-/// What a generated function's result means to the guest.
+/// Turns a generated function's result into what it means to the guest.
 pub(crate) fn finish(result: wiggle::error::Result<i32>) -> Result<i32, Stop> {
     result.or_else(|error| {
         if let Some(hostile) = error.downcast_ref::<GuestError>() {
@@ -267,8 +269,8 @@ pub(crate) fn finish(result: wiggle::error::Result<i32>) -> Result<i32, Stop> {
     })
 }
 
-/// The errno for an argument that makes no sense. The generated functions trap on some of these; WASI's own words are
-/// that a bad address is `fault` and a bad value `inval`.
+/// The errno for an argument that makes no sense. The generated functions trap on some of these; according to WASI a
+/// bad address is `fault`, and a bad value `inval`.
 pub(crate) fn errno_of(error: &GuestError) -> types::Errno {
     match error {
         GuestError::InFunc { err, .. } => errno_of(err),
@@ -312,8 +314,8 @@ fn path_open(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, St
     finish(wait::complete(call)?)
 }
 
-/// Whether a path names a FIFO or a socket. Opening a FIFO waits for somebody to open its other end, in the kernel,
-/// where the guest's interrupt is not heard. No guest can make one, but the host may have one in a granted folder.
+/// Whether a path names a FIFO or a socket. Opening a FIFO waits in the kernel until its other end is opened, and there
+/// the guest's interrupt has no effect. No guest can make a FIFO, but the host may have one in a granted directory.
 fn is_fifo(
     wasi: &mut Wasi,
     memory: &mut GuestMemory<'_>,
@@ -325,7 +327,7 @@ fn is_fifo(
     let Ok(lookup) = types::Lookupflags::try_from(lookup) else { return Ok(false) };
     let path = GuestPtr::<str>::new((path.cast_unsigned(), path_len.cast_unsigned()));
     let stat = wait::complete(wasi.ctx.path_filestat_get(memory, dir.into(), lookup, path))?;
-    // Whatever is wrong with the path, opening it says so again.
+    // If anything is wrong with the path, opening it will report that.
     Ok(stat.is_ok_and(|stat| stat.filetype == types::Filetype::Unknown))
 }
 
@@ -346,7 +348,7 @@ fn fd_pread(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, Sto
     let (fd, iovs, count, got) = (low(fd), low(iovs), low(count), low(got));
     let mut memory = begin(wasi, memory)?;
     if are_empty(&memory, iovs, count) {
-        // Of all calls, this one tells streams and files apart.
+        // `fd_tell` tells streams and files apart: it fails on a stream.
         if let Err(error) = wasi.ctx.fd_tell(&mut memory, fd.into()) {
             return finish(error.downcast().map(|errno| errno as i32));
         }
@@ -356,7 +358,7 @@ fn fd_pread(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, Sto
     finish(wait::complete(p1::fd_pread(&mut wasi.ctx, &mut memory, fd, iovs, count, offset, got))?)
 }
 
-/// Whether buffers have no room at all. Too many to copy are not looked at: the call will refuse them.
+/// Whether a call's buffers have no room at all. Too many buffers to copy are not looked at: the call will refuse them.
 fn are_empty(memory: &GuestMemory<'_>, iovs: i32, count: i32) -> bool {
     let (iovs, count) = (iovs.cast_unsigned(), count.cast_unsigned());
     u64::from(count) * u64::from(types::Iovec::guest_size()) <= COPY_BYTES_PER_CALL_MAX as u64
@@ -365,8 +367,8 @@ fn are_empty(memory: &GuestMemory<'_>, iovs: i32, count: i32) -> bool {
             .all(|iov| iov.and_then(|iov| memory.read(iov)).is_ok_and(|iov| iov.buf_len == 0))
 }
 
-/// Reads no bytes. The generated functions would wait for input all the same, and then say that they were
-/// interrupted, so that a libc tries again for ever.
+/// Carries out a read into buffers without room. The generated functions would wait for input all the same, and then
+/// say that they were interrupted, so that a libc would try again for ever.
 fn read_nothing(wasi: &mut Wasi, memory: &mut GuestMemory<'_>, fd: i32, got: i32) -> Result<i32, Stop> {
     let stat = match wait::complete(wasi.ctx.fd_fdstat_get(memory, fd.into()))? {
         Ok(stat) => stat,
@@ -381,8 +383,8 @@ fn read_nothing(wasi: &mut Wasi, memory: &mut GuestMemory<'_>, fd: i32, got: i32
     })
 }
 
-/// Fills in slices: the host keeps no copy of more than one, and a guest that wants gigabytes can be stopped between
-/// two of them.
+/// Fills a buffer with random bytes in slices: the host never copies more than one slice at a time, and a guest that
+/// wants gigabytes can be stopped between two slices.
 fn random_get(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
     let [buffer, length] = *args else { return Err(wrong_arity("random_get", args)) };
     let (start, length) = (u64::from(low(buffer).cast_unsigned()), u64::from(low(length).cast_unsigned()));
@@ -400,7 +402,7 @@ fn random_get(wasi: &mut Wasi, memory: &mut [u8], args: &[u64]) -> Result<i32, S
     Ok(types::Errno::Success as i32)
 }
 
-/// Ends the guest with any code; the generated function would refuse those from 126 on.
+/// Ends the guest with any exit code; the generated function would refuse codes from 126 on.
 fn proc_exit(_: &mut Wasi, _: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
     let [code] = *args else { return Err(wrong_arity("proc_exit", args)) };
     Err(Stop::Exit(low(code)))

@@ -1,11 +1,12 @@
-//! WASI previews 0 and 1 over a guest's memory as a slice of bytes: one implementation, the same bytes out of every engine.
+//! WASI previews 0 and 1 over a guest's memory as a slice of bytes: one implementation, so that a guest's output has
+//! the same bytes on every engine.
 //!
-//! The functions themselves are wasmtime-wasi's generated ones, which only ask for a [`wiggle::GuestMemory`]. What this
-//! crate adds is a table of imports that is data ([`IMPORTS`]), so that an adapter links all of them in a loop and
-//! knows none by name, and three promises: a call that waits is cut short by the guest's [`Interrupt`], captured output
-//! is capped, and a hostile pointer is an errno and never a trap.
+//! The functions themselves are those that wasmtime-wasi generates, which only need a [`wiggle::GuestMemory`]. This
+//! crate adds a table of imports as data ([`IMPORTS`]), so that an adapter links all of them in a loop and knows none
+//! by name. And it adds three promises: the guest's [`Interrupt`] cuts short a call that waits, captured output is
+//! capped, and a hostile pointer gives an errno, never a trap.
 //!
-//! This crate has never heard of an engine: it is handed memory and arguments, and hands back an errno or a [`Stop`].
+//! This crate knows of no engine: it gets memory and arguments, and returns an errno or a [`Stop`].
 #![forbid(unsafe_code)]
 
 mod imports;
@@ -30,10 +31,10 @@ const COPY_BYTES_PER_CALL_MAX: usize = 128 << 20;
 /// The most files, directories and streams that one guest may hold open.
 const HANDLES_MAX: usize = 1024;
 
-/// The longest path, which is Linux's limit too. A longer one costs time to look at, and no file has it.
+/// The longest path, in bytes; Linux has the same limit. A longer path takes time to look at, and no file can have it.
 const PATH_BYTES_MAX: u32 = 4096;
 
-/// How many bytes of a `random_get` are made at once.
+/// The most bytes of a `random_get` that are made at once.
 const RANDOM_BYTES_AT_ONCE: usize = 1 << 20;
 
 /// Why a WASI call does not go back to the guest.
@@ -48,22 +49,22 @@ pub enum Stop {
     /// The guest wrote more to a captured stream than it may.
     #[error("the guest wrote more output than its limit")]
     OutputLimit,
-    /// The call could not be carried out and has no errno to say so.
+    /// The call could not be carried out, and there is no errno for the reason.
     #[error("{0}")]
     Failed(String),
 }
 
-/// A guest's world could not be set up.
+/// Why a guest's world could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A granted directory cannot be opened.
     #[error("cannot open directory {host:?} granted to the guest as {guest:?}: {reason}")]
     Preopen {
-        /// On the host.
+        /// The directory's path on the host.
         host: std::path::PathBuf,
-        /// For the guest.
+        /// The directory's name for the guest.
         guest: String,
-        /// What the operating system or the sandbox says.
+        /// The message of the operating system or the sandbox.
         reason: String,
     },
 }
@@ -74,11 +75,11 @@ pub struct Wasi {
     stdout: stdio::Output,
     stderr: stdio::Output,
     interrupt: Interrupt,
-    /// The host's own standard input, if that is the guest's.
+    /// The host process's own standard input, if the guest reads from it.
     stdin: Option<stdin::Input>,
-    /// Where the guest began to read it, if that is a file.
+    /// The position at which the guest began to read, in bytes, if standard input is a file.
     stdin_began: u64,
-    /// Before the host's own standard input, if what is read from that is gone for everybody.
+    /// The gate before the host's own standard input, if input that one guest has read is gone for all others.
     stdin_gate: Option<Gate>,
 }
 
@@ -87,7 +88,7 @@ impl Wasi {
     ///
     /// # Errors
     ///
-    /// A directory of `context.preopens` cannot be opened.
+    /// Returns an error if a directory of `context.preopens` cannot be opened.
     pub fn new(context: &GuestContext, interrupt: Interrupt) -> Result<Self, SetupError> {
         let gate = context.gate.clone().map(|gate| (gate, interrupt.clone()));
         let stdout = stdio::Output::new(context.stdout, HostStream::Stdout, gate.clone());
@@ -99,7 +100,7 @@ impl Wasi {
             .stdout(stdout.clone())
             .stderr(stderr.clone())
             .max_random_size(RANDOM_BYTES_AT_ONCE as u64)
-            // A guest has a thread to itself: file operations need no second one.
+            // A guest has a thread to itself, so that file operations need no second one.
             .allow_blocking_current_thread(true);
         if let Stdin::Bytes(bytes) = &context.stdin {
             builder.stdin(wasmtime_wasi::p2::pipe::MemoryInputPipe::new(bytes.clone()));
@@ -118,23 +119,23 @@ impl Wasi {
         Ok(Self { ctx, stdout, stderr, interrupt, stdin, stdin_began, stdin_gate })
     }
 
-    /// Carries out a call of the guest's, with its memory.
+    /// Carries out a call of the guest on its memory.
     ///
     /// # Errors
     ///
-    /// The guest has to stop: [`Stop`] says why.
+    /// Returns an error if the guest has to stop: [`Stop`] says why.
     pub fn call(&mut self, import: &Import, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
         if let Some(gate) = &self.stdin_gate
             && may_read_stdin(import, args)
         {
-            // What was read is gone for everybody else.
+            // Input that this guest reads is gone for all others, so only the winner of a race may read.
             gate.await_reading(|| self.interrupt.cause().is_some());
         }
         (import.call)(self, memory, args)
     }
 
-    /// What the guest wrote to its captured streams, and how much it read of a file. Streams that were not captured are
-    /// empty here.
+    /// Returns what the guest wrote to its captured streams, and how much it read of a file. Streams that were not
+    /// captured are empty here.
     #[must_use]
     pub fn into_output(self) -> GuestOutput {
         let position = self.stdin.as_ref().and_then(stdin::Input::position);
@@ -145,14 +146,14 @@ impl Wasi {
         }
     }
 
-    /// Whether the guest was refused for writing more than a captured stream takes.
+    /// Whether the guest was stopped for writing more than a captured stream may hold.
     #[must_use]
     pub fn output_limit_exceeded(&self) -> bool {
         self.stdout.exceeded() || self.stderr.exceeded()
     }
 }
 
-/// Whether a call takes something from standard input, or makes it impossible to tell by the descriptor.
+/// Whether a call takes something from standard input, or makes it impossible to tell this by a call's descriptor.
 fn may_read_stdin(import: &Import, args: &[u64]) -> bool {
     let is_stdin = args.first().is_some_and(|fd| *fd == 0);
     match import.name {

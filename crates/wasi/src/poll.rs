@@ -1,7 +1,8 @@
 //! `poll_oneoff`: waiting for clocks and for the host process's own standard input, on the guest's own thread.
 //!
-//! Files and a guest's output are always ready. The generated functions do the same with a runtime, a thread that reads
-//! ahead, and descriptors that the host may not have left; and that of preview 0 misreads all subscriptions but the first.
+//! Files and a guest's output are always ready. The generated functions are not used: they need a runtime, a thread
+//! that reads ahead, and descriptors, of which the host may have none left; and the one of preview 0 misreads all
+//! subscriptions except the first.
 
 use std::time::{Duration, Instant};
 
@@ -12,21 +13,21 @@ use wiggle::{GuestMemory, GuestPtr};
 use crate::imports::errno_of;
 use crate::{COPY_BYTES_PER_CALL_MAX, HANDLES_MAX, Stop, Wasi, wait};
 
-/// What a guest wants to be told of, whichever preview it speaks.
+/// An event that a guest subscribes to, in either preview.
 enum Subscription {
     Clock { userdata: u64, clock: Option<Clock>, timeout_ns: u64, is_absolute: bool },
     Read { userdata: u64, fd: u32 },
     Write { userdata: u64, fd: u32 },
 }
 
-/// The clocks that can be waited for.
+/// The clocks that a guest can wait for.
 #[derive(Clone, Copy)]
 enum Clock {
     Realtime,
     Monotonic,
 }
 
-/// Declares `poll_oneoff` of one preview: subscriptions lie in memory differently.
+/// Declares `poll_oneoff` for one preview: the two differ in how subscriptions lie in memory.
 macro_rules! poll_oneoff {
     ($preview:ident: $types:path) => {
         pub(crate) mod $preview {
@@ -86,13 +87,14 @@ macro_rules! poll_oneoff {
 poll_oneoff!(preview_1: wasmtime_wasi::p1::types);
 poll_oneoff!(preview_0: wasmtime_wasi::p0::types);
 
-/// Why so many subscriptions are refused, if they are.
+/// The errno with which this many subscriptions are refused; `None` if they are not.
 fn errno_for_count(count: u32, subscription_bytes: u32) -> Option<types::Errno> {
     match u64::from(count) {
-        // To sleep for ever is not for guests.
+        // A guest may not sleep for ever.
         0 => Some(types::Errno::Inval),
         many if many * u64::from(subscription_bytes) > COPY_BYTES_PER_CALL_MAX as u64 => Some(types::Errno::Nomem),
-        // As many as one guest may hold streams open, so that none of them can make the host allocate more.
+        // The bound is the number of streams that one guest may hold open, so that no guest can make the host allocate
+        // more.
         many if many > HANDLES_MAX as u64 => Some(types::Errno::Mfile),
         _ => None,
     }
@@ -100,11 +102,11 @@ fn errno_for_count(count: u32, subscription_bytes: u32) -> Option<types::Errno> 
 
 /// What a guest waits for, as the host sees it.
 enum Wanted {
-    /// A moment; `None` is too far away to ever come.
+    /// A moment; `None` if it is too far away to ever come.
     Moment { userdata: u64, due: Option<Instant> },
-    /// The host process's own standard input.
+    /// Input on the host process's own standard input.
     Input { userdata: u64 },
-    /// What is ready whenever it is asked.
+    /// A file or stream that is always ready.
     Ready { userdata: u64, type_: types::Eventtype, flags: types::Eventrwflags },
 }
 
@@ -163,7 +165,7 @@ fn want(
             if !has_right(wasi, memory, fd, types::Rights::FD_READ)? {
                 return Ok(Err(types::Errno::Badf));
             }
-            // A stream is what has no position, and the only one that can be read is standard input.
+            // Only a stream has no position, and standard input is the only stream that can be read.
             match wasi.ctx.fd_tell(memory, fd.into()) {
                 Err(_) if wasi.stdin.as_ref().is_some_and(crate::stdin::Input::is_stream) => {
                     Ok(Wanted::Input { userdata })
@@ -187,7 +189,7 @@ fn want(
     })
 }
 
-/// Whether a descriptor is a file or stream for that.
+/// Whether a descriptor is a file or stream with this right.
 fn has_right(wasi: &mut Wasi, memory: &mut GuestMemory<'_>, fd: u32, right: types::Rights) -> Result<bool, Stop> {
     let stat = wait::complete(wasi.ctx.fd_fdstat_get(memory, fd.into()))?;
     Ok(stat.is_ok_and(|stat| stat.fs_filetype != types::Filetype::Directory && stat.fs_rights_base.contains(right)))
@@ -201,7 +203,7 @@ fn now(wasi: &mut Wasi, memory: &mut GuestMemory<'_>, clock: Clock) -> Result<u6
     wasi.ctx.clock_time_get(memory, id, 0).map_err(|error| Stop::Failed(format!("a clock cannot be read: {error}")))
 }
 
-/// Writes an event for all that has come. Both previews have them alike.
+/// Writes an event for everything that is ready. Events are the same in both previews.
 fn tell(memory: &mut GuestMemory<'_>, wanted: &[Wanted], has_input: bool, events: u32, ready: u32) -> types::Errno {
     let now = Instant::now();
     let nothing = types::Eventrwflags::empty();
@@ -209,7 +211,7 @@ fn tell(memory: &mut GuestMemory<'_>, wanted: &[Wanted], has_input: bool, events
         Wanted::Moment { userdata, due } => {
             due.is_some_and(|due| due <= now).then_some((userdata, types::Eventtype::Clock, nothing, 0))
         }
-        // At least one byte, or the end.
+        // There is at least one byte, or the end of the input.
         Wanted::Input { userdata } => has_input.then_some((userdata, types::Eventtype::FdRead, nothing, 1)),
         Wanted::Ready { userdata, type_, flags } => Some((userdata, type_, flags, 1)),
     });

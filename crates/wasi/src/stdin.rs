@@ -1,9 +1,9 @@
-//! A guest's standard input where it is the host process's own: read on the guest's own thread, and never further than
+//! A guest's standard input, if it is the host process's own: read on the guest's own thread, and never further than
 //! the guest asks.
 //!
-//! A file is read at a position that belongs to one guest, so that engines that race can read it at the same time; who
-//! holds the descriptor moves it when the winner is known. What is no file can be read once: a read waits for input in
-//! the operating system, or for the guest's interrupt.
+//! A file is read at a position that belongs to one guest, so that engines that race can read it at the same time. The
+//! position of the descriptor itself is moved when the winner is known, by the owner of the descriptor. Other input can
+//! only be read once: a read waits in the operating system, for input or for the guest's interrupt.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -22,7 +22,8 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream};
 use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
 
-/// The most bytes that one read brings, as a bound on what a guest makes the host allocate; it may ask again.
+/// The most bytes that one read returns, as a bound on what a guest can make the host allocate; the guest may read
+/// again.
 const READ_BYTES_MAX: usize = 1 << 20;
 
 /// The host process's own standard input. Clones are the same stream.
@@ -34,18 +35,18 @@ pub(crate) struct Input {
 
 #[derive(Clone)]
 enum Source {
-    /// With the position of the next read.
+    /// A file, with the position of the next read.
     File(Arc<AtomicU64>),
     Stream,
 }
 
-/// What a read that the guest's interrupt has cut short fails with; it ends the guest.
+/// The error of a read that the guest's interrupt has cut short; it ends the guest.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the guest was stopped while it waited for input")]
 pub(crate) struct Interrupted(pub(crate) Cause);
 
 impl Input {
-    /// The stream for `stdin`, or `None` if that is not the host process's own.
+    /// Makes the stream for `stdin`; `None` if that is not the host process's own.
     pub(crate) fn new(stdin: &Stdin, interrupt: Interrupt) -> Option<Self> {
         let source = match stdin {
             Stdin::Empty | Stdin::Bytes(_) => return None,
@@ -60,7 +61,7 @@ impl Input {
         matches!(self.source, Source::Stream)
     }
 
-    /// Where the next read of a file begins.
+    /// The position at which the next read begins, in bytes; `None` if the input is no file.
     pub(crate) fn position(&self) -> Option<u64> {
         match &self.source {
             Source::File(position) => Some(position.load(Ordering::Relaxed)),
@@ -68,7 +69,7 @@ impl Input {
         }
     }
 
-    /// Reads what there is, and waits if there is nothing yet. An empty result is the end.
+    /// Reads what is there, and waits if there is nothing yet. An empty result means the end of the input.
     fn read_waiting(&self, size: usize) -> StreamResult<Vec<u8>> {
         let mut bytes = Vec::with_capacity(size.min(READ_BYTES_MAX));
         let stdin = io::stdin();
@@ -78,7 +79,7 @@ impl Input {
                 Source::File(position) => {
                     let at = position.load(Ordering::Relaxed);
                     let result = rustix::io::pread(&stdin, spare, at);
-                    // No other thread has this position: a guest makes one call at a time.
+                    // No other thread uses this position: a guest makes one call at a time.
                     result.inspect(|count| position.store(at + *count as u64, Ordering::Relaxed))
                 }
                 Source::Stream => {
@@ -88,18 +89,20 @@ impl Input {
             };
             match result {
                 Ok(_) => return Ok(bytes),
-                // Somebody else who has the same pipe or terminal was sooner, or a signal came.
+                // Another reader of the same pipe or terminal was faster, or a signal came: try again.
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
     }
 
-    /// Waits until a read would not, or `until` has come, and says whether a read would not wait.
+    /// Waits until a read would not have to wait any more, or until `until`. Returns whether a read would return at
+    /// once.
     ///
     /// # Errors
     ///
-    /// The guest has to stop ([`Interrupted`]), or the operating system has nothing left to wait with.
+    /// Returns an error if the guest has to stop ([`Interrupted`]), or if the operating system cannot wait, for lack of
+    /// descriptors, say.
     pub(crate) fn await_input(&self, until: Option<Instant>) -> StreamResult<bool> {
         if is_readable() {
             return Ok(true);
@@ -111,7 +114,7 @@ impl Input {
         loop {
             let mut polled = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&*bell, PollFlags::IN)];
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            // One that does not fit is as good as for ever.
+            // A time that does not fit is as good as for ever.
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let result = poll(&mut polled, timeout.as_ref());
             if let Some(cause) = self.interrupt.cause() {
@@ -127,7 +130,7 @@ impl Input {
     }
 }
 
-/// Whether a read would not wait: there is input, or its end, or an error.
+/// Whether a read would return at once: there is input, or its end, or an error.
 fn is_readable() -> bool {
     let stdin = io::stdin();
     let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
@@ -136,7 +139,7 @@ fn is_readable() -> bool {
 }
 
 fn ring(bell: &OwnedFd) {
-    // It fails only if the bell was rung four billion times squared.
+    // The write only fails if the bell has been rung some 2^64 times.
     let _ = rustix::io::write(bell.as_fd(), &1_u64.to_ne_bytes());
 }
 
@@ -146,7 +149,7 @@ fn failed(error: Errno) -> StreamError {
 
 #[async_trait]
 impl Pollable for Input {
-    /// Nobody asks: [`crate::poll`] waits for input itself, and a read does.
+    /// Never called: [`crate::poll`] waits for input itself, and so does a read.
     async fn ready(&mut self) {}
 }
 
@@ -157,13 +160,13 @@ impl InputStream for Input {
         if bytes.is_empty() && size > 0 { Err(StreamError::Closed) } else { Ok(bytes.into()) }
     }
 
-    /// As [`Self::read`] waits itself.
+    /// The same as [`Self::read`], which waits itself.
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
         self.read(size)
     }
 }
 
-/// The same stream for whoever wants it asynchronous; preview 1 does not.
+/// The same stream for asynchronous use, which the traits ask for; preview 1 does not need it.
 impl AsyncRead for Input {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(match self.read_waiting(buffer.remaining()) {

@@ -1,4 +1,4 @@
-//! A guest's standard output and error: kept in memory under a cap, or the host's own.
+//! A guest's standard output and error: kept in memory up to a cap, or passed to the host's own streams.
 
 use std::io::{self, Write};
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-/// The most bytes that one write may carry; it bounds what `write_zeroes` allocates.
+/// The most bytes that one write may carry, which bounds how much `write_zeroes` allocates.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// One output stream of a guest. Clones are the same stream.
@@ -30,7 +30,7 @@ struct Captured {
     exceeded: bool,
 }
 
-/// What a write that goes past the cap fails with; it ends the guest.
+/// The error of a write that goes past the cap; it ends the guest.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the guest wrote more output than its limit")]
 pub(crate) struct OutputLimitExceeded;
@@ -115,7 +115,7 @@ impl OutputStream for Output {
     }
 }
 
-/// The same stream for whoever wants it asynchronous; preview 1 does not.
+/// The same stream for asynchronous use, which the traits ask for; preview 1 does not need it.
 impl AsyncWrite for Output {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(match self.write_now(bytes) {

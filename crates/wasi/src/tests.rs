@@ -1,4 +1,4 @@
-//! Every function called straight through the table, without an engine: whatever a guest may pass, it gets an errno.
+//! Tests that call every function through the table, without an engine: whatever a guest passes, it gets an errno.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ fn both_previews_are_complete_and_each_function_is_there_once() {
     }
 }
 
-/// A small generator (xorshift64), so that a failure can be repeated.
+/// A small generator of pseudo-random numbers (xorshift64), so that a failure can be repeated.
 struct Numbers(u64);
 
 impl Numbers {
@@ -58,8 +58,9 @@ impl Numbers {
     }
 }
 
-/// Descriptors, flags, lengths and addresses, good and bad. The memory has names at 1024 and zeros elsewhere: a zero
-/// is a vector of nothing, and a subscription to a clock that is due; no address in the list makes one of the names.
+/// Descriptors, flags, lengths and addresses, good and bad. The memory has path names at 1024 and zeros elsewhere.
+/// Zeros are an empty vector, and a subscription to a clock that is due; no address in the list makes a vector or a
+/// subscription of the names.
 const VALUES_32: &[u64] = &[
     0,
     1,
@@ -90,7 +91,7 @@ fn whatever_is_passed_the_answer_is_an_errno() {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     let mut wasi_now = wasi(&folder, &Interrupt::new());
     for round in 0..100_000 {
-        // The guest may have closed everything by now.
+        // The guest may have closed all of its descriptors by now.
         if round % 50 == 0 {
             wasi_now = wasi(&folder, &Interrupt::new());
         }
@@ -130,7 +131,7 @@ fn a_guest_that_has_to_stop_begins_no_call() {
     let mut wasi = wasi(&folder, &interrupt);
     interrupt.raise(Cause::Deadline);
     for import in IMPORTS.iter().filter(|import| import.name != "proc_exit") {
-        // A length of one, wherever there is a length, so that there is something to do.
+        // All arguments are 1: wherever there is a length, it is not zero, so that the call would have something to do.
         let result = (import.call)(&mut wasi, &mut vec![0; MEMORY_BYTES], &vec![1; import.params.len()]);
         assert_eq!(result, Err(Stop::Interrupted(Cause::Deadline)), "{}", import.name);
     }

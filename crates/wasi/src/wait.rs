@@ -1,4 +1,4 @@
-//! Carrying a WASI call through to its end on the guest's own thread, or to the guest's interrupt.
+//! Carrying a WASI call through on the guest's own thread, until it ends or the guest is interrupted.
 
 use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use remuda_model::Interrupt;
 
 use crate::Stop;
 
-/// Runs a call that is a future in name only: nothing here waits but on its own thread.
+/// Runs a call that is a future in name only: calls here do not wait for a runtime, but block their own thread.
 pub(crate) fn complete<T>(call: impl Future<Output = T>) -> Result<T, Stop> {
     match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Ok(value),
@@ -17,7 +17,8 @@ pub(crate) fn complete<T>(call: impl Future<Output = T>) -> Result<T, Stop> {
     }
 }
 
-/// Sleeps on the guest's thread; for ever, if there is no `end`.
+/// Sleeps on the guest's thread until `end`, or until the guest is interrupted; without an `end`, only the interrupt
+/// ends the sleep.
 pub(crate) fn sleep_until(interrupt: &Interrupt, end: Option<Instant>) -> Result<(), Stop> {
     let bell = Arc::new((Mutex::new(false), Condvar::new()));
     let ring = Arc::clone(&bell);
@@ -37,7 +38,7 @@ pub(crate) fn sleep_until(interrupt: &Interrupt, end: Option<Instant>) -> Result
     Err(stopped(interrupt))
 }
 
-/// Refuses to begin a call for a guest that has to stop.
+/// Returns an error if the guest has to stop, so that no further call is begun for it.
 pub(crate) fn check(interrupt: &Interrupt) -> Result<(), Stop> {
     match interrupt.cause() {
         None => Ok(()),

@@ -1,6 +1,7 @@
-//! What it costs to be able to stop a guest, and how soon it stops. The same functions with no way to stop them, with
-//! the flag of `remuda_engine::instrument`, with epochs and with fuel, as ratios of the best of several interleaved
-//! rounds; then the time from the flag's write to the host's return from the call, for guests that never end.
+//! The cost of being able to stop a guest, and how soon guests stop. First the times of the same functions with no way
+//! to stop them, with the flag of `remuda_engine::instrument`, with epochs and with fuel, as ratios of the best of
+//! several interleaved rounds. Then the time from the flag's write to the return of the host's call, for guests that
+//! never end.
 //!
 //! `cargo bench --workspace --bench interruption [-- [--rounds N] [ENGINE | GUEST | costs | latency]...]`
 #![allow(clippy::cast_possible_truncation, reason = "counts of a few thousand")]
@@ -25,7 +26,8 @@ struct Guest {
     stdin_bytes: usize,
 }
 
-/// Short enough that the best of a few rounds is undisturbed, long enough that starting does not show.
+/// Guests that are short enough for the best of a few rounds to be undisturbed, and long enough that the time to start
+/// does not matter.
 const GUESTS: &[Guest] = &[
     Guest { name: "matmul", wasm: "matmul/matmul.wasm", args: &["200", "--type", "f64"], stdin_bytes: 0 },
     Guest { name: "sha256", wasm: "sha256/sha256.wasm", args: &[], stdin_bytes: 1 << 20 },
@@ -81,7 +83,7 @@ fn costs(arguments: &Arguments) {
     if is_chosen("wasmer.singlepass") {
         wasmer::costs(rounds, &guests);
     }
-    // An interpreter is slower, and its times are steadier.
+    // An interpreter is slower, and its times vary less: fewer rounds suffice.
     if is_chosen("wasmi.lazy") {
         wasmi::costs(rounds.div_ceil(5), &guests);
     }
@@ -91,8 +93,8 @@ fn geometric_mean(ratios: &[f64]) -> f64 {
     (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp()
 }
 
-/// Runs every way of every guest once a round: what disturbs a round disturbs all of them, and what lasts a while
-/// disturbs only some rounds of each.
+/// Runs every way of every guest once a round: a short disturbance affects all of them alike, and a longer one only
+/// some rounds of each.
 fn best_of(rounds: usize, mut candidates: Vec<Candidate<'_>>) -> Vec<Candidate<'_>> {
     for _ in 0..rounds {
         for candidate in &mut candidates {
@@ -214,12 +216,13 @@ fn new_flag(engine: &Engine) -> SharedMemory {
 }
 
 fn set(flag: &SharedMemory, value: u8) {
-    // SAFETY: the first byte of a page that lives as long as `flag`; the guest reads it by atomic loads of one byte,
-    // nobody else touches it.
+    // SAFETY: this is the first byte of a page that lives as long as `flag`. The guest reads it by atomic loads of one
+    // byte, and nothing else accesses it.
     unsafe { AtomicU8::from_ptr(flag.data()[0].get()) }.store(value, Ordering::Relaxed);
 }
 
-/// Guests that never end, or not in this century. `{chain}` makes 2^64 calls without a cycle, `{work}` is long.
+/// Guests that never end, or not in this century. `{chain}` makes 2^64 calls without a cycle, and `{work}` is a long
+/// stretch of code.
 const ENDLESS: &[(&str, &str)] = &[
     ("loop", r#"(func (export "run") (loop (br 0)))"#),
     ("loop of host calls", r#"(func (export "run") (loop (call $host) (br 0)))"#),
@@ -295,7 +298,7 @@ fn stop_times(strategy: Strategy, wat: &str, runs: usize) -> Vec<Duration> {
     (0..runs).map(stop_once).collect()
 }
 
-/// As much of WASI preview 1 as the guests of this file call.
+/// The state of as much of WASI preview 1 as the guests of this file call.
 struct Wasi {
     args: Vec<Vec<u8>>,
     stdin: Vec<u8>,
@@ -324,7 +327,7 @@ fn wasi(engine: &Engine, module: &Module) -> Linker<Wasi> {
     linker.func_wrap(WASI, "fd_fdstat_get", fd_fdstat_get).expect("a new name");
     linker.func_wrap(WASI, "clock_time_get", clock_time_get).expect("a new name");
     linker.func_wrap(WASI, "proc_exit", proc_exit).expect("a new name");
-    // These guests call nothing else; the flag comes with the store.
+    // These guests call nothing else. The flag is defined later, for each store.
     linker.define_unknown_imports_as_traps(module).expect("new names");
     linker
 }

@@ -1,4 +1,4 @@
-//! What the flag costs on `wasmer.singlepass`: the same module as it is, and as its adapter rewrites it.
+//! The cost of the flag on `wasmer.singlepass`: the same module as it is, and as the adapter rewrites it.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use wasmer::{
 use crate::world::{best_of, check, ratio, wasi_for};
 use crate::{Guest, geometric_mean};
 
-/// Prints a row for each guest: the best time without any way to stop it, and with the flag as a multiple of that.
+/// Prints a row for each guest: the best time without any way to stop the guest, and with the flag as a multiple of
+/// that.
 pub(crate) fn costs(rounds: usize, guests: &[(&Guest, Vec<u8>)]) {
     println!("\n## wasmer.singlepass, best of {rounds}\n");
     println!("| function | uninterruptible | flag | code | compile |\n|---|---|---|---|---|");
@@ -39,7 +40,7 @@ pub(crate) fn costs(rounds: usize, guests: &[(&Guest, Vec<u8>)]) {
     println!("| geometric mean | | {:.2} | | |", geometric_mean(&ratios));
 }
 
-/// The fields' order is the order in which they are dropped: a module must not outlive its engine.
+/// A compiled module. Fields are dropped in their order here: a module must not outlive its engine.
 struct Prepared {
     module: wasmer::Module,
     engine: wasmer::Engine,
@@ -77,7 +78,7 @@ impl Prepared {
         env.as_mut(&mut store).memory = instance.exports.get_memory("memory").ok().cloned();
         let start = instance.exports.get_function("_start").expect("a command has _start");
         let begun = Instant::now();
-        // A guest may end by `proc_exit`, which is an error here: what it wrote tells whether it has run.
+        // A guest may end by `proc_exit`, which is an error here. Whether it has run is checked by its output.
         let _ended = start.call(&mut store, &[]);
         let took = begun.elapsed();
         check(guest, env.as_mut(&mut store).wasi.take().expect("nobody else takes it"));
@@ -112,8 +113,8 @@ fn call(mut env: FunctionEnvMut<'_, State>, import: &Import, values: &[Value]) -
         .collect();
     let (state, store) = env.data_and_store_mut();
     let view = state.memory.as_ref().expect("a command exports its memory").view(&store);
-    // SAFETY: the store is lent to this call: no code of the guest runs until it is done, and no other thread has the
-    // memory.
+    // SAFETY: the store is lent to this call, so that no code of the guest runs until the call is done, and no other
+    // thread has the memory.
     let bytes = unsafe { view.data_unchecked_mut() };
     let wasi = state.wasi.as_mut().expect("it is taken after the call");
     let errno = (import.call)(wasi, bytes, &args).map_err(|stop| RuntimeError::new(stop.to_string()))?;

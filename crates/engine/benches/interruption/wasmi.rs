@@ -1,5 +1,5 @@
-//! What `wasmi.lazy` pays: for fuel in slices, the way in which its adapter stops guests, and for the guards that the
-//! adapter puts before some `select` against a wrong translation.
+//! The cost, on `wasmi.lazy`, of fuel in slices, by which its adapter stops guests, and of the guards that the adapter
+//! puts before some `select`s against a wrong translation.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use wasmi::{
 use crate::world::{best_of, check, ratio, wasi_for};
 use crate::{Guest, geometric_mean};
 
-/// As the adapter has it.
+/// The fuel of one slice. The adapter's slices are shorter: 50,000 to 200,000.
 const FUEL_SLICE: u64 = 500_000;
 
-/// Prints a row for each guest: the best time as it is, and with fuel or with guards as multiples of that; then what
-/// the guards cost before a guest starts.
+/// Prints a row for each guest: its best time without either, and with fuel or with guards as multiples of that; then
+/// what the guards cost before a guest starts.
 pub(crate) fn costs(rounds: usize, guests: &[(&Guest, Vec<u8>)]) {
     let modules: Vec<_> = guests
         .iter()
@@ -44,8 +44,8 @@ pub(crate) fn costs(rounds: usize, guests: &[(&Guest, Vec<u8>)]) {
     starts(&modules);
 }
 
-/// What a guest waits for before it starts: translation is lazy, so that this is little, and guards must not make much
-/// of it.
+/// Times the preparation that a guest waits for before it starts: translation is lazy, so that this is short, and
+/// guards must not make it long.
 fn starts(modules: &[(&Guest, Module)]) {
     const ROUNDS: usize = 500;
     println!("\n## wasmi.lazy, making a module ready, best of {ROUNDS}\n");
@@ -148,7 +148,7 @@ fn link(linker: &mut Linker<Wasi>, import: &'static Import) {
             .collect();
         let memory = caller.get_export("memory").and_then(Extern::into_memory).expect("a command exports its memory");
         let (bytes, wasi) = memory.data_and_store_mut(&mut caller);
-        // A stop is an exit here: nothing else ends these guests.
+        // A stop means an exit here: nothing else stops these guests.
         let errno = (import.call)(wasi, bytes, &args).map_err(|stop| Error::new(stop.to_string()))?;
         if let Some(result) = results.first_mut() {
             *result = Val::I32(errno);

@@ -1,4 +1,4 @@
-//! The guests' world on the engines that get it from `remuda_wasi`, and the way in which their ways are timed.
+//! The guests' world on the engines that get it from `remuda_wasi`, and how several ways to run a guest are timed.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ pub(crate) fn wasi_for(guest: &Guest) -> Wasi {
     Wasi::new(&context, Interrupt::new()).expect("it asks for no folder")
 }
 
-/// Makes sure that a guest has run to its end and not only begun.
+/// Makes sure that a guest has written its output, and so has run to its end.
 pub(crate) fn check(guest: &Guest, wasi: Wasi) {
     assert!(!wasi.into_output().stdout.is_empty(), "{} wrote nothing", guest.name);
 }
 
-/// The best time of each way of each candidate. A round runs all of them: what disturbs it disturbs all.
+/// The best time of each way of each candidate. A round runs all of them, so that a disturbance affects all.
 pub(crate) fn best_of<C, const WAYS: usize>(
     rounds: usize,
     candidates: &[C],

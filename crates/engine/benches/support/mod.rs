@@ -1,19 +1,19 @@
-//! What the benchmarks share: their arguments, and where the guests are.
+//! Code that the benchmarks share: their arguments, and where the guests are.
 
 use std::path::{Path, PathBuf};
 
-/// `[--rounds N] [NAME]...`
+/// The arguments of a benchmark: `[--rounds N] [NAME]...`.
 pub(crate) struct Arguments {
-    /// How often everything is timed.
+    /// The number of times that everything is timed.
     pub(crate) rounds: usize,
     names: Vec<String>,
 }
 
 impl Arguments {
-    /// The command line's, with `rounds` where it says nothing of them.
+    /// Reads the command line, with `rounds` as the default number of rounds.
     pub(crate) fn parse(rounds: usize) -> Self {
         let mut arguments = Self { rounds, names: Vec::new() };
-        // Cargo says `--bench` to every benchmark.
+        // Cargo passes `--bench` to every benchmark.
         let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
         while let Some(word) = words.next() {
             if word == "--rounds" {
@@ -26,7 +26,7 @@ impl Arguments {
         arguments
     }
 
-    /// Whether `name` is to be timed: it was asked for, or nothing of its kind was. A kind is told by the names in it.
+    /// Whether `name` is to be timed: it was asked for, or no name of its kind was. A kind is given by all names in it.
     pub(crate) fn has<'a>(&self, name: &str, kind: impl IntoIterator<Item = &'a str>) -> bool {
         let asked_for = |name: &str| self.names.iter().any(|asked| asked == name);
         asked_for(name) || !kind.into_iter().any(asked_for)

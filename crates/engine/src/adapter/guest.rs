@@ -1,12 +1,12 @@
-//! What every adapter for real WebAssembly keeps beside a running guest, and how it concludes.
+//! What every adapter for real WebAssembly keeps beside a running guest, and how it reports the guest's end.
 
 use remuda_model::{Cause, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Outcome, TrapKind, Value};
 use remuda_wasi::{Import, Stop, Wasi};
 
 use crate::{Called, EngineError, InstantiateError};
 
-/// More elements a guest's tables never have together, whatever its limit: Wasmtime's pool reserves addresses for so
-/// many, and engines shall not differ.
+/// The most elements that a guest's tables may have together, whatever its limit: Wasmtime's pool reserves addresses
+/// for this many, and engines are not to differ.
 pub(crate) const TABLE_ELEMENTS_MAX: u64 = 10_000_000;
 
 /// A guest's state on the host's side.
@@ -33,12 +33,12 @@ impl Guest {
         })
     }
 
-    /// Carries out a WASI call on the guest's memory, which the caller finds where its engine keeps it.
+    /// Carries out a WASI call on the guest's memory, which each adapter gets from its engine.
     pub(crate) fn call(&mut self, import: &Import, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
         self.wasi.call(import, memory, args)
     }
 
-    /// The order to stop it.
+    /// The interrupt by which the guest is told to stop.
     pub(crate) fn interrupt(&self) -> &Interrupt {
         &self.interrupt
     }
@@ -48,14 +48,14 @@ impl Guest {
         self.interrupt.cause()
     }
 
-    /// A call that ended, with what it returned if it did.
+    /// What is reported of a call that has ended: `values` only if it returned.
     pub(crate) fn conclude_call(&self, end: End, values: Vec<Value>) -> Called {
         let outcome = self.conclude(end);
         let values = if outcome == Outcome::Returned { values } else { Vec::new() };
         Called { outcome, values, refused_growth: self.budget.refused.is_some() }
     }
 
-    /// What a guest's end means, seen from outside.
+    /// The outcome that callers see, for the end that an engine has reported.
     pub(crate) fn conclude(&self, end: End) -> Outcome {
         match end {
             End::Returned => Outcome::Returned,
@@ -66,7 +66,7 @@ impl Guest {
                 Outcome::Trapped { kind: TrapKind::HostCall, detail: stop.to_string() }
             }
             End::Trapped { kind, detail } => match (self.budget.refused, self.interrupt.cause()) {
-                // The interrupt's own trap looks like this one.
+                // An interrupted guest traps like this, too.
                 (_, Some(cause)) if kind == TrapKind::Unreachable => Outcome::Interrupted { cause },
                 // Most guests that are refused memory give up with a trap.
                 (Some(limit), _) => Outcome::LimitExceeded { limit },
@@ -76,7 +76,7 @@ impl Guest {
         }
     }
 
-    /// The error for a guest that did not survive its own instantiation.
+    /// The error for a guest that ended while it was instantiated.
     pub(crate) fn fail_to_start(self, end: End) -> InstantiateError {
         let outcome = self.conclude(end);
         InstantiateError::Guest { outcome, output: self.into_output() }
@@ -87,7 +87,7 @@ impl Guest {
     }
 }
 
-/// How an engine says that a guest ended.
+/// The end of a guest, as an engine reports it.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
     Returned,
@@ -96,10 +96,10 @@ pub(crate) enum End {
     NotGranted(Limit),
 }
 
-/// What a guest may still allocate.
+/// How much a guest may still allocate.
 ///
-/// Everything that decides on growth is here, in one order: what the type of a memory or table forbids does not happen
-/// on any machine, so it is neither the limit's refusal nor a cost; then the limit.
+/// All decisions on growth are made here, in one order. First the type of the memory or table: growth beyond its
+/// maximum happens on no machine, so it does not count as refused by the limit, and costs nothing. Then the limit.
 pub(crate) struct Budget {
     memory_bytes_left: u64,
     pub(crate) table_elements_left: u64,
@@ -107,7 +107,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// Sizes in bytes; `maximum` is the memory's own.
+    /// Decides whether a memory may grow. Sizes are in bytes; `maximum` is the memory's own.
     pub(crate) fn grant_memory(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         grant(&mut self.memory_bytes_left, current, desired, maximum, Limit::Memory, &mut self.refused)
     }
@@ -122,7 +122,8 @@ impl Budget {
         self.table_elements_left += elements as u64;
     }
 
-    /// Sizes in elements; `maximum` is the table's own, or one that an engine sets for all tables.
+    /// Decides whether a table may grow. Sizes are in elements; `maximum` is the table's own, or one that an engine
+    /// sets for all tables.
     pub(crate) fn grant_table(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         let maximum = maximum.filter(|maximum| is_tables_own(*maximum as u64));
         grant(&mut self.table_elements_left, current, desired, maximum, Limit::Table, &mut self.refused)
@@ -149,7 +150,7 @@ fn grant(
     true
 }
 
-/// Whether a table's maximum can only come from its type, and not from a bound that an engine has for all tables.
+/// Whether a table's maximum must come from its type, and not from a bound that an engine has for all tables.
 pub(crate) fn is_tables_own(maximum: u64) -> bool {
     maximum < TABLE_ELEMENTS_MAX
 }

@@ -1,5 +1,5 @@
-//! An engine that runs no WebAssembly: what the guest does stands in its arguments, so that tests of what lies around
-//! an engine are exact.
+//! An engine that runs no WebAssembly: the guest's arguments say what it does, so that tests of the code around an
+//! engine can be exact.
 //!
 //! | argument | effect |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | `--spin` | the guest runs until it is interrupted |
 //! | `--panic` | the engine itself breaks |
 //!
-//! They take effect one after the other. Exported functions return nothing.
+//! The arguments take effect one after the other. Exported functions return nothing.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -138,7 +138,7 @@ impl MockInstance {
         let _listener = self.interrupt.listen(move || {
             let _ = raised.send(());
         });
-        // The sender lives as long as the listener: this ends when the interrupt is raised, and only then.
+        // The sender lives as long as the listener: the wait ends when the interrupt is raised, and only then.
         let _ = wait.recv();
         self.interrupt.cause().map(|cause| Outcome::Interrupted { cause })
     }

@@ -1,6 +1,7 @@
-//! One file or folder for each engine, each behind a feature that bears the engine's id.
+//! The adapters: one file or folder for each engine, each behind a cargo feature with the engine's id as its name.
 //!
-//! All have the same shape: what it is ([`Known`]), how it starts, compile, load, instantiate, call, traps.
+//! All adapters have the same order: how the engine is configured and started, compiling, loading, instantiating,
+//! calling, and what traps mean. What an engine is and can do stands here ([`Known`]).
 
 #[cfg(feature = "wasi")]
 pub(crate) mod guest;
@@ -19,8 +20,8 @@ use remuda_model::{EngineId, Tier};
 
 use crate::{Capabilities, Interruption, Known, Proposal, Proposals};
 
-/// Counts the changes to how adapters configure engines and rewrite modules; an artifact of another revision is
-/// compiled anew.
+/// Counts the changes to how adapters configure engines and rewrite modules. An artifact of another revision is not
+/// used; its module is compiled anew.
 pub(crate) const CONFIG_REVISION: u32 = 3;
 
 /// Every engine that Remuda knows of, in the order in which an unknown module tries them: the baseline compiler
@@ -155,11 +156,11 @@ const MOCK: Known = Known {
     open: None,
 };
 
-/// As the workspace pins it; a test holds it against the lock file.
+/// The version that the workspace pins; a test compares it with the lock file.
 const WASMTIME_VERSION: &str = "48.0.8";
-/// As the workspace pins it; a test holds it against the lock file.
+/// The version that the workspace pins; a test compares it with the lock file.
 const WASMER_VERSION: &str = "7.4.2";
-/// As the lock file has it; a test holds it against that.
+/// The version in the lock file; a test compares the two.
 const WASMI_VERSION: &str = "2.0.0";
 
 /// The CPU features that decide which machine code may run here, as a short stable text.

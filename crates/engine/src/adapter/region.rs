@@ -1,4 +1,4 @@
-//! A guest's memory that two engines can have at the same time: addresses that the host reserves.
+//! Memory of a guest that two engines can use at the same time, at addresses that the host reserves.
 
 use std::ffi::c_void;
 use std::io;
@@ -8,37 +8,39 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 
-/// What compiled code may reach beyond a memory's addresses without a check of its own: Wasmtime's default.
+/// How many bytes beyond a memory's addresses compiled code may reach without a check of its own: Wasmtime's default.
 pub(crate) const GUARD_BYTES: usize = 32 << 20;
-/// WebAssembly's; no machine has larger ones.
+/// The size of a WebAssembly page, in bytes; no machine has larger pages.
 pub(crate) const PAGE_BYTES: usize = 64 << 10;
-/// Regions that are kept for the next guests, because mapping one and touching its pages for the first time takes longer
-/// than a short guest. Each keeps as much memory as most guests use; together that is at most 64 MiB.
+/// The most mappings that are kept for the next guests. They are kept because mapping one, and touching its pages for
+/// the first time, takes longer than a short guest runs.
 const IDLE_MAX: usize = 16;
+/// The most memory that each of these keeps, in bytes: as much as most guests use. Together that is at most 64 MiB.
 const IDLE_BYTES_MAX: usize = 4 << 20;
 
-/// Addresses for one memory. They never move; what of them can be accessed is all within the guest's limit as long as an
-/// interpreter has the memory for itself, since it checks every access, and only the memory's size once compiled code has
-/// it, too.
+/// Addresses for one memory. They never move. As long as an interpreter has the memory for itself, everything within
+/// the guest's limit can be accessed, since the interpreter checks every access. Once compiled code has the memory,
+/// too, only the memory's current size can be accessed.
 ///
-/// What is there at first may be another guest's: whoever makes it part of a memory clears it. Wasmi does, whenever a
-/// memory is made or grows.
+/// At first a region may still hold the data of an earlier guest, so that an engine that makes bytes part of a memory
+/// has to clear them. Wasmi does so whenever a memory is made or grows.
 pub(crate) struct Region {
-    /// `None` only while it is dropped.
+    /// `None` only while the region is dropped.
     mapping: Option<Mapping>,
-    /// What an interpreter may be given, in bytes.
+    /// The size of the memory that an interpreter may be given, in bytes.
     capacity: usize,
-    /// Bytes that can be accessed.
+    /// How many bytes can be accessed, from the base on.
     accessible: Mutex<usize>,
 }
 
+/// Mappings kept for the next guests, each with the number of its bytes that can be accessed.
 static IDLE: Mutex<Vec<(Mapping, usize)>> = Mutex::new(Vec::new());
 
 impl Region {
-    /// As many as a memory of 32 bits has.
+    /// The size of a region's address range, in bytes: as many addresses as a 32-bit memory can have.
     pub(crate) const ADDRESSES: usize = 4 << 30;
 
-    /// Addresses of which `bytes_max` can be accessed.
+    /// Makes a region of which `bytes_max` bytes can be accessed.
     pub(crate) fn new(bytes_max: u64) -> io::Result<Self> {
         let capacity = usize::try_from(bytes_max).unwrap_or(Self::ADDRESSES);
         let capacity = capacity.min(Self::ADDRESSES).next_multiple_of(PAGE_BYTES);
@@ -64,22 +66,24 @@ impl Region {
         self.mapping.as_ref().expect("a region has its addresses until it is dropped")
     }
 
-    /// A byte that code may read while others write it here: none of those that are read and written by the functions below.
+    /// A byte that code may read while other threads write it here. It must be none of the bytes that [`Region::read`]
+    /// and [`Region::write`] touch.
     pub(crate) fn flag(&self, at: usize) -> &AtomicU8 {
         assert!(at < self.capacity, "flags are within the region");
-        // SAFETY: the byte can be accessed, since a region is not confined to less than its memory, which has it. Those who
-        // have the region access it by machine code or as here.
+        // SAFETY: the byte can be accessed: it is within the memory, and a region is never confined to less than its
+        // memory. All code that has the region accesses the byte by machine instructions or as here.
         unsafe { AtomicU8::from_ptr(self.base().as_ptr().add(at)) }
     }
 
-    /// Reads what code has written to the beginning of its memory. Only for the thread that runs that code.
+    /// Reads what code has written to the beginning of its memory. Only the thread that runs that code may call this.
     pub(crate) fn read(&self, bytes: &mut [u8]) {
         assert!(bytes.len() <= self.capacity, "what is read is within the region");
-        // SAFETY: the bytes can be accessed, as above; nobody writes them meanwhile, since who would is the caller's thread.
+        // SAFETY: the bytes can be accessed, as above; nothing writes them meanwhile, since only code on the caller's
+        // own thread does.
         unsafe { self.base().as_ptr().copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
     }
 
-    /// Writes what code is to read at the beginning of its memory. Only for the thread that runs that code.
+    /// Writes what code is to read at the beginning of its memory. Only the thread that runs that code may call this.
     pub(crate) fn write(&self, bytes: &[u8]) {
         assert!(bytes.len() <= self.capacity, "what is written is within the region");
         // SAFETY: as above.
@@ -99,7 +103,7 @@ impl Region {
         Ok(())
     }
 
-    /// Makes sure that nothing beyond the first `bytes` can be accessed: compiled code relies on it.
+    /// Makes sure that nothing beyond the first `bytes` can be accessed: compiled code relies on a fault there.
     pub(crate) fn confine(&self, bytes: usize) -> io::Result<()> {
         let mut accessible = self.accessible.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes < *accessible {
@@ -114,7 +118,7 @@ impl Drop for Region {
     fn drop(&mut self) {
         let Some(mapping) = self.mapping.take() else { return };
         let accessible = *self.accessible.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // What cannot be accessed now may have been used before it was confined.
+        // Bytes that cannot be accessed now may have been used before the region was confined.
         let used = self.capacity.max(accessible);
         if used > IDLE_BYTES_MAX && mapping.give_back(IDLE_BYTES_MAX, used).is_err() {
             return;
@@ -126,11 +130,11 @@ impl Drop for Region {
     }
 }
 
-/// Reserved addresses, and their guard.
+/// Reserved addresses and the guard behind them, by their first address.
 struct Mapping(NonNull<u8>);
 
-// SAFETY: the addresses are the mapping's own until it is dropped, and what may be done with them is up to who is handed
-// `Region::base`, from whatever thread.
+// SAFETY: the addresses belong to the mapping until it is dropped, and the code that is given `Region::base` is itself
+// responsible for what it does with them, on whatever thread.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -145,16 +149,16 @@ impl Mapping {
         NonNull::new(base.cast()).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
     }
 
-    /// Both ends are multiples of [`PAGE_BYTES`].
+    /// Sets what can be done with the addresses between two offsets, both multiples of [`PAGE_BYTES`].
     fn protect(&self, from: usize, to: usize, flags: MprotectFlags) -> io::Result<()> {
-        // SAFETY: the range is within the mapping. Access is only taken away from what is beyond the memory's end, which
-        // an interpreter does not access; compiled code that does is to get a trap.
+        // SAFETY: the range is within the mapping. Access is only taken away from bytes beyond the memory's end. An
+        // interpreter does not access those; compiled code that does is meant to trap.
         unsafe { Ok(rustix::mm::mprotect(self.at(from), to - from, flags)?) }
     }
 
-    /// Gives memory back to the operating system; it is zero when it is next accessed.
+    /// Gives the memory between two offsets back to the operating system; it is zero when it is next accessed.
     fn give_back(&self, from: usize, to: usize) -> io::Result<()> {
-        // SAFETY: the range is within the mapping, and nobody has the region any more.
+        // SAFETY: the range is within the mapping, and nothing uses the region any more.
         unsafe { Ok(rustix::mm::madvise(self.at(from), to - from, Advice::LinuxDontNeed)?) }
     }
 
@@ -165,8 +169,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: who has the region as its memory holds on to it, so nobody has any more. An error would mean that it is no
-        // mapping, which `new` rules out.
+        // SAFETY: every user of the region's memory holds on to the region, so none is left. An error would mean that
+        // this is no mapping, which `new` rules out.
         let _ = unsafe { rustix::mm::munmap(self.at(0), Self::BYTES) };
     }
 }

@@ -1,11 +1,11 @@
-//! Wasmer with Singlepass.
+//! The adapter for Wasmer with Singlepass.
 //!
 //! Guests are stopped by a flag in a global that their rewritten code reads ([`crate::instrument`]). Wasmer has a way
-//! of its own, a signal that redirects the guest's thread; it may arrive while that thread holds a lock in Wasmer or
-//! the allocator, on the guest's stack, and then nobody gives the lock back.
+//! of its own, a signal that redirects the guest's thread. It is not used because the signal may arrive while that
+//! thread holds a lock in Wasmer or the allocator, on the guest's stack, and then the lock is never released.
 //!
-//! Machine code belongs to a Wasmer engine, which frees it when it is dropped and not before: so each module has an
-//! engine of its own.
+//! Machine code belongs to a Wasmer engine, which only frees it when the engine itself is dropped. So each module has a
+//! Wasmer engine of its own.
 
 mod frame;
 mod limits;
@@ -38,11 +38,11 @@ use crate::{
 
 const ID: EngineId = super::WASMER_SINGLEPASS.id;
 
-/// Code for which it pays to start threads that compile it.
+/// The smallest amount of code, in bytes, for which it pays to compile on several threads.
 const PARALLEL_CODE_BYTES_MIN: u64 = 256 << 10;
 /// The most `table.grow` instructions of a module. Toolchains emit one or two.
 const TABLE_GROWS_MAX: u32 = 100_000;
-/// Threads that compile one module.
+/// The most threads that compile one module.
 const COMPILE_THREADS_MAX: usize = 8;
 
 #[expect(clippy::unnecessary_wraps, reason = "every adapter opens like this")]
@@ -64,9 +64,9 @@ pub(crate) fn configured(code_bytes: u64) -> wasmer::Engine {
         .tail_call(has(Proposal::TailCall));
     let mut compiler = Singlepass::new();
     compiler
-        // An ELF image, which loads several times as fast as the other format.
+        // Artifacts are ELF images, which load several times as fast as the other format.
         .experimental_artifact(true)
-        // No other engine pays for this either.
+        // The other engines do not spend time on this either.
         .canonicalize_nans(false)
         .num_threads(compile_threads(code_bytes));
     compiler.push_middleware(Arc::new(FrameRules::default()));
@@ -108,28 +108,29 @@ impl Engine for WasmerEngine {
         stored.file().and_then(|file| file.read_exact_at(&mut bytes, 0)).map_err(|error| failed(error.to_string()))?;
         let _making = CODE.read().unwrap_or_else(PoisonError::into_inner);
         let engine: wasmer::Engine = EngineBuilder::headless().engine().into();
-        // SAFETY: whoever made the `StoredArtifact` vouched that its bytes are what `serialize` below gave.
+        // SAFETY: the code that made the `StoredArtifact` vouched that its bytes came from `serialize` below.
         let loaded =
             unsafe { wasmer::Module::deserialize(&engine, bytes) }.map_err(|error| failed(error.to_string()))?;
         Ok(Arc::new(WasmerArtifact::new(engine, loaded, module.has_start()).map_err(failed)?))
     }
 }
 
-/// Wasmer keeps one table of all machine code in the process, by address, and an artifact that is dropped gives its
-/// addresses back before it leaves that table: a new one may then be entered at the same place, and the table breaks
-/// for good. So nobody makes machine code (a shared hold) while any is dropped (an exclusive one).
+/// The lock that keeps machine code from being made while any is dropped. Wasmer has one table of all machine code in
+/// the process, by address, and an artifact that is dropped gives its addresses back before it leaves that table: a new
+/// one may then be entered at the same place, which breaks the table for good. So the lock is held shared while code is
+/// made, and exclusively while code is dropped.
 static CODE: RwLock<()> = RwLock::new(());
 
-/// The fields' order is the order in which they are dropped: a module must not outlive its engine.
+/// A compiled module and its engine. Fields are dropped in their order here: a module must not outlive its engine.
 struct Code {
     module: wasmer::Module,
     engine: wasmer::Engine,
 }
 
 struct WasmerArtifact {
-    /// `None` only while it is dropped.
+    /// The code; `None` only while the artifact is dropped.
     code: Option<Code>,
-    /// In the module's order, which is how Wasmer takes them.
+    /// The imports in the module's order, in which Wasmer takes them.
     imports: Vec<&'static Import>,
     has_start: bool,
     memory_bytes: u64,
@@ -146,7 +147,7 @@ impl WasmerArtifact {
             .collect::<Result<_, _>>()?;
         let extents = module.sys_artifact().and_then(wasmer::sys::Artifact::finished_function_extents);
         let code_bytes: usize = extents.iter().flatten().map(|(_, extent)| extent.length).sum();
-        // Mapped, and once more in the image that it came from.
+        // The code is in memory twice: mapped, and in the image that it came from.
         Ok(Self { code: Some(Code { module, engine }), imports, has_start, memory_bytes: 2 * code_bytes as u64 })
     }
 }
@@ -183,7 +184,7 @@ impl Artifact for WasmerArtifact {
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Instance>, InstantiateError> {
         let guest = Arc::new(Mutex::new(Guest::new(context, limits, interrupt)?));
-        // Limits are tunables, and a copy of an engine has tunables of its own.
+        // Limits are set as tunables. A copy of an engine has tunables of its own.
         let mut engine = self.code().engine.clone();
         engine.set_tunables(Limits::new(Arc::clone(&guest)));
         let mut store = Store::new(engine);
@@ -227,7 +228,7 @@ fn fail_to_start(guest: SharedGuest, end: Option<End>, error: &impl ToString) ->
     }
 }
 
-/// Takes the guest out, once the store that shared it is gone.
+/// Takes the guest out of its shared pointer, once the store that shared it is gone.
 fn sole_owner(guest: SharedGuest) -> Guest {
     Arc::into_inner(guest)
         .expect("a store takes everything with it that was made for it")
@@ -273,7 +274,7 @@ fn call_wasi(mut env: FunctionEnvMut<'_, State>, import: &Import, args: &[u64]) 
     let view = state.memory.as_ref().map(|memory| memory.view(&store));
     let bytes = match &view {
         // SAFETY: the store is lent to this call, so that no code of the guest runs and its memory does not grow until
-        // the call is done; and no other thread has the memory, because shared ones are not accepted.
+        // the call is done. No other thread has the memory, because shared memories are not accepted.
         Some(view) => unsafe { view.data_unchecked_mut() },
         None => &mut [],
     };
@@ -292,12 +293,13 @@ struct Globals {
 #[derive(Clone, Copy)]
 struct Cell(NonNull<VMGlobalDefinition>);
 
-// SAFETY: a cell is only reached by atomic operations, and whoever holds one goes before the store: see
+// SAFETY: a cell is only accessed by atomic operations, and everything that holds one is dropped before the store: see
 // `WasmerInstance`.
 unsafe impl Send for Cell {}
 
 impl Globals {
-    /// The last ones of the only instance in `store`, in the order in which they were added.
+    /// Finds them among the globals of the only instance in `store`: they are the last ones, in the order in which they
+    /// were added.
     fn of(store: &mut Store) -> Option<Self> {
         let StoreObjects::Sys(objects) = store.objects_mut();
         let added = frame::ADDED_GLOBALS as usize + 1;
@@ -313,8 +315,9 @@ impl Globals {
 
 impl Cell {
     fn word(&self) -> &AtomicU32 {
-        // SAFETY: a global's definition lies in its instance, which the store keeps where it is until it is dropped;
-        // no `Cell` outlives the store. It is 16 bytes, aligned as much, and starts with the low half of the value.
+        // SAFETY: a global's definition lies in its instance, which the store keeps in place until the store is
+        // dropped; no `Cell` outlives the store. The definition is 16 bytes, aligned to 16, and begins with the low
+        // half of the value.
         unsafe { AtomicU32::from_ptr(self.0.as_ptr().cast()) }
     }
 
@@ -327,8 +330,8 @@ impl Cell {
     }
 }
 
-/// The fields' order is the order in which they are dropped: nobody may set the flag of a store that is gone, and the
-/// code is the artifact's.
+/// An instance. Fields are dropped in their order here: the listener first, since it must not set the flag of a store
+/// that is gone, and the artifact last, since the code belongs to it.
 struct WasmerInstance {
     listener: Listener,
     instance: wasmer::Instance,
@@ -338,9 +341,9 @@ struct WasmerInstance {
     artifact: Arc<WasmerArtifact>,
 }
 
-// SAFETY: only raw pointers keep a store from being sent, and what they point at is its own, on the heap. Wasmer ties a
-// store to a thread while a call is running in it, and a call borrows the instance. The listener's copy of the flag is
-// covered by `Cell`.
+// SAFETY: a store is not `Send` only because of raw pointers, and these point at memory on the heap that the store
+// owns. Wasmer ties a store to a thread while a call is running in it, and a call borrows the instance. For the
+// listener's copy of the flag, see `Cell`.
 unsafe impl Send for WasmerInstance {}
 
 impl Instance for WasmerInstance {
@@ -403,7 +406,8 @@ fn to_val(value: Value) -> wasmer::Value {
         Value::F32(n) => wasmer::Value::F32(n),
         Value::F64(n) => wasmer::Value::F64(n),
         Value::V128(n) => wasmer::Value::V128(n),
-        // No entry is accepted that has one: the call says that the types differ.
+        // No entry with a reference is accepted (`Module::check_entry`). If one came, the call would report that the
+        // types differ.
         Value::Reference { .. } => wasmer::Value::ExternRef(None),
     }
 }
@@ -422,7 +426,8 @@ fn from_val(value: &wasmer::Value) -> Value {
     }
 }
 
-/// What a failed instantiation says of the guest, or `None` if it is not the guest's doing or a limit's.
+/// How the guest ended according to a failed instantiation; `None` if it neither trapped nor was stopped. A limit that
+/// refused it shows in its budget.
 fn end_of_instantiation(error: &InstantiationError) -> Option<End> {
     match error {
         InstantiationError::Start(error) | InstantiationError::Link(LinkError::Trap(error)) => end_of(error),
@@ -430,7 +435,7 @@ fn end_of_instantiation(error: &InstantiationError) -> Option<End> {
     }
 }
 
-/// What an error says of the guest, or `None` if it is the engine's own.
+/// How the guest ended according to an error; `None` if the engine itself failed.
 fn end_of(error: &RuntimeError) -> Option<End> {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return Some(End::Stopped(stop.clone()));
@@ -451,7 +456,7 @@ fn end_of(error: &RuntimeError) -> Option<End> {
     Some(End::Trapped { kind, detail: place_of(error) })
 }
 
-/// The function that a guest trapped in, where its names are known.
+/// The function in which a guest trapped: its name if that is known, else its index.
 fn place_of(error: &RuntimeError) -> String {
     match error.trace().first() {
         None => String::new(),
@@ -462,17 +467,17 @@ fn place_of(error: &RuntimeError) -> String {
     }
 }
 
-/// What is compiled for a module.
+/// The module as it is compiled: rewritten so that its guests can be stopped.
 pub(crate) fn rewritten(module: &Module) -> Result<Vec<u8>, String> {
-    // The host can reach the flag once there is an instance: the start function has to wait until then.
+    // The host can only reach the flag once there is an instance: the start function has to wait until then.
     let bytes = start::start_as_export(module.bytes()).map_err(|error| error.to_string())?;
     let bytes = instrument_with_global(&bytes, module.bytes_max()).map_err(|error| error.to_string())?;
     module.check_rewritten(&bytes).map_err(|error| error.to_string())?;
     Ok(bytes)
 }
 
-/// Each `table.grow` becomes two dozen operators (see [`frame`]), and these are bounded like everything that a compiler
-/// sees.
+/// Refuses modules with too many `table.grow` instructions: each becomes two dozen operators or more (see [`frame`]),
+/// and the code that a compiler is given has to be bounded.
 fn check_growth(module: &Module) -> Result<(), String> {
     let grows = module.stats().table_grows;
     if grows > TABLE_GROWS_MAX {
@@ -499,23 +504,23 @@ pub(crate) fn compile_into(store: &Store, module: &Module) -> Result<wasmer::Mod
     let engine = configured(module.stats().code_bytes);
     let compiled = wasmer::Module::new(&engine, rewritten(module)?).map_err(|error| error.to_string())?;
     let artifact = compiled.serialize().map_err(|error| error.to_string())?;
-    // SAFETY: these are the bytes that `serialize` just gave.
+    // SAFETY: these are the bytes that `serialize` has just returned.
     unsafe { wasmer::Module::deserialize(store, artifact) }.map_err(|error| error.to_string())
 }
 
-/// Lets the tables of the instance that was made last grow as they will.
+/// Lifts the limit on the growth of tables for the instance that was made last in `store`.
 pub(crate) fn lift_table_limit(store: &mut Store) {
     if let Some(globals) = Globals::of(store) {
         globals.left.set(u32::MAX);
     }
 }
 
-/// How the adapter reports a trap.
+/// How the adapter reports a trap; `None` if the error is not a trap.
 pub(crate) fn trap_kind(error: &RuntimeError) -> Option<TrapKind> {
     kind_of(&end_of(error)?)
 }
 
-/// How the adapter reports a trap while an instance is made.
+/// How the adapter reports a trap that happened while an instance was made; `None` if the error is not a trap.
 pub(crate) fn trap_kind_of_instantiation(error: &InstantiationError) -> Option<TrapKind> {
     kind_of(&end_of_instantiation(error)?)
 }
@@ -533,7 +538,7 @@ mod tests {
 
     use super::*;
 
-    /// Artifacts come and go on several threads while guests run: the process-wide table of code stays whole.
+    /// Artifacts are made and dropped on several threads while guests run: the process-wide table of code stays intact.
     #[test]
     fn code_may_be_dropped_while_other_threads_make_some() {
         let text = r#"(module (func (export "f") (param i32) (result i32) (i32.div_u (i32.const 6) (local.get 0))))"#;

@@ -1,6 +1,7 @@
-//! Wasmi, translating each function when it is first called.
+//! The adapter for Wasmi, which translates each function when it is first called.
 //!
-//! Guests are stopped between slices of fuel: Wasmi hands control back, and goes on where it was.
+//! Guests are stopped between slices of fuel: when a slice is used up, Wasmi hands control back, and later goes on
+//! where it was.
 
 mod away;
 
@@ -29,33 +30,37 @@ use crate::{
 
 const ID: EngineId = super::WASMI_LAZY.id;
 
-/// Fuel between two looks at the interrupt: a share of what was used until now, since an engine that is overtaken in a race
-/// holds the answer back for as long; at least some microseconds of work, and less than a millisecond.
+/// Fuel between two looks at the interrupt, at least and at most: some microseconds of work, and less than a
+/// millisecond.
 const FUEL_SLICE: std::ops::RangeInclusive<u64> = 50_000..=200_000;
+/// Between these bounds, a slice is this share (1/32) of the fuel used until now: an engine that is overtaken in a race
+/// holds the answer back for as long as a slice takes, which is to be short beside the run as a whole.
 const FUEL_SLICE_SHARE: u64 = 32;
-/// Fuel for one `memory.grow` or `table.grow`, the most that Wasmi takes.
+/// Fuel for one `memory.grow` or `table.grow`: the most that Wasmi allows.
 ///
-/// Their handlers do not tail-call the next instruction, as all others do: each leaves a frame of 184 bytes on the
-/// host's stack until the guest is paused. The longest slice has fuel for 2,000 of them, which is 360 KB of stack.
+/// The handlers of these instructions do not tail-call the next instruction, as all others do: each leaves a frame of
+/// 184 bytes on the host's stack until the guest is paused. The longest slice has fuel for fewer than 800 of them,
+/// which is 144 KB of stack.
 const FUEL_PER_GROW: u8 = u8::MAX;
 /// For the same reason, the most `memory.grow` instructions of one function: fuel is taken for a straight line of
 /// instructions at once, however long it is. Toolchains emit one or two.
 const MEMORY_GROWS_PER_FUNCTION_MAX: u32 = 1_000;
-/// Fuel for what is no single instruction.
+/// Fuel for work that is not counted by single instructions.
 const FUEL_COSTS: CustomFuelCosts = CustomFuelCosts {
-    // At most 8 MB to a slice, which takes no longer than a slice of other instructions.
+    // The longest slice copies at most 1.6 MB, which takes no longer than a slice of other instructions. Only a single
+    // instruction that copies more gets more fuel.
     bytes_copied_per_fuel: 8,
-    // Wasmi cannot pause while it translates a function, and fails if its fuel runs out there. Functions are bounded
-    // in size, so this time is, too.
+    // Wasmi cannot pause while it translates a function, and fails if the fuel runs out there. The size of functions is
+    // bounded, and so is the time that translating one takes.
     fuel_per_bytes_translated: 0,
     fuel_per_bytes_validated: 0,
 };
-/// Calls within calls. Wasmi keeps them on a stack of its own, so the host's is not at risk.
+/// The most calls within calls. Wasmi keeps them on a stack of its own, so the host's stack is not at risk.
 const RECURSION_MAX: usize = 50_000;
-/// That stack, in bytes, with room for each guest frame's values.
+/// The size of Wasmi's stack, in bytes, with room for each guest frame's values.
 const STACK_BYTES_MAX: usize = 16 << 20;
 
-/// An engine with the adapter's configuration, which translates a function when it is first called.
+/// A Wasmi engine with the adapter's configuration, which translates a function when it is first called.
 pub(crate) fn configured() -> wasmi::Engine {
     configured_with(CompilationMode::Lazy)
 }
@@ -90,7 +95,7 @@ pub(super) fn open(_: Instances) -> Result<Arc<dyn Engine>, EngineError> {
     Ok(Arc::new(WasmiEngine { lazy, eager: OnceLock::new() }))
 }
 
-/// An engine with its imports.
+/// A Wasmi engine, and the host's functions linked for it.
 #[derive(Clone)]
 struct Linked {
     engine: wasmi::Engine,
@@ -107,7 +112,8 @@ impl Linked {
         Ok(Self { engine, linker: Arc::new(linker) })
     }
 
-    /// With no more imports than `module` has: each of its instances copies them, to add a memory of its own.
+    /// The same engine, with only those of the host's functions that `module` imports: each instance copies the linker,
+    /// to add a memory of its own, so that a small one saves time.
     fn with_imports_of(&self, module: &wasmi::Module) -> Result<Self, Error> {
         let mut linker = Linker::new(&self.engine);
         let is_wanted = |import: &Import| {
@@ -160,7 +166,8 @@ fn call_wasi(caller: &mut Caller<'_, State>, import: &Import, args: &[u64]) -> R
     result.map_err(|stop| Error::host(HostStop(Failure::Ended(End::Stopped(stop)))))
 }
 
-/// Why a guest does not go on, on its way through Wasmi: a host function said so, or what happened where it had moved to.
+/// Why a guest does not go on, as an error that Wasmi passes through: a host function ended it, or something happened
+/// in the part to which it had moved.
 #[derive(Debug)]
 struct HostStop(Failure);
 
@@ -177,7 +184,7 @@ impl wasmi::errors::HostError for HostStop {}
 
 struct WasmiEngine {
     lazy: Linked,
-    /// Translates every function at once; started when it is first needed.
+    /// The engine that translates every function at once; started when it is first needed.
     eager: OnceLock<Result<Linked, EngineError>>,
 }
 
@@ -187,7 +194,8 @@ impl WasmiEngine {
         check_growth(module).map_err(failed)?;
         let compile =
             |bytes: &[u8]| wasmi::Module::new(&linked.engine, bytes).map_err(|error| failed(error.to_string()));
-        // Made so that guests can leave, a module may be too large, or use names that are the host's: then they stay.
+        // Rewritten so that guests can leave, a module may be too large, or use names that belong to the host. Then its
+        // guests stay.
         if let Some(departing) = departing(module)
             && let Ok(compiled) = compile(&departing.bytes)
         {
@@ -231,7 +239,7 @@ impl Engine for WasmiEngine {
     }
 }
 
-/// What is given to Wasmi for a module whose guests can move; `None` for others.
+/// The module as it is given to Wasmi if its guests can move; `None` if they cannot.
 fn departing(module: &Module) -> Option<Departing> {
     if module.findings().places().is_empty() {
         return None;
@@ -242,10 +250,10 @@ fn departing(module: &Module) -> Option<Departing> {
     Some(departing)
 }
 
-/// What is given to Wasmi for a module.
+/// The module as it is given to Wasmi if its guests do not move.
 pub(crate) fn rewritten(module: &Module) -> Result<Cow<'_, [u8]>, String> {
     let guarded = select::guard_selects(module).map_err(|error| error.to_string())?;
-    // Fuel slices cannot interrupt a start function: it becomes an export that is called like any other.
+    // Wasmi cannot run a start function in slices of fuel, so it becomes an export that is called like any other.
     let bytes = if module.has_start() {
         Cow::Owned(start::start_as_export(&guarded).map_err(|error| error.to_string())?.into_owned())
     } else {
@@ -255,7 +263,7 @@ pub(crate) fn rewritten(module: &Module) -> Result<Cow<'_, [u8]>, String> {
     Ok(bytes)
 }
 
-/// Keeps out what would leave too many frames on the host's stack within one slice.
+/// Refuses modules that could leave too many frames on the host's stack within one slice.
 fn check_growth(module: &Module) -> Result<(), String> {
     let grows = module.stats().memory_grows_per_function;
     if grows > MEMORY_GROWS_PER_FUNCTION_MAX {
@@ -271,7 +279,7 @@ struct WasmiArtifact {
     module: wasmi::Module,
     has_start: bool,
     memory_bytes: u64,
-    /// If its guests can move.
+    /// What is known of the rewritten module, if its guests can move.
     departing: Option<Arc<Departing>>,
 }
 
@@ -296,7 +304,7 @@ impl Artifact for WasmiArtifact {
             State { guest: Some(guest), memory: None, granted: 0, away: None, tables_to_come: None },
         );
         store.limiter(|state| state);
-        // Nothing of the guest's own runs while it is instantiated: this fuel only pays for its segments.
+        // No code of the guest runs while it is instantiated: this fuel only pays for its segments.
         store.set_fuel(u64::MAX).map_err(|error| internal(&error))?;
         let instantiated = match &self.departing {
             Some(departing) => away::instantiate(&self, departing, &mut store, limits.memory_bytes_max),
@@ -329,16 +337,16 @@ fn internal(error: &Error) -> EngineError {
 
 /// What a store keeps for its guest.
 struct State {
-    /// `None` only while it is somewhere else, or on its way.
+    /// The guest; `None` only while it is in another engine's code, or on its way.
     guest: Option<Guest>,
     /// The exported memory, found at the first WASI call.
     memory: Option<Memory>,
-    /// What the last request for growth was granted, in case that it fails.
+    /// How much the last request for growth was granted, in bytes or elements, in case the growth itself fails.
     granted: usize,
-    /// What its moves need, if it can move.
+    /// What the guest's moves need, if it can move.
     away: Option<Box<Away>>,
-    /// While a module is instantiated to which the host has added: how many of the tables to come are the guest's. The host's
-    /// own tables and memory are not charged to it.
+    /// While a module to which the host has added is instantiated: how many of the tables that are yet to be made are
+    /// the guest's. The host's own tables and memory are not charged to the guest.
     tables_to_come: Option<u32>,
 }
 
@@ -369,7 +377,7 @@ impl wasmi::ResourceLimiter for State {
             return Ok(true);
         }
         let Some(guest) = &mut self.guest else {
-            // It was granted where the guest is.
+            // The other engine, which has the guest, has granted it.
             self.granted = 0;
             return Ok(true);
         };
@@ -382,7 +390,8 @@ impl wasmi::ResourceLimiter for State {
         Ok(granted)
     }
 
-    /// A growth for which the slice's fuel does not suffice fails here, and asks again when it is resumed.
+    /// Takes back what was granted. A growth for which the slice's fuel does not suffice fails, too, and asks again
+    /// when the guest is resumed.
     fn memory_grow_failed(&mut self, _: &MemoryError) -> Result<(), wasmi_core::LimiterError> {
         let granted = std::mem::take(&mut self.granted);
         if let Some(guest) = &mut self.guest {
@@ -410,7 +419,7 @@ impl wasmi::ResourceLimiter for State {
         Ok(granted)
     }
 
-    /// As for memories.
+    /// Takes back what was granted, as for memories.
     fn table_grow_failed(&mut self, _: &TableError) -> Result<(), wasmi_core::LimiterError> {
         let granted = std::mem::take(&mut self.granted);
         self.guest_mut().budget.return_table(granted);
@@ -481,7 +490,8 @@ impl WasmiInstance {
     }
 }
 
-/// Calls a function, and looks at the interrupt and at what there is to move for between slices of fuel.
+/// Calls a function in slices of fuel. Between two slices it looks at the interrupt, and whether the guest has a reason
+/// to ask at its points.
 fn call_in_slices(
     mut store: impl AsContextMut<Data = State>,
     function: Func,
@@ -504,7 +514,7 @@ fn call_in_slices(
                 away::look_for_moves(&mut store)?;
                 used += slice;
                 slice = (used / FUEL_SLICE_SHARE).clamp(*FUEL_SLICE.start(), *FUEL_SLICE.end());
-                // One instruction (a large memory.fill) may need more than a slice.
+                // One instruction (a large memory.fill, say) may need more fuel than a slice.
                 store.as_context_mut().set_fuel(slice.max(paused.required_fuel()))?;
                 paused.resume(&mut store, results)?
             }
@@ -519,7 +529,8 @@ fn to_val(value: Value) -> Val {
         Value::F32(n) => Val::F32(n.into()),
         Value::F64(n) => Val::F64(n.into()),
         Value::V128(n) => Val::V128(n.into()),
-        // No entry is accepted that has one: the call says that the types differ.
+        // No entry with a reference is accepted (`Module::check_entry`). If one came, the call would report that the
+        // types differ.
         Value::Reference { .. } => Val::ExternRef(Nullable::Null),
     }
 }
@@ -537,7 +548,7 @@ fn from_val(value: &Val) -> Value {
     }
 }
 
-/// What an error says of the guest, or `None` if it is the engine's own.
+/// How the guest ended according to an error; `None` if the engine itself failed.
 fn end_of(error: &Error) -> Option<End> {
     if let Some(HostStop(failure)) = error.downcast_ref::<HostStop>() {
         return match failure {
@@ -573,7 +584,7 @@ fn end_of(error: &Error) -> Option<End> {
     }
 }
 
-/// How the adapter reports a trap.
+/// How the adapter reports a trap; `None` if the error is not a trap.
 pub(crate) fn trap_kind(error: &Error) -> Option<TrapKind> {
     match end_of(error)? {
         End::Trapped { kind, .. } => Some(kind),

@@ -1,7 +1,7 @@
-//! Wasmtime, once with Cranelift and once with Winch.
+//! The adapters for Wasmtime, once with Cranelift and once with Winch.
 //!
 //! Guests are stopped by a flag in a shared memory that their rewritten code reads ([`crate::instrument`]): Wasmtime's
-//! own epochs cost several times as much. A flag belongs to one instance at a time and is used again after it.
+//! own epochs cost several times as much. A flag belongs to one instance at a time, and to another one afterwards.
 
 mod part;
 
@@ -29,13 +29,13 @@ use crate::{
     Part, Point, Proposal, StoredArtifact,
 };
 
-/// Instances that may exist at the same time in the pool; what is beyond them is allocated on demand.
+/// The most instances that may exist in the pool at the same time; further ones are allocated on demand.
 const POOL_INSTANCES: u32 = 256;
-/// Tables that a pooled module may define; one with more is allocated on demand.
+/// The most tables that a module in the pool may define; instances of one with more are allocated on demand.
 const POOL_TABLES_PER_MODULE: u32 = 4;
-/// Memory that is cleared by hand instead of being given back to the operating system between two guests.
+/// How many bytes of a memory are cleared by hand between two guests, instead of given back to the operating system.
 const POOL_KEEP_RESIDENT_BYTES: usize = 256 << 10;
-/// Flags that an artifact keeps for its next instances.
+/// The most flags that an artifact keeps for its next instances.
 const IDLE_SLOTS_MAX: usize = 64;
 
 #[cfg(feature = "wasmtime.winch")]
@@ -50,18 +50,18 @@ pub(super) fn open_cranelift(instances: Instances) -> Result<Arc<dyn Engine>, En
 
 struct WasmtimeEngine {
     known: &'static Known,
-    /// Instances from a pool, if there is to be one and the machine has the address space for it.
+    /// The host that takes instances from a pool, if there is to be one and the machine has the address space for it.
     pooled: Option<Host>,
-    /// For modules that do not fit the pool, for instances that find it full, and where there is none.
+    /// For modules that do not fit the pool, for instances that find it full, and for an engine without a pool.
     on_demand: Arc<OnDemand>,
 }
 
-/// Engines that make each instance for itself, started when they are first needed.
+/// Wasmtime engines that allocate each instance on demand; each is started when it is first needed.
 struct OnDemand {
     known: &'static Known,
     strategy: Strategy,
     host: OnceLock<Host>,
-    /// For parts, whose memories other engines have made.
+    /// The host for parts, whose memories other engines have made.
     parts: OnceLock<Host>,
 }
 
@@ -94,7 +94,7 @@ impl OnDemand {
     }
 }
 
-/// A Wasmtime engine with everything that a guest may import but its flag.
+/// A Wasmtime engine, with everything that a guest may import except its flag.
 #[derive(Clone)]
 struct Host {
     engine: wasmtime::Engine,
@@ -108,13 +108,13 @@ impl WasmtimeEngine {
             Instances::Pooled => {
                 let pooled = Host::new(&config(known, strategy, InstanceAllocationStrategy::Pooling(pool()))).ok();
                 if pooled.is_none() {
-                    // A pool reserves terabytes of addresses, which a container may not have. Whatever else is wrong is so
-                    // here, too.
+                    // A pool reserves terabytes of addresses, which a container may not have. If anything else is
+                    // wrong, starting without a pool fails as well.
                     on_demand.host()?;
                 }
                 pooled
             }
-            // It is started when it is first needed: a process that runs one guest may need it for parts only.
+            // The host is started when it is first needed: a process that runs one guest may need only that for parts.
             Instances::OnDemand => None,
         };
         Ok(Self { known, pooled, on_demand })
@@ -151,7 +151,7 @@ fn pool() -> PoolingAllocationConfig {
         .total_memories(POOL_INSTANCES)
         .total_tables(POOL_INSTANCES * POOL_TABLES_PER_MODULE)
         .max_tables_per_module(POOL_TABLES_PER_MODULE)
-        // As many as a table may have: this reserves addresses and no memory.
+        // As many elements as a table may have: this reserves addresses, but no memory.
         .table_elements(usize::try_from(TABLE_ELEMENTS_MAX).expect("ten millions fit an address"))
         .max_memory_size(4 << 30)
         .linear_memory_keep_resident(POOL_KEEP_RESIDENT_BYTES)
@@ -167,7 +167,7 @@ fn config(known: &Known, strategy: Strategy, allocation: InstanceAllocationStrat
         .cranelift_opt_level(OptLevel::Speed)
         .allocation_strategy(allocation)
         .max_wasm_stack(usize::try_from(ModuleLimits::STACK_BYTES).expect("half a megabyte fits an address"))
-        // Only native debuggers and profilers read these; they make artifacts larger and loading slower.
+        // Only native debuggers and profilers read these tables, which make artifacts larger and loading slower.
         .generate_address_map(false)
         .native_unwind_info(false)
         .wasm_tail_call(has(Proposal::TailCall))
@@ -178,7 +178,8 @@ fn config(known: &Known, strategy: Strategy, allocation: InstanceAllocationStrat
         .wasm_exceptions(has(Proposal::Exceptions))
         .wasm_custom_page_sizes(has(Proposal::CustomPageSizes))
         .wasm_wide_arithmetic(has(Proposal::WideArithmetic))
-        // The flag is an atomic in a shared second memory. Guests themselves are held to their capabilities before.
+        // The flag is an atomic in a shared second memory, which needs these proposals. Whether a guest's own module
+        // keeps to the engine's capabilities is checked before.
         .wasm_multi_memory(true)
         .wasm_threads(true)
         .shared_memory(true);
@@ -218,8 +219,8 @@ fn link(linker: &mut Linker<State>, import: &'static Import) -> wasmtime::Result
         let mut args = [0; 9];
         let args = &mut args[..import.params.len()];
         for ((arg, value), ty) in args.iter_mut().zip(values.iter()).zip(import.params) {
-            // SAFETY: Wasmtime initialises as many values as the function has parameters, with the types of `ty`,
-            // which is made of the same `import.params`.
+            // SAFETY: Wasmtime initialises as many values as the function has parameters, with the types that the
+            // function was given above, which are made of the same `import.params`.
             let value = unsafe { value.assume_init_ref() };
             *arg = match ty {
                 Type::I32 => value.get_u32().into(),
@@ -275,15 +276,16 @@ impl Engine for WasmtimeEngine {
         let failed = |reason: String| EngineError::Load { engine: self.known.id, reason };
         let host = self.host_for(module)?;
         let file = stored.file().map_err(|error| failed(error.to_string()))?;
-        // SAFETY: whoever made the `StoredArtifact` vouched that its bytes are what `serialize` below gave, and that
-        // nobody else changes the file. What follows them in the file is not part of the ELF image that Wasmtime reads.
+        // SAFETY: the code that made the `StoredArtifact` vouched that its bytes came from `serialize` below, and that
+        // nobody but the host changes the file. Bytes after them in the file are not part of the ELF image that
+        // Wasmtime reads.
         let loaded = unsafe { wasmtime::Module::deserialize_open_file(&host.engine, file) }
             .map_err(|error| failed(format!("{error:#}")))?;
         Ok(self.artifact(host, loaded))
     }
 
     fn prepare_parts(&self) {
-        // Whoever compiles one says what is wrong.
+        // If this fails, compiling the first part fails in the same way, and reports the error.
         let _ = self.on_demand.for_parts();
     }
 
@@ -292,7 +294,7 @@ impl Engine for WasmtimeEngine {
     }
 }
 
-/// What is compiled for a module.
+/// The module as it is compiled: rewritten so that its guests can be stopped.
 fn rewritten(module: &Module) -> Result<Vec<u8>, String> {
     let instrumented = instrument_within(module.bytes(), module.bytes_max()).map_err(|error| error.to_string())?;
     module.check_rewritten(&instrumented.bytes).map_err(|error| error.to_string())?;
@@ -305,7 +307,7 @@ struct WasmtimeArtifact {
     module: wasmtime::Module,
     slots: Mutex<Vec<Slot>>,
     on_demand: Arc<OnDemand>,
-    /// The same code for instances that find the pool full, once there was one.
+    /// The same code for instances that find the pool full; made when the first one does.
     unpooled: OnceLock<Arc<WasmtimeArtifact>>,
 }
 
@@ -318,7 +320,7 @@ struct Slot {
 impl Slot {
     fn new(host: &Host, module: &wasmtime::Module) -> wasmtime::Result<Self> {
         let flag = SharedMemory::new(&host.engine, MemoryType::shared(1, 1))?;
-        // Defining an import asks for a store, and keeps nothing of it if the import is a shared memory.
+        // `define` asks for a store, but keeps nothing of it if the import is a shared memory.
         let store = Store::new(&host.engine, State::default());
         let mut linker = Linker::clone(&host.linker);
         linker.define(&store, FLAG_MODULE, FLAG_FIELD, flag.clone())?;
@@ -350,7 +352,7 @@ impl Artifact for WasmtimeArtifact {
         store.limiter(|state| state);
         match lease.slot().pre.instantiate(&mut store) {
             Ok(instance) => Ok(Box::new(WasmtimeInstance { instance, store, id: self.id, _lease: lease })),
-            // Nothing of the guest has run yet.
+            // No code of the guest has run yet, so that it can start anew without the pool.
             Err(error) if error.is::<PoolConcurrencyLimitError>() => {
                 drop((store, lease));
                 self.unpooled()?.instantiate(context, limits, interrupt)
@@ -371,15 +373,15 @@ impl WasmtimeArtifact {
         EngineError::Internal { engine: self.id, reason: format!("{error:#}") }
     }
 
-    /// This artifact for an engine without a pool. Machine code does not depend on where instances come from, but a
-    /// module is one engine's.
+    /// Returns this artifact for the Wasmtime engine without a pool. Machine code does not depend on where instances
+    /// come from, but a `wasmtime::Module` belongs to one engine.
     fn unpooled(&self) -> Result<Arc<Self>, EngineError> {
         if let Some(unpooled) = self.unpooled.get() {
             return Ok(Arc::clone(unpooled));
         }
         let host = self.on_demand.host()?;
         let image = self.module.serialize().map_err(|error| self.internal(&error))?;
-        // SAFETY: these are the bytes that `serialize` just gave.
+        // SAFETY: these are the bytes that `serialize` has just returned.
         let module = unsafe { wasmtime::Module::deserialize(&host.engine, image) };
         let unpooled = Arc::new(Self {
             id: self.id,
@@ -419,7 +421,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // From here on nobody sets the flag: it may be cleared for the next instance.
+        // Once the listener is gone, nothing sets the flag: it can be cleared for the next instance.
         self.listener = None;
         if let Some(slot) = self.slot.take() {
             set(&slot.flag, 0);
@@ -432,8 +434,8 @@ impl Drop for Lease {
 }
 
 fn set(flag: &SharedMemory, value: u8) {
-    // SAFETY: a shared memory of one page is never moved or freed while `flag` lives, and everybody, the guest's
-    // rewritten code included, reaches its first byte by atomic operations only.
+    // SAFETY: a shared memory of one page is never moved or freed while `flag` lives, and its first byte is only ever
+    // accessed by atomic operations, by the guest's rewritten code, too.
     let byte = unsafe { AtomicU8::from_ptr(flag.data().as_ptr().cast::<u8>().cast_mut()) };
     byte.store(value, Ordering::Release);
 }
@@ -441,11 +443,11 @@ fn set(flag: &SharedMemory, value: u8) {
 /// What a store keeps for its guest.
 #[derive(Default)]
 struct State {
-    /// `None` where no guest is running, or as long as it is somewhere else.
+    /// The guest; `None` if none is running here, or as long as it is in another engine's code.
     guest: Option<Guest>,
     /// The exported memory, found at the first WASI call.
     memory: Option<Memory>,
-    /// For a part: what the guest came with.
+    /// In a part: what a guest that comes from another engine needs here.
     arrival: Option<Arrival>,
 }
 
@@ -466,7 +468,8 @@ impl State {
 impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let Some(guest) = &mut self.guest else {
-            // Of a part whose guest is not there yet, or is somewhere else: it was granted there.
+            // This is a part whose guest is not there yet, or is in another engine's code, where the growth was
+            // granted.
             return Ok(true);
         };
         if !guest.budget.grant_memory(current, desired, maximum) {
@@ -480,7 +483,7 @@ impl ResourceLimiter for State {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // The tables of a part are its module's own, in another instance.
+        // A part has no guest while it is made. Its tables are copies of the guest's own, which were granted before.
         Ok(self.guest.as_mut().is_none_or(|guest| guest.budget.grant_table(current, desired, maximum)))
     }
 
@@ -554,7 +557,8 @@ fn to_val(value: Value) -> Val {
         Value::F32(n) => Val::F32(n.to_bits()),
         Value::F64(n) => Val::F64(n.to_bits()),
         Value::V128(n) => Val::V128(n.into()),
-        // No entry is accepted that has one: `call` says that the types differ.
+        // No entry with a reference is accepted (`Module::check_entry`). If one came, `call` would report that the
+        // types differ.
         Value::Reference { .. } => Val::ExternRef(None),
     }
 }
@@ -575,7 +579,7 @@ fn from_val(value: &Val) -> Value {
     }
 }
 
-/// What an error says of the guest, or `None` if it is the engine's own.
+/// How the guest ended according to an error; `None` if the engine itself failed.
 fn end_of(error: &wasmtime::Error) -> Option<End> {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return Some(End::Stopped(stop.clone()));
@@ -605,7 +609,7 @@ fn end_of(error: &wasmtime::Error) -> Option<End> {
     Some(End::Trapped { kind, detail: place_of(error) })
 }
 
-/// How the adapter reports a trap.
+/// How the adapter reports a trap; `None` if the error is not a trap.
 pub(crate) fn trap_kind(error: &wasmtime::Error) -> Option<TrapKind> {
     match end_of(error)? {
         End::Trapped { kind, .. } => Some(kind),
@@ -613,7 +617,7 @@ pub(crate) fn trap_kind(error: &wasmtime::Error) -> Option<TrapKind> {
     }
 }
 
-/// The function that a guest trapped in, where its names are known.
+/// The function in which a guest trapped: its name if that is known, else its index.
 fn place_of(error: &wasmtime::Error) -> String {
     let frame = error.downcast_ref::<WasmBacktrace>().and_then(|backtrace| backtrace.frames().first());
     match frame {

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! A trap cannot be caught by the guest, and the flag cannot be written by it: no instruction, export or segment of
-//! the guest can name the flag's memory. Whoever holds the memory on the host's side writes the flag from any thread,
-//! at any time, and the guest traps as if it had reached an `unreachable` of its own; that the flag was set tells the
-//! host which of the two it was.
+//! the guest can name the flag's memory. The host, which holds that memory, writes the flag from any thread, at any
+//! time, and the guest traps as if it had reached an `unreachable` of its own; that the flag was set tells the host
+//! which of the two it was.
 //!
 //! # Where it polls
 //!
@@ -31,10 +31,10 @@
 //! # What follows
 //!
 //! Take any stretch of a run without a poll. In it, an activation that was on the stack when it began runs each of its
-//! operators at most once (1), and does at most [`POLL_WORK_MAX`] of work together with what begins under it: that was
-//! called directly (3), has not polled, and so has not called back (2). Its calls go down an acyclic graph, and its
-//! work was counted by its caller (4). Tail calls are calls here. An exception only jumps ahead, to a handler that
-//! starts with the most work seen in the `try_table`. So the stretch is at most
+//! operators at most once (1), and does at most [`POLL_WORK_MAX`] of work together with the activations that begin
+//! under it: these were called directly (3), have not polled, and so have not called back (2). Their calls go down an
+//! acyclic graph, and their work was counted by their callers (4). Tail calls are calls here. An exception only jumps
+//! ahead, to a handler that starts with the most work seen in the `try_table`. So the stretch is at most
 //!
 //! > frames on the stack x [`POLL_WORK_MAX`], and one operation of (3)
 //!
@@ -48,15 +48,15 @@
 //! by the module's size.
 //!
 //! A shared memory of the guest's own is renumbered like any other, but Wasmtime does not ask a store's limiter when it
-//! grows: who caps memory refuses the threads proposal before.
+//! grows: a host that caps memory has to refuse the threads proposal beforehand.
 //!
 //! # Why this form
 //!
-//! An atomic load because Cranelift (0.135) takes a plain load from a loop without stores: it is the same value as
-//! last time, as far as one thread can tell. It treats an atomic load as a fence. One byte wide, because Winch then
-//! leaves out the check of alignment. A branch hint says that the branch is not taken, so that Cranelift moves the
-//! trap out of the way. Measured alternatives that cost more: 32 bits, no hint, a second load at an address made of
-//! the flag that faults instead of a branch.
+//! The load is atomic because Cranelift (0.135) moves a plain load out of a loop without stores: it is the same value
+//! as last time, as far as one thread can tell. Cranelift treats an atomic load as a fence. The load is one byte wide
+//! because Winch then leaves out the check of alignment. A branch hint says that the branch is not taken, so that
+//! Cranelift moves the trap out of the way. Measured alternatives that cost more: 32 bits, no hint, a second load at
+//! an address made of the flag that faults instead of a branch.
 //!
 //! # What changes besides
 //!
@@ -146,7 +146,7 @@ pub enum InstrumentError {
     /// The sections cannot be written anew.
     #[error("the module cannot be written anew: {reason}")]
     Encode {
-        /// What the encoder says.
+        /// The encoder's message.
         reason: String,
     },
 }
@@ -174,11 +174,11 @@ pub fn instrument(module: &[u8]) -> Result<Instrumented, InstrumentError> {
     instrument_within(module, u64::MAX)
 }
 
-/// As [`instrument`], but gives up before the functions together exceed `bytes_max`.
+/// Like [`instrument`], but gives up before the functions together exceed `bytes_max`.
 ///
 /// # Errors
 ///
-/// As [`instrument`], and `TooLarge`.
+/// See [`instrument`]; and `TooLarge`.
 pub(crate) fn instrument_within(module: &[u8], bytes_max: u64) -> Result<Instrumented, InstrumentError> {
     let source = module;
     let module = Module::scan(source)?;
@@ -190,7 +190,7 @@ pub(crate) fn instrument_within(module: &[u8], bytes_max: u64) -> Result<Instrum
     Ok(Instrumented { bytes, flag_memory, poll_points })
 }
 
-/// As [`instrument_within`], but the flag is a mutable global, an `i32` exported as [`FLAG_GLOBAL`], and its polls read
+/// Like [`instrument_within`], but the flag is a mutable global, an `i32` exported as [`FLAG_GLOBAL`], and a poll is
 ///
 /// ```wat
 /// (if (global.get $flag) (then unreachable))
@@ -204,7 +204,8 @@ pub(crate) fn instrument_within(module: &[u8], bytes_max: u64) -> Result<Instrum
 ///
 /// # Errors
 ///
-/// As [`instrument_within`], and a module that exports the flag's name does not validate afterwards.
+/// See [`instrument_within`]. A module that already exports the flag's name gives no error here, but does not validate
+/// afterwards.
 #[cfg(any(feature = "wasmer.singlepass", test))]
 pub(crate) fn instrument_with_global(module: &[u8], bytes_max: u64) -> Result<Vec<u8>, InstrumentError> {
     let source = module;
@@ -214,7 +215,7 @@ pub(crate) fn instrument_with_global(module: &[u8], bytes_max: u64) -> Result<Ve
     rewrite_module(source, &module, &bodies, renumber)
 }
 
-/// Callees before callers, so that a caller knows how much work its callees do without a poll.
+/// Rewrites all bodies, callees before callers, so that a caller knows how much work its callees do without a poll.
 fn rewrite_bodies(
     module: &Module<'_>,
     renumber: &mut Renumber,

@@ -1,4 +1,4 @@
-//! The new module: one memory more, polls in the code, everything else as it was.
+//! Writing the new module: one memory more, polls in the code, everything else as it was.
 
 use super::scan::{Body, Module};
 use super::work::Walk;
@@ -10,18 +10,19 @@ use wasm_encoder::{
 };
 use wasmparser::{CodeSectionReader, CustomSectionReader, KnownCustom, Name, Operator, Parser};
 
-/// What a function costs its callers beyond its own operators: arguments, frame, return.
+/// The work of a call beyond the callee's own operators: arguments, frame, return.
 const CALL_WORK: u32 = 4;
-/// An operator that an engine may answer with a call into its runtime.
+/// The work of an operator that an engine may answer with a call into its runtime.
 const LIBCALL_WORK: u32 = 16;
-/// A function that may do more than this before its first poll polls at its entry, and its callers need not count it.
-/// A quarter, so that code which calls a function two or three times need not poll for each.
+/// The most work of a function before its first poll. A function that may do more polls at its entry, and its callers
+/// need not count it. This is a quarter of the limit, so that code which calls a function two or three times need not
+/// poll for each call.
 const CALLEE_WORK_MAX: u32 = POLL_WORK_MAX / 4;
 
 /// One poll, as bytes to put between two instructions. It leaves the operand stack as it found it.
 pub(super) struct Poll {
     bytes: Vec<u8>,
-    /// Where in `bytes` the branch is that is not taken until the end.
+    /// The offset in `bytes` of the branch, which is not taken until the guest is to stop.
     branch: usize,
 }
 
@@ -53,20 +54,21 @@ impl Poll {
 pub(super) struct Rewritten {
     pub(super) bytes: Vec<u8>,
     pub(super) polls: u32,
-    /// Offset from the body's first byte, and whether the branch there is likely to be taken.
+    /// For each branch with a hint: its offset from the body's first byte, and whether it is likely to be taken.
     pub(super) branch_hints: Vec<(u32, bool)>,
-    /// Work from the entry to the first poll, or to the end, on the worst path: at most `CALLEE_WORK_MAX`, 0 if it
-    /// polls first.
+    /// Work from the entry to the first poll, or to the end, on the worst path: at most `CALLEE_WORK_MAX`, and 0 if the
+    /// function polls at its entry.
     pub(super) work: u32,
 }
 
-/// What an operator asks for.
+/// What an operator needs before it is executed.
 enum Need {
-    /// At most this much work.
+    /// The operator does at most this much work.
     Work(u32),
-    /// This much work, and a poll somewhere between the function's entry and here.
+    /// The operator is a call that goes back to a function that may be running. It does this much work, and needs a
+    /// poll somewhere between the function's entry and here.
     Return(u32),
-    /// No bound worth having: a poll right before it.
+    /// The operator's work has no useful bound: it needs a poll right before it.
     Poll,
 }
 
@@ -89,8 +91,8 @@ impl Need {
     }
 }
 
-/// Rewrites `body`. `callee_work` gives `Rewritten::work` of a function of this module, `None` for one that is not
-/// rewritten yet: a call of it goes back to a function that may be running.
+/// Rewrites `body`. `callee_work` gives `Rewritten::work` of a function of this module, or `None` if that is not yet
+/// rewritten: then a call of it goes back to a function that may be running.
 pub(super) fn rewrite_body(
     reencoder: &mut Renumber,
     poll: &Poll,
@@ -160,7 +162,7 @@ fn need(operator: &Operator<'_>, imported_functions: u32, callee_work: &dyn Fn(u
                 None => Need::Poll,
             }
         }
-        // Anybody may be called: a function that is still open, or the host.
+        // Any function may be called: one that is still running, or one of the host.
         Operator::CallIndirect { .. }
         | Operator::ReturnCallIndirect { .. }
         | Operator::CallRef { .. }
@@ -170,7 +172,7 @@ fn need(operator: &Operator<'_>, imported_functions: u32, callee_work: &dyn Fn(u
         | Operator::ResumeThrowRef { .. }
         | Operator::Suspend { .. }
         | Operator::Switch { .. } => Need::Poll,
-        // The size is known at run time only, or the stack is searched, or the garbage collector may run.
+        // The size is only known at run time, or the stack is searched, or the garbage collector may run.
         Operator::MemoryFill { .. }
         | Operator::MemoryCopy { .. }
         | Operator::MemoryInit { .. }
@@ -210,7 +212,7 @@ fn need(operator: &Operator<'_>, imported_functions: u32, callee_work: &dyn Fn(u
         | Operator::RefCastNullable { .. }
         | Operator::BrOnCast { .. }
         | Operator::BrOnCastFail { .. } => Need::Work(LIBCALL_WORK),
-        // No instruction of the machine comes of these.
+        // These operators become no machine code.
         Operator::Nop
         | Operator::Block { .. }
         | Operator::Loop { .. }
@@ -225,7 +227,7 @@ fn need(operator: &Operator<'_>, imported_functions: u32, callee_work: &dyn Fn(u
     }
 }
 
-/// The locals that a frame sets to zero when it is made.
+/// The work at a function's entry: 1, and 1 for each local that is set to zero there.
 fn locals_work(body: &Body<'_>) -> Result<u32, InstrumentError> {
     let mut work = 1u32;
     for group in body.code.get_locals_reader()? {
@@ -234,7 +236,7 @@ fn locals_work(body: &Body<'_>) -> Result<u32, InstrumentError> {
     Ok(work)
 }
 
-/// Whether `operator` names a memory and may so have to be renumbered; everything else is copied byte by byte.
+/// Whether `operator` names a memory, so that it may have to be renumbered; everything else is copied byte by byte.
 fn mentions_memory(operator: &Operator<'_>) -> Result<bool, InstrumentError> {
     macro_rules! is_memory {
         (memarg) => {
@@ -267,7 +269,7 @@ fn mentions_memory(operator: &Operator<'_>) -> Result<bool, InstrumentError> {
 
 struct Output<'a> {
     source: &'a [u8],
-    /// How much of `source` is in `bytes`, or replaced there.
+    /// How many bytes of `source` have been copied to `bytes`, or replaced there.
     copied: usize,
     bytes: Vec<u8>,
     polls: u32,
@@ -287,7 +289,7 @@ impl Output<'_> {
         self.polls += 1;
     }
 
-    /// Puts the locals' declarations, and the poll at the entry if there is to be one, before the code.
+    /// Puts the locals' declarations before the code, and the poll at the entry if there is to be one.
     fn finish(self, code_start: usize, entry: Option<&Poll>, work: u32) -> Rewritten {
         let mut bytes = self.source[..code_start].to_vec();
         let mut branch_hints = Vec::new();
@@ -326,11 +328,11 @@ pub(super) fn rewrite_module(
     Ok(out.finish())
 }
 
-/// Makes room for the flag's memory among the indices.
+/// Renumbers memories, so that the flag's memory has an index of its own.
 pub(super) struct Renumber {
     imported: u32,
     memories: u32,
-    /// The index of the flag, if it is a global. Then no memory moves.
+    /// The index of the flag, if the flag is a global. Then memories keep their indices.
     global: Option<u32>,
 }
 
@@ -357,7 +359,7 @@ impl Reencode for Renumber {
     type Error = InstrumentError;
 
     fn memory_index(&mut self, memory: u32) -> Result<u32, Error<InstrumentError>> {
-        // A module that is not valid must not become a valid one that reaches the flag.
+        // An invalid module must not become a valid one that reaches the flag.
         if memory >= self.memories {
             return Err(Error::UserError(InstrumentError::UndefinedMemory { memory }));
         }
@@ -369,7 +371,7 @@ struct Sections<'a> {
     renumber: &'a mut Renumber,
     bodies: &'a [Rewritten],
     branch_hints: BranchHints,
-    /// Whether the flag is there: imported, or defined as the last global.
+    /// Whether the new module has the flag already: imported, or defined as the last global.
     flag_imported: bool,
     flag_exported: bool,
 }
@@ -394,7 +396,8 @@ impl Sections<'_> {
         self.flag_exported = true;
     }
 
-    /// The flag's sections, if the module has none that it could be added to, before a section that follows them.
+    /// Writes sections for the flag's global and export, if the module has none to which they could be added. It is
+    /// called before each section, and `before` tells which one is next.
     fn add_global_sections(&mut self, module: &mut wasm_encoder::Module, before: Option<SectionId>) {
         use SectionId::{Export, Function, Global, Import, Memory, Table, Tag, Type};
         if matches!(before, Some(Type | Import | Function | Table | Memory | Tag | Global)) {
@@ -502,7 +505,7 @@ impl Reencode for Sections<'_> {
             _ if section.name() == "target_features" => {
                 module.section(&self.custom_section(section)?);
             }
-            // Debug information, source maps, code metadata, relocations: right for the old offsets only.
+            // Debug information, source maps, code metadata and relocations are only right for the old offsets.
             _ => {}
         }
         Ok(())
@@ -514,7 +517,7 @@ impl Reencode for Sections<'_> {
         section: Name<'_>,
     ) -> Result<(), Error<InstrumentError>> {
         match section {
-            // Labels are numbered by the blocks of a function, and a poll has a block.
+            // Labels are numbered by the blocks of a function, and each poll adds a block.
             Name::Label(_) => Ok(()),
             section => utils::parse_custom_name_subsection(self, names, section),
         }

@@ -1,5 +1,5 @@
-//! What the rewriting must know of a module before it changes a byte: the imports, which memories are shared, who
-//! calls whom.
+//! Reading what the rewriting must know of a module before it changes a byte: its imports, which memories are shared,
+//! and which functions call which.
 
 use super::{FLAG_FIELD, FLAG_MODULE, InstrumentError};
 use wasmparser::{Encoding, FunctionBody, KnownCustom, Operator, Parser, Payload, TypeRef};
@@ -7,12 +7,13 @@ use wasmparser::{Encoding, FunctionBody, KnownCustom, Operator, Parser, Payload,
 pub(super) struct Module<'a> {
     pub(super) imported_functions: u32,
     pub(super) imported_memories: u32,
-    /// One entry a memory, imported ones first: whether it is shared.
+    /// For each memory, imported ones first: whether it is shared.
     pub(super) memories_shared: Vec<bool>,
-    /// Globals, imported ones included.
+    /// The number of globals, imported ones included.
     pub(super) globals: u32,
     pub(super) bodies: Vec<Body<'a>>,
-    /// Function index, then (offset, taken) in ascending order of both.
+    /// For each function with hints, in ascending order of its index: the offset of each hint, and whether the branch
+    /// is likely to be taken.
     pub(super) branch_hints: Vec<(u32, Vec<(u32, bool)>)>,
 }
 
@@ -52,7 +53,7 @@ impl<'a> Module<'a> {
                 }
                 Payload::CustomSection(section) => {
                     if let KnownCustom::BranchHints(hints) = section.as_known() {
-                        // Hints are advice: a section that does not parse is dropped, as an engine would do.
+                        // Hints are only advice: a section that does not parse is dropped, as an engine would do.
                         module.branch_hints = read_branch_hints(hints).unwrap_or_default();
                     }
                 }
@@ -70,7 +71,7 @@ impl<'a> Module<'a> {
         Ok(module)
     }
 
-    /// The guest's own branch hints for a body.
+    /// The guest's own branch hints for the body with this index.
     pub(super) fn hints_of(&self, body: u32) -> &[(u32, bool)] {
         let function = self.imported_functions + body;
         let found = self.branch_hints.binary_search_by_key(&function, |(function, _)| *function);
@@ -102,7 +103,7 @@ impl<'a> Module<'a> {
                 Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
                     callees.extend(function_index.checked_sub(self.imported_functions));
                 }
-                // On a memory that is not shared, waiting traps at once.
+                // Waiting on a memory that is not shared traps at once, and is no problem.
                 Operator::MemoryAtomicWait32 { memarg } | Operator::MemoryAtomicWait64 { memarg }
                     if self.memories_shared.get(memarg.memory as usize) == Some(&true) =>
                 {
@@ -118,12 +119,12 @@ impl<'a> Module<'a> {
     }
 
     /// Indices of bodies in the order in which a depth-first walk of the direct calls leaves them: callees before their
-    /// callers, but for calls that go back to a function through which the walk is still going. Every cycle of calls
-    /// has such a call, as every cycle in a function has a jump back to a loop.
+    /// callers, except for calls that go back to a function which the walk has not left yet. Every cycle of calls has
+    /// such a call, just as every cycle in a function has a jump back to a loop.
     pub(super) fn callees_first(&self) -> Vec<u32> {
         let mut seen = vec![false; self.bodies.len()];
         let mut order = Vec::with_capacity(seen.len());
-        // A stack of its own: a chain of a million functions is legal.
+        // The walk keeps its own stack instead of recursing: a chain of calls through a million functions is legal.
         let mut open: Vec<(u32, usize)> = Vec::new();
         for root in 0..self.bodies.len() {
             if !std::mem::replace(&mut seen[root], true) {

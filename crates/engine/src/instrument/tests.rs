@@ -101,7 +101,7 @@ fn imported_memories_keep_their_index() {
     assert_only_polls_reach_the_flag(&out);
 }
 
-/// Every use of the flag's memory is the load of a poll.
+/// Asserts that every use of the flag's memory is the load of a poll.
 #[track_caller]
 fn assert_only_polls_reach_the_flag(out: &Instrumented) {
     let mut loads = 0;
@@ -149,7 +149,8 @@ fn cycles_of_calls_poll_once_a_round() {
     check_polls("(module (func $f (return_call $f)))", 1);
     check_polls("(module (func $even (call $odd)) (func $odd (call $even)))", 1);
     check_polls("(module (func $a (call $b)) (func $b (call $c)) (func $c))", 0);
-    // On the way to the first call back, and not where there is none: half of the calls of a binary tree are leaves.
+    // The poll is on the way to the first recursive call, not at the entry: half of the calls of a binary tree are
+    // leaves.
     check_polls("(module (func $f (if (i32.const 1) (then (call $f) (call $f)))))", 1);
     check_polls("(module (func $f (if (i32.const 1) (then (call $f)) (else (call $f)))))", 2);
     // Some paths to the second call have not polled.
@@ -173,12 +174,12 @@ fn what_may_run_long_polls_first() {
 fn long_straight_code_polls_in_between() {
     let adds = |n: usize| format!("(func (local i32) {})", "(local.set 0 (i32.const 1))".repeat(n / 2));
     check_polls(&format!("(module {})", adds(200)), 0);
-    // Above a quarter of the limit a function polls first; its callers then need not count it.
+    // A function with more work than a quarter of the limit polls at its entry; its callers then need not count it.
     check_polls(&format!("(module {})", adds(900)), 1);
     check_polls(&format!("(module {})", adds(10_000)), 1 + 10_000 / POLL_WORK_MAX);
 }
 
-/// f0 calls f1 twice, f1 calls f2 twice, ...: no cycle, no loop, 2^64 calls.
+/// Function f0 calls f1 twice, f1 calls f2 twice, and so on: no cycle, no loop, 2^64 calls.
 #[test]
 fn calls_that_multiply_poll_often_enough() {
     let chain: String = (0..64).map(|n| format!("(func $f{n} (call $f{0}) (call $f{0}))", n + 1)).collect();
@@ -189,10 +190,10 @@ fn calls_that_multiply_poll_often_enough() {
 #[test]
 fn a_skipped_poll_does_not_count() {
     let work = "(local.set 0 (i32.const 1))".repeat(300);
-    // 600 before, a loop that the branch jumps over, 600 after: together above the limit.
+    // 600 operators, a loop that the branch jumps over, 600 operators more: together above the limit.
     check_polls(&format!("(module (func (local i32) {work} (block (br_if 0 (local.get 0)) (loop (nop))) {work}))"), 3);
     check_polls(&format!("(module (func (local i32) {work} (if (local.get 0) (then (loop (nop))) (else)) {work}))"), 3);
-    // A loop that everybody goes through does count.
+    // The poll of a loop that is on every path does count.
     check_polls(&format!("(module (func (local i32) {work} (loop (nop)) {work}))"), 2);
 }
 
@@ -287,10 +288,10 @@ fn the_flag_is_out_of_reach() {
     assert!(matches!(refused(&reserved), InstrumentError::ReservedImport));
     let reserved = wasm(r#"(module (import "remuda" "interrupt" (func)))"#);
     assert!(matches!(refused(&reserved), InstrumentError::ReservedImport));
-    // Twice is once too often.
+    // A module that has been rewritten cannot be rewritten once more.
     let (once, _) = check("(module (func (loop (br 0))))");
     assert!(matches!(refused(&once.bytes), InstrumentError::ReservedImport));
-    // A module that is not valid must not become a valid one that owns the flag.
+    // An invalid module must not become a valid one that owns the flag.
     for body in [
         "(drop (i32.load (i32.const 0)))",
         "(drop (memory.grow (i32.const 0)))",
@@ -310,7 +311,7 @@ fn what_no_flag_can_stop_is_refused() {
             (func (drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1)))))",
     );
     assert!(matches!(refused(&waits), InstrumentError::Waits { function: 1 }));
-    // On a memory of its own alone it traps.
+    // On a memory that is not shared, waiting traps, and is accepted.
     check("(module (memory 1) (func (drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1)))))");
     let component = wasm("(component)");
     assert!(matches!(refused(&component), InstrumentError::Component));
@@ -322,7 +323,7 @@ fn the_same_bytes_give_the_same_bytes() {
     assert_eq!(instrument(&source).expect("it can be rewritten"), instrument(&source).expect("it can be rewritten"));
 }
 
-/// A generator of small numbers: the tests are the same every time.
+/// A generator of pseudo-random numbers from a fixed seed: the tests are the same every time.
 fn xorshift(mut state: u64) -> impl FnMut() -> u64 {
     move || {
         state ^= state << 13;
@@ -359,7 +360,7 @@ fn random_modules_stay_valid() {
             extended_const_enabled: true,
             ..wasm_smith::Config::default()
         };
-        // Some bytes are too few for the least that the configuration asks for.
+        // Sometimes the bytes do not suffice for the smallest module that the configuration allows.
         let Ok(module) = wasm_smith::Module::new(config, &mut input) else { continue };
         let module = module.to_bytes();
         modules += 1;
@@ -377,7 +378,7 @@ fn random_modules_stay_valid() {
     assert!(polls > 500, "only {polls} polls: the modules have no code");
 }
 
-/// Any bytes: an error or a module, never a panic.
+/// Whatever the bytes are, the result is an error or a module, never a panic.
 #[test]
 fn damaged_modules_do_not_panic() {
     let sources = [
@@ -402,7 +403,7 @@ fn damaged_modules_do_not_panic() {
                 let at = random() as usize % damaged.len();
                 damaged[at] = random() as u8;
             }
-            // What comes out of a valid module is valid; what comes out of another is anything but a panic.
+            // A valid module becomes a valid one; an invalid one may become anything, but causes no panic.
             if let Ok(out) = instrument(&damaged)
                 && validate(&damaged).is_ok()
             {

@@ -1,5 +1,5 @@
-//! How much work a function can do since its last poll, along the worst path: an abstract interpretation of one body
-//! in one pass, with the maximum as its join.
+//! How much work a function can have done since its last poll, along the worst path: an abstract interpretation of one
+//! body in one pass, which takes the maximum where paths join.
 
 use wasmparser::{Catch, Operator};
 
@@ -12,19 +12,19 @@ pub(super) struct Walk {
 /// The most work with which a point of the body can be reached.
 #[derive(Clone, Copy, Default)]
 pub(super) struct State {
-    /// Since the function's entry, on paths without a poll; `None` if there are none.
+    /// Work since the function's entry, on paths without a poll; `None` if there is no such path.
     from_entry: Option<u32>,
-    /// Since the last poll, on paths with one; `None` if there are none.
+    /// Work since the last poll, on paths with a poll; `None` if there is no such path.
     from_poll: Option<u32>,
 }
 
 impl State {
-    /// `None` where nothing can get.
+    /// The most work on any path to here; `None` if this point cannot be reached.
     pub(super) fn work(self) -> Option<u32> {
         self.from_entry.max(self.from_poll)
     }
 
-    /// Whether one can get here without a poll.
+    /// Whether a path without a poll leads here.
     pub(super) fn unpolled(self) -> bool {
         self.from_entry.is_some()
     }
@@ -36,20 +36,20 @@ impl State {
 
 struct Frame {
     kind: Kind,
-    /// The worst that jumps to the end of this frame bring along.
+    /// The worst state with which a jump reaches the end of this frame.
     at_end: State,
-    /// The worst seen anywhere in this frame: what an exception may bring to a handler.
+    /// The worst state seen anywhere in this frame: an exception may reach a handler with it.
     peak: State,
-    /// Frames, counted from the outermost, to which the handlers of a `try_table` jump.
+    /// The frames, counted from the outermost, to which the handlers of a `try_table` jump.
     handlers: Vec<usize>,
 }
 
 enum Kind {
     /// `block`, `try_table`, the function itself and the legacy `try`.
     Block,
-    /// A jump here goes to the header, which polls.
+    /// `loop`: a jump to it goes to its head, which polls.
     Loop,
-    /// `if`, until its `else`: the state in which the other arm begins.
+    /// `if`, until its `else`, with the state in which the other arm begins.
     If { other_arm: State },
 }
 
@@ -91,7 +91,7 @@ impl Walk {
                 self.enter(Kind::Block, handlers);
             }
             Operator::Else => self.other_arm(),
-            // The handlers of the legacy `try` begin where any part of its body may have thrown.
+            // A handler of the legacy `try` may be reached from any place in the body that throws.
             Operator::Catch { .. } | Operator::CatchAll => self.legacy_handler(),
             Operator::End | Operator::Delegate { .. } => self.leave(),
             Operator::Br { relative_depth } => {

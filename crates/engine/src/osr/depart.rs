@@ -1,14 +1,15 @@
 //! Rewriting a module so that its guests can leave the engine that runs them.
 //!
-//! At each point the code polls a global, which the host sets when it has something to ask or to offer:
+//! At each point the code polls a global, which the host sets when guests have a reason to ask whether to leave:
 //!
 //! ```wat
 //! (if (global.get $flag) (then
 //!   (br_if $leave (call_indirect $host (type (func (param i32) (result i32))) (i32.const $point) (i32.const 0)))))
 //! ```
 //!
-//! The host answers 1 if the guest is to leave. Then the function's locals are written to a memory of the host's own, the
-//! host runs the rest of the activation elsewhere, and its results are read from the same place and returned:
+//! The host answers 1 if the guest is to leave. Then the function's locals are written to a memory of the host's own
+//! (the frame), the host runs the rest of the activation in a part, and its results are read from the same place and
+//! returned:
 //!
 //! ```wat
 //! block $leave
@@ -22,9 +23,9 @@
 //! ;; results from the frame
 //! ```
 //!
-//! The host's two functions are called by a table, so that no function gets another index: everything that is added
-//! comes after what was there, and code is copied as it is. The guest's memory becomes an import, because two engines
-//! are to work on it. The guest can name none of what is added.
+//! The host's two functions are called through a table, so that no function gets another index: everything that is
+//! added comes after the module's own items, and code is copied as it is. The guest's memory becomes an import, because
+//! two engines are to work on it. The guest cannot name anything that is added.
 
 #![expect(clippy::cast_possible_truncation, reason = "a module is smaller than 4 GiB: its indices fit 32 bits")]
 
@@ -37,13 +38,13 @@ use super::sections::{Entries, Sections, id, push_section};
 use super::{HOST, MEMORY, global_export, hidden};
 use crate::start;
 
-/// The global that polls read: an `i32`, 0 as long as nobody wants anything.
+/// The export name of the global that polls read: an `i32`, 0 as long as the guest has no reason to ask.
 pub(crate) const FLAG: &str = hidden!("moves");
-/// A table with the host's two functions: whether to leave, and the rest of an activation.
+/// The export name of the table with the host's two functions, [`ASK`] and [`RUN`].
 pub(crate) const TABLE: &str = hidden!("host");
-/// A table with all functions of the module, by index.
+/// The export name of a table with all functions of the module, by index.
 pub(crate) const FUNCTIONS: &str = hidden!("functions");
-/// The memory through which locals and results are handed over.
+/// The export name of the memory through which locals and results are handed over.
 pub(crate) const FRAME: &str = hidden!("frame");
 /// The element of [`TABLE`] that says whether to leave: `(param i32) (result i32)`.
 pub(crate) const ASK: u32 = 0;
@@ -53,23 +54,24 @@ pub(crate) const RUN: u32 = 1;
 /// A module whose guests can leave.
 pub(crate) struct Departing {
     pub(crate) bytes: Vec<u8>,
-    /// For each point, the types of its function's parameters and locals, and of its results.
+    /// For each point, what is handed over there.
     pub(crate) frames: Vec<Frame>,
-    /// Indices of the globals that can change.
+    /// The indices of the globals that can change.
     pub(crate) globals: Vec<u32>,
-    /// How many tables the guest has; what follows them is the host's, as is the one memory that is not imported.
+    /// How many tables the guest has. The tables after them belong to the host, as does the one memory that is not
+    /// imported.
     pub(crate) tables: u32,
 }
 
-/// What is handed over at a point.
+/// The types of the values that are handed over at a point: its function's parameters and locals, and its results.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
     pub(crate) locals: Vec<wasmparser::ValType>,
     pub(crate) results: Vec<wasmparser::ValType>,
 }
 
-/// Rewrites `source`, in which `insertions` are to be made besides: bytes that go before an offset, in ascending order. A
-/// start function becomes an export, as by [`start::start_as_export`].
+/// Rewrites `source` so that its guests can leave. It also makes `insertions` in the code: bytes that go before an
+/// offset, in ascending order. A start function becomes an export, as by [`start::start_as_export`].
 pub(crate) fn depart(source: &[u8], places: &Places, insertions: &[(usize, &[u8])]) -> Result<Departing> {
     let sections = Sections::of(source)?;
     let shape = Shape::of(source)?;
@@ -103,22 +105,25 @@ pub(crate) fn depart(source: &[u8], places: &Places, insertions: &[(usize, &[u8]
     Ok(Departing { bytes: rewritten.finish(), frames, globals, tables: added.host })
 }
 
-/// Indices of what is added.
+/// The indices of what is added.
 struct Added {
+    /// The global that polls read.
     flag: u32,
+    /// The table with the host's functions; the table with all functions follows it.
     host: u32,
-    /// The first type.
+    /// The first type that is added.
     types: u32,
 }
 
-/// What must be known of a module.
+/// What the rewriting must know of a module.
 struct Shape {
     types: Vec<wasmparser::FuncType>,
     imported_functions: u32,
-    /// Of the functions that it defines, as indices of types.
+    /// For each function that the module defines, the index of its type.
     function_types: Vec<u32>,
+    /// The memory's type as it is encoded.
     memory: Option<Vec<u8>>,
-    /// Whether they can change.
+    /// For each global, whether it can change.
     globals: Vec<bool>,
     start: Option<u32>,
 }
@@ -194,7 +199,7 @@ fn imports(sections: &Sections<'_>, shape: &Shape) -> Result<Option<Vec<u8>>> {
     sections.with(id::IMPORT, &import, 1).map(Some)
 }
 
-/// The host's table, and that of all functions.
+/// The table section, with the host's table and the table of all functions added.
 fn tables(sections: &Sections<'_>, functions: u32) -> Result<Vec<u8>> {
     let mut tables = Entries::default();
     for elements in [2, functions] {
@@ -207,7 +212,7 @@ fn tables(sections: &Sections<'_>, functions: u32) -> Result<Vec<u8>> {
     sections.with(id::TABLE, &tables.bytes, tables.count)
 }
 
-/// One page holds the locals of any function that can be left.
+/// The memory section, which has the frame alone. One page holds the locals of any function that can be left.
 fn frame_memory() -> Vec<u8> {
     vec![1, 1, 1, 1]
 }
@@ -284,7 +289,7 @@ fn code(
     Ok((bodies.section().unwrap_or_else(|| vec![0]), frames))
 }
 
-/// Copies a body piece by piece, and what is to be inserted on the way.
+/// Copies a body piece by piece, and makes the insertions on the way.
 struct Splice<'a, 'b, I: Iterator<Item = (usize, &'a [u8])>> {
     source: &'a [u8],
     copied: usize,
@@ -320,11 +325,11 @@ fn poll(point: Point, place: Place, added: &Added, out: &mut Vec<u8>) {
     let mut code = InstructionSink::new(out);
     code.global_get(added.flag).if_(BlockType::Empty);
     code.i32_const(point.0.cast_signed()).i32_const(ASK.cast_signed()).call_indirect(added.host, added.types);
-    // Around the `if` are the blocks that were there, the function's own among them, and that from which one leaves.
+    // Depth 0 is the `if`. Then come the blocks that were there, of which `$body` is the function's own, then `$leave`.
     code.br_if(place.depth + 1).end();
 }
 
-/// What follows the function's own code.
+/// Writes what follows the function's own code: handing locals over, and returning the results.
 fn leave(frame: &Frame, added: &Added, memory: u32, out: &mut Vec<u8>) {
     let mut code = InstructionSink::new(out);
     hand_over(&mut code, &frame.locals, &frame.results, memory, |code| {

@@ -1,19 +1,19 @@
-//! How values are handed over: each in a slot of its own, in a memory that both sides have.
+//! How values are handed over: each in a slot of its own in the frame, a memory that the host and the code can access.
 
 use wasm_encoder::{InstructionSink, MemArg, ValType};
 use wasmparser::{FuncType, FunctionBody, Result};
 
-/// Bytes from one value to the next: the largest are vectors.
+/// The bytes from one slot to the next: as many as the largest values, vectors, take.
 pub(crate) const SLOT_BYTES: u32 = 16;
 
-/// Where a value lies in the frame, which is this memory.
+/// The place of a value in the frame, which is this memory.
 pub(super) fn slot(memory: u32, at: u64) -> MemArg {
     MemArg { offset: at * u64::from(SLOT_BYTES), align: 0, memory_index: memory }
 }
 
-/// Ends a function whose body has become a block within another one, which is left where the function is: the locals are
-/// handed over, `run` runs the rest of the activation elsewhere, and its results are those of the function. What jumps out of
-/// the inner block returns.
+/// Ends a function whose body has become a block within an outer block. Code that reaches the end of the inner block
+/// returns. A jump to the end of the outer block leaves: the locals are handed over, `run` runs the rest of the
+/// activation in a part, and its results are those of the function.
 pub(super) fn hand_over(
     code: &mut InstructionSink<'_>,
     locals: &[wasmparser::ValType],
@@ -34,7 +34,7 @@ pub(super) fn hand_over(
     code.end();
 }
 
-/// The types of a function's parameters and locals.
+/// The types of a function's parameters and locals, in order.
 pub(super) fn locals(ty: &FuncType, body: &FunctionBody<'_>) -> Result<Vec<wasmparser::ValType>> {
     let mut locals = ty.params().to_vec();
     for group in body.get_locals_reader()? {
@@ -44,7 +44,7 @@ pub(super) fn locals(ty: &FuncType, body: &FunctionBody<'_>) -> Result<Vec<wasmp
     Ok(locals)
 }
 
-/// Reads a value from an address on the stack.
+/// Writes an instruction that reads a value from the address on top of the stack.
 pub(super) fn load(code: &mut InstructionSink<'_>, ty: wasmparser::ValType, at: MemArg) {
     match ty {
         wasmparser::ValType::I32 => code.i32_load(at),
@@ -56,7 +56,7 @@ pub(super) fn load(code: &mut InstructionSink<'_>, ty: wasmparser::ValType, at: 
     };
 }
 
-/// Writes a value to the address below it on the stack.
+/// Writes an instruction that stores the value on top of the stack at the address below it.
 pub(super) fn store(code: &mut InstructionSink<'_>, ty: wasmparser::ValType, at: MemArg) {
     match ty {
         wasmparser::ValType::I32 => code.i32_store(at),

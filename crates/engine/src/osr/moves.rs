@@ -1,4 +1,4 @@
-//! What the thread that runs a guest shares with whoever compiles for it.
+//! What the thread that runs a guest shares with the threads that compile for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -18,40 +18,44 @@ use crate::adapter::guest::{End, Guest};
 #[cfg(feature = "wasi")]
 use crate::adapter::region::Region;
 
-/// How long a guest is watched from the first point that it comes to. A tenth of a millisecond passes an interpreter's
-/// inner loops many times, and an outer one at least once if that is where the time goes; longer makes moves later.
+/// How long a guest is watched from the first point that it comes to. In a tenth of a millisecond an interpreter comes
+/// to the heads of inner loops many times, and to that of an outer loop at least once if that is where the time goes. A
+/// longer time makes moves later.
 const LOOK_TIME: Duration = Duration::from_micros(100);
-/// A point does not count at which it comes along less often than once in so many times: what is rare is not worth compiling
-/// for, and takes along all that it calls.
+/// A point counts only if at least one in so many asks comes from it: a rare one is not worth compiling for, and its
+/// part would take along all functions that it calls.
 const RARE: u32 = 8;
-/// Points that it is asked at, at most: each asks the host, which takes a tenth of a microsecond or two.
+/// The most asks in one look: each calls the host, which takes a tenth of a microsecond or two.
 const LOOK_ASKS_MAX: u32 = 256;
 
-/// Activations that have gone on elsewhere from the same point, after which it is asked whether that is worth it.
+/// The number of activations that have gone on in a part from the same point, after which it is decided whether taking
+/// this way is worth it.
 ///
-/// Source: chosen: some tens of microseconds of going to and fro. Fewer, and a few short ones in a row shut a way that is worth
-/// it; more, and guests lose that much more time before it is shut.
+/// Source: chosen: some tens of microseconds of going to and fro. If this were smaller, a few short activations in a
+/// row would shut a way that is worth taking; if it were larger, guests would lose that much more time before it is
+/// shut.
 const TRIAL: u32 = 64;
-/// How long an activation that goes on elsewhere has to be there on average, handing it over included, in nanoseconds: from an
-/// interpreter, and from code of a one-pass compiler.
+/// How long an activation that goes on in a part has to stay there on average, handing it over included, in
+/// nanoseconds: if it came from an interpreter, and if it came from code of a one-pass compiler.
 ///
-/// Source: measured: handing over and back takes 1.2 us, of which half counts as being there. What takes 0.2 us in better code
-/// takes 1.5 us in an interpreter, which is about as long as that; what takes 1.2 us takes 2.5 in one-pass code. Shorter, and
-/// guests go to and fro for nothing; longer, and they stay in slow code.
+/// Source: measured: handing over and back takes 1.2 us, of which half counts as time in the part. Work that takes 0.2
+/// us in better code takes 1.5 us in an interpreter, about as long as in better code with the handing over. The same
+/// holds for work that takes 1.2 us in better code, and 2.5 us in one-pass code. If these times were shorter, guests
+/// would go to and fro for nothing; if they were longer, guests would stay in slow code.
 const STAY_NS_MIN: [u64; 2] = [800, 1_800];
-/// For how long a way is shut that is not worth it.
+/// How long a way is shut that is not worth taking.
 ///
-/// Source: chosen: trying again costs a hundredth of that. Shorter, and guests go to and fro; longer, and a function whose
-/// calls become longer stays in slow code.
+/// Source: chosen: trying again costs a hundredth of that. If this were shorter, guests would go to and fro; if it were
+/// longer, a function whose calls become longer would stay in slow code.
 const SHUT_FOR: Duration = Duration::from_millis(10);
 
-/// The moves of one guest, from both sides: its own thread asks at its points, and others find out where it is, and offer
-/// parts to go on in.
+/// The moves of one guest. Two sides use them: the guest's own thread asks at the guest's points, and other threads
+/// find out where the guest is, and offer parts in which it can go on.
 #[derive(Default)]
 pub struct Moves {
     /// Whether the guest has any reason to ask.
     is_wanted: AtomicBool,
-    /// How often there has been a new one.
+    /// How often there has been a new reason.
     news: AtomicU32,
     state: Mutex<State>,
     changed: Condvar,
@@ -61,21 +65,26 @@ pub struct Moves {
 struct State {
     look: Option<Look>,
     parts: Vec<Part>,
-    /// The best way in for each point that has one.
+    /// For each point from which a way leads into a part, the best such way.
     ways: HashMap<Point, Way>,
     /// For each part, how often the guest went on in it, and for how long.
     stays: Vec<Stay>,
-    /// The activations that are under way in parts, each called by the one before through where the guest came from.
+    /// The activations that are under way in parts. Each was started by the one before, through the engine that the
+    /// guest came from.
     under_way: Vec<Activation>,
-    /// Whether the guest is in the last of them, and not in something that it has called where the guest came from.
+    /// Whether the guest is in the last of these activations, and not in a function that this has called in the engine
+    /// that the guest came from.
     is_away: bool,
-    /// When it last went there or came from there.
+    /// When the guest last went into a part or came out of one, or its time there was last added up; `None` if it has
+    /// never moved.
     since: Option<Instant>,
-    /// The parts that the guest can leave as well, by a number of each.
+    /// The instances of parts that the guest can leave again, each by a number of its own.
     watched: BTreeMap<u64, Watched>,
+    /// The number of the next one.
     watched_before: u64,
+    /// Whether the guest has ended.
     is_over: bool,
-    /// Called at every point, for tests that move a guest at a moment of their choice.
+    /// The hook that is called at every point, for tests that move a guest at a moment of their choice.
     hook: Option<Hook>,
 }
 
@@ -83,17 +92,20 @@ struct State {
 struct Way {
     /// The part's number.
     part: usize,
-    /// That of its entry.
+    /// The number of the entry into the part.
     entry: usize,
-    /// What came of taking it: from an interpreter, and from code of a one-pass compiler.
+    /// The results of taking the way: from an interpreter, and from code of a one-pass compiler.
     from: [Taken; 2],
 }
 
-/// What came of taking a way.
+/// The results of taking a way, since it was last judged.
 #[derive(Clone, Copy, Default)]
 struct Taken {
+    /// How many activations have gone this way and have ended.
     activations: u32,
+    /// How long they were in the part altogether, in nanoseconds.
     ns: u64,
+    /// Until when the way is shut, if it was not worth taking.
     shut_until: Option<Instant>,
 }
 
@@ -101,23 +113,25 @@ struct Taken {
 struct Activation {
     /// The part's number.
     part: usize,
-    /// Where it left, and what kind of code.
+    /// The point at which the activation left.
     point: Point,
+    /// The kind of code that it left.
     from: Tier,
-    /// How long it has been there.
+    /// How long it has been in the part, in nanoseconds.
     ns: u64,
 }
 
-/// The place in [`STAY_NS_MIN`] and [`Way::from`] of code from which guests leave; they do not leave the best.
+/// The index in [`STAY_NS_MIN`] and [`Way::from`] for code of a tier from which guests leave. They do not leave the
+/// best tier.
 fn place(from: Tier) -> usize {
     usize::from(from != Tier::Interpreter)
 }
 
-/// Is told a point, and may offer a part.
+/// A function that is told each point that the guest comes to, and may offer a part.
 type Hook = Box<dyn FnMut(Point) -> Option<Part> + Send>;
 
 impl State {
-    /// Adds the time until now to that of the part that the guest is in.
+    /// Adds the time since the last change to that of the part that the guest is in, if it is in one.
     fn account(&mut self) {
         let now = Instant::now();
         let since = self.since.replace(now);
@@ -129,12 +143,13 @@ impl State {
         }
     }
 
-    /// The last activation in a part has ended there.
+    /// Notes that the last activation in a part has ended, and judges the way that it took if it was the last of a
+    /// trial.
     fn end(&mut self) {
         self.change(false);
         let Some(Activation { part, point, from, ns }) = self.under_way.pop() else { return };
         self.stays[part].activations += 1;
-        // There may be a better way by now.
+        // If there is a better way by now, there is nothing to judge.
         let Some(way) = self.ways.get_mut(&point).filter(|way| way.part == part) else { return };
         let taken = &mut way.from[place(from)];
         taken.activations += 1;
@@ -149,7 +164,7 @@ impl State {
         }
     }
 
-    /// The guest goes to the last of the parts that are under way, or to where it came from.
+    /// Notes that the guest goes to the last of the activations in parts, or to the engine that it came from.
     fn change(&mut self, is_away: bool) {
         self.account();
         self.is_away = is_away && !self.under_way.is_empty();
@@ -168,13 +183,13 @@ impl State {
         self.tell_watched();
     }
 
-    /// The way in from a point for who runs code of this tier, if it leads to a better one and is not shut.
+    /// The way from a point in code of this tier into a part, if the part is of a better tier and the way is not shut.
     fn way(&self, point: Point, tier: Tier) -> Option<&Way> {
         let way = self.ways.get(&point).filter(|way| self.parts[way.part].tier() > tier)?;
         (!way.is_shut(tier)).then_some(way)
     }
 
-    /// Has parts that can be left ask where there is a reason to.
+    /// Makes parts that the guest can leave ask at those exits where there is a reason to.
     fn tell_watched(&self) {
         let asks_everywhere = self.look.is_some() || self.hook.is_some();
         for watched in self.watched.values() {
@@ -186,26 +201,27 @@ impl State {
 }
 
 impl Way {
-    /// Whether it is not worth it for now to take it from code of this tier.
+    /// Whether the way is shut for now from code of this tier, because it was not worth taking.
     fn is_shut(&self, tier: Tier) -> bool {
         self.from[place(tier)].shut_until.is_some_and(|until| Instant::now() < until)
     }
 }
 
-/// A part that its guest can leave.
+/// An instance of a part that its guest can leave.
 struct Watched {
     tier: Tier,
+    /// The points of its exits, in order.
     points: Arc<[Point]>,
     flags: Arc<dyn Flags>,
 }
 
-/// What the code of such a part reads.
+/// The flags that the code of such a part reads at its exits.
 pub(crate) trait Flags: Send + Sync {
-    /// Has it ask at this exit, or not.
+    /// Says whether the code is to ask at this exit.
     fn set(&self, exit: usize, asks: bool);
 }
 
-/// A part is watched as long as this lives.
+/// As long as this value lives, the part is told where to ask.
 #[cfg(feature = "wasi")]
 pub(crate) struct Watch {
     moves: Arc<Moves>,
@@ -219,31 +235,35 @@ impl Drop for Watch {
     }
 }
 
-/// Where a guest is.
+/// Where a guest runs at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whereabouts {
-    /// The kind of engine whose code it is in: an interpreter's where it began, be it that it has come back or that a part
-    /// has called a function there.
+    /// The tier of the code that it runs: the interpreter's if it has never moved, has come back, or is in a function
+    /// that a part has called there.
     pub tier: Tier,
-    /// For how long it has been there; `None` if it has never left.
+    /// For how long it has run there; `None` if it has never moved.
     pub since: Option<Duration>,
 }
 
+/// An attempt to find out where a guest spends its time.
 struct Look {
-    /// When the guest came to the first point.
+    /// When the guest came to the first point; `None` if it has not yet.
     since: Option<Instant>,
+    /// How often it has asked since.
     asks: u32,
+    /// How often it has asked at each point that counts.
     seen: BTreeMap<Point, u32>,
 }
 
-/// What a guest did in one engine's part.
+/// How much a guest ran in one engine's part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stay {
-    /// The engine that compiled it.
+    /// The engine that compiled the part.
     pub engine: EngineId,
-    /// How many of its activations went on there and have ended.
+    /// How many of the guest's activations went on in the part and have ended.
     pub activations: u64,
-    /// For how long altogether, in nanoseconds, without what it called where it came from.
+    /// How long the guest was in the part altogether, in nanoseconds, without calls back to the engine that it came
+    /// from.
     pub ns: u64,
 }
 
@@ -252,9 +272,9 @@ impl Moves {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds out at which points the guest is spending its time, the most frequent first. Blocks for as long as that takes:
-    /// until the guest comes to a point, and a little longer. Empty if it has ended before, or comes to none within
-    /// `patience`.
+    /// Finds out at which points the guest is spending its time, the most frequent first. Blocks for as long as that
+    /// takes: until the guest comes to a point, and a little longer. Returns nothing if the guest ends before, or comes
+    /// to no point within `patience`.
     #[must_use]
     pub fn find(&self, patience: Duration) -> Vec<Point> {
         let mut until = Instant::now() + patience;
@@ -282,14 +302,14 @@ impl Moves {
         points.into_iter().map(|(point, _)| point).collect()
     }
 
-    /// From now on the guest goes on in `part` when it comes to one of its points. Of several parts with the same point, one
-    /// of the best tier counts, and of these the latest.
+    /// Offers a part: from now on the guest goes on in it when it comes to one of its points. If several parts have the
+    /// same point, the latest of those of the best tier counts.
     pub fn offer(&self, part: Part) {
         self.lock().add(part);
         self.want();
     }
 
-    /// Has the guest ask `hook` at every point from now on.
+    /// Makes the guest ask `hook` at every point from now on.
     pub(crate) fn at_every_point(&self, hook: impl FnMut(Point) -> Option<Part> + Send + 'static) {
         let mut state = self.lock();
         state.hook = Some(Box::new(hook));
@@ -297,13 +317,13 @@ impl Moves {
         self.want();
     }
 
-    /// There is something to ask or to offer.
+    /// Notes that the guest has a new reason to ask.
     fn want(&self) {
         self.news.fetch_add(1, Ordering::Release);
         self.is_wanted.store(true, Ordering::Release);
     }
 
-    /// The guest has ended: nobody has to wait for it.
+    /// Notes that the guest has ended, so that no thread goes on waiting for it.
     pub(crate) fn end(&self) {
         self.lock().is_over = true;
         self.changed.notify_all();
@@ -315,7 +335,7 @@ impl Moves {
         self.lock().is_over
     }
 
-    /// Where the guest is now.
+    /// Where the guest runs now.
     #[must_use]
     pub fn whereabouts(&self) -> Whereabouts {
         let state = self.lock();
@@ -324,11 +344,11 @@ impl Moves {
         Whereabouts { tier, since: state.since.map(|since| since.elapsed()) }
     }
 
-    /// What came of it: the parts in which the guest went on, in the order in which they were offered.
+    /// The guest's stays in parts: those in which it went on, in the order in which they were offered.
     #[must_use]
     pub fn stays(&self) -> Vec<Stay> {
         let mut state = self.lock();
-        // Only the time that has passed since is added.
+        // This only adds the time since the last change.
         if state.is_away {
             state.account();
         }
@@ -342,19 +362,19 @@ impl fmt::Debug for Moves {
     }
 }
 
-/// What a guest is told at a point.
+/// The answer to a guest that asks at a point.
 #[cfg(feature = "wasi")]
 pub(crate) enum Told {
-    /// Go on where you are, and ask at the next point in any case.
+    /// The guest goes on where it is, and asks at the next point in any case.
     AskOn,
-    /// Go on where you are.
+    /// The guest goes on where it is.
     Stay,
-    /// Go on there.
+    /// The guest goes on in a part.
     Leave(Leaving),
 }
 
-/// Where an activation goes on: a part, its number among those offered, and the way in; and where it leaves, in code of which
-/// tier.
+/// What is known of an activation that leaves: the part in which it goes on, with its number among those offered and
+/// the entry that is used, and the point and the tier of the code that it leaves.
 #[cfg(feature = "wasi")]
 pub(crate) struct Leaving {
     pub(crate) number: usize,
@@ -366,7 +386,7 @@ pub(crate) struct Leaving {
 
 #[cfg(feature = "wasi")]
 impl Moves {
-    /// Whether the guest has any reason to ask. Cheap enough to be asked often.
+    /// Whether the guest has any reason to ask. This is cheap enough to be called often.
     pub(crate) fn is_wanted(&self) -> bool {
         self.is_wanted.load(Ordering::Acquire)
     }
@@ -376,7 +396,8 @@ impl Moves {
         self.news.load(Ordering::Acquire)
     }
 
-    /// As long as what is returned lives, a part is asked at its exits for these points whenever there is a reason to.
+    /// Watches an instance of a part that guests can leave: as long as the returned value lives, `flags` are kept set
+    /// so that the part asks at its exits, which are these points, whenever there is a reason to.
     pub(crate) fn watch(self: &Arc<Self>, tier: Tier, points: Arc<[Point]>, flags: Arc<dyn Flags>) -> Watch {
         let mut state = self.lock();
         let number = state.watched_before;
@@ -386,7 +407,7 @@ impl Moves {
         Watch { moves: Arc::clone(self), number }
     }
 
-    /// An activation goes on in a part.
+    /// Notes that an activation leaves, to go on in a part.
     pub(crate) fn leave(&self, leaving: &Leaving) {
         let Leaving { number, point, from, .. } = *leaving;
         let mut state = self.lock();
@@ -395,22 +416,22 @@ impl Moves {
         state.is_away = true;
     }
 
-    /// The part has called where the guest came from.
+    /// Notes that the part has called a function in the engine that the guest came from.
     pub(crate) fn called_back(&self) {
         self.lock().change(false);
     }
 
-    /// That call has returned.
+    /// Notes that this call has returned to the part.
     pub(crate) fn go_on(&self) {
         self.lock().change(true);
     }
 
-    /// The activation has ended.
+    /// Notes that the last activation in a part has ended.
     pub(crate) fn come_back(&self) {
         self.lock().end();
     }
 
-    /// The guest has come to a point in code of this tier.
+    /// Answers the guest, which has come to a point in code of this tier.
     pub(crate) fn ask(&self, point: Point, tier: Tier) -> Told {
         let mut state = self.lock();
         let state = &mut *state;
@@ -422,7 +443,7 @@ impl Moves {
             let is_first = look.since.is_none();
             look.since.get_or_insert(now);
             look.asks += 1;
-            // Somewhere around that it may be worth it.
+            // A point whose way is shut does not count: moving at another point around it may be worth it.
             if !state.ways.get(&point).is_some_and(|way| way.is_shut(tier)) {
                 *look.seen.entry(point).or_default() += 1;
             }
@@ -442,12 +463,12 @@ impl Moves {
     }
 }
 
-/// How much of a module a part takes along.
+/// How many functions of a module a part takes along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Extent {
-    /// What the loops around its points call.
+    /// The functions that the loops around the part's points call.
     Hot,
-    /// Every function.
+    /// Every function of the module.
     Whole,
 }
 
@@ -456,19 +477,19 @@ pub enum Extent {
 pub struct Part(pub(crate) Arc<dyn PartCode>);
 
 impl Part {
-    /// The engine that compiled it.
+    /// The engine that compiled the part.
     #[must_use]
     pub fn engine(&self) -> EngineId {
         self.0.engine()
     }
 
-    /// What kind of compiler that is.
+    /// The tier of that engine.
     #[must_use]
     pub fn tier(&self) -> Tier {
         self.0.tier()
     }
 
-    /// The points at which it can be entered.
+    /// The points at which the part can be entered.
     #[must_use]
     pub fn points(&self) -> &[Point] {
         self.0.points()
@@ -481,13 +502,13 @@ impl fmt::Debug for Part {
     }
 }
 
-/// What an engine makes of a part.
+/// A part as an engine has compiled it.
 pub(crate) trait PartCode: Send + Sync {
     fn engine(&self) -> EngineId;
     fn tier(&self) -> Tier;
     fn points(&self) -> &[Point];
 
-    /// An instance for a guest whose memory is `memory`, if it has one, with so many bytes by now.
+    /// Makes an instance for a guest. `memory` is the guest's memory and its current size in bytes, if it has one.
     #[cfg(feature = "wasi")]
     fn begin(
         self: Arc<Self>,
@@ -497,11 +518,12 @@ pub(crate) trait PartCode: Send + Sync {
     ) -> Result<Box<dyn PartInstance>, EngineError>;
 }
 
-/// A part that a guest goes on in.
+/// An instance of a part, in which one guest goes on.
 #[cfg(feature = "wasi")]
 pub(crate) trait PartInstance: Send {
-    /// Runs the rest of an activation whose locals are in `frame`, from the way in with the number `entry`, and leaves its
-    /// results there. The guest is taken from `origin`, and is back there when this returns, whatever it returns.
+    /// Runs the rest of an activation whose locals are in `frame`, from the entry with the number `entry`, and leaves
+    /// its results in `frame`. The guest is taken from `origin`, and is given back before this returns, even with an
+    /// error.
     fn run(&mut self, entry: usize, frame: &mut [u8], origin: &mut dyn Origin) -> Result<(), Failure>;
 }
 
@@ -513,16 +535,17 @@ pub(crate) trait Origin {
     /// The values of all globals that can change, in the order of their indices.
     fn globals(&mut self) -> Vec<Value>;
     fn set_globals(&mut self, values: &[Value]);
-    /// The size of the memory in bytes, as the origin knows it.
+    /// The size of the memory in bytes, as this engine knows it.
     fn memory_bytes(&mut self) -> usize;
-    /// The part has been granted a memory of this size; nobody has written beyond the old one yet.
+    /// Makes the memory grow here, too. The part has been granted a memory of this size in bytes, and nothing has been
+    /// written beyond the old size yet. Returns whether this succeeded.
     fn grow_memory(&mut self, bytes: usize) -> bool;
-    /// Whether another activation may go on elsewhere, in such code.
+    /// Whether one more activation may go on in a part, in code of this tier.
     fn can_move_to(&mut self, tier: Tier) -> bool;
-    /// Has the rest of an activation that leaves a part go on in another one, as [`PartInstance::run`] does. The guest has
-    /// been put back.
+    /// Runs the rest of an activation that leaves a part in another part, as [`PartInstance::run`] does. The guest has
+    /// to be put back before.
     fn go_on(&mut self, leaving: &Leaving, frame: &mut [u8]) -> Result<(), Failure>;
-    /// Calls a function of the guest's module by its index there. The guest has been put back.
+    /// Calls a function of the guest's module by its index there. The guest has to be put back before.
     fn call(&mut self, function: u32, args: &[Value], results: &mut Vec<Value>) -> Result<(), Failure>;
 }
 
@@ -532,6 +555,6 @@ pub(crate) trait Origin {
 pub(crate) enum Failure {
     /// The guest has ended.
     Ended(End),
-    /// The engine broke.
+    /// An engine failed.
     Engine(EngineError),
 }

@@ -1,4 +1,4 @@
-//! Writing the module in which a guest goes on: a part of its own module, entered in the middle.
+//! Writing the module in which a guest goes on: a part of the guest's own module, entered in the middle.
 
 #![expect(clippy::cast_possible_truncation, reason = "a module is smaller than 4 GiB: its indices fit 32 bits")]
 
@@ -23,48 +23,53 @@ use super::places::{PART_BYTES_MAX, Place, Places, Point};
 use super::sections::{Entries, Sections, id, push_section};
 use super::{global_export, hidden};
 
-/// The module name of the functions that a part leaves to the engine that its guest came from.
+/// The module name of the imported functions that a part leaves to the engine that its guest came from.
 pub(crate) const COLD: &str = "remuda part";
-/// The part's memory, whether or not the guest exports it.
+/// The export name of the part's memory, whether or not the guest exports it.
 pub(crate) const MEMORY_EXPORT: &str = hidden!("memory");
-/// The one way in: takes the number of an entry, finds its locals in the frame, and leaves its results there. Wasmtime
-/// compiles a trampoline for each function that is exported, with Cranelift even where the code is Winch's; so it is one.
+/// The export name of the one function by which a part is entered. It takes the number of an entry, finds the
+/// activation's locals in the frame, and leaves its results there. There is only one because Wasmtime compiles a
+/// trampoline for each exported function, and uses Cranelift for that even if the code is Winch's.
 pub(crate) const ENTER: &str = hidden!("enter");
 
-/// Of [`COLD`], where guests can leave the part again: whether to leave at this exit, `(param i32) (result i32)`.
+/// The name of the import from [`COLD`] that says whether to leave at an exit: `(param i32) (result i32)`. Only parts
+/// that guests can leave again have it.
 pub(crate) const ASK: &str = "ask";
-/// And the rest of an activation that leaves: `(func)`. Its locals are in the frame, and there its results are put.
+/// The name of the import from [`COLD`] that runs the rest of an activation that leaves: `(func)`. The activation's
+/// locals are in the frame, and its results are put there.
 pub(crate) const RUN: &str = "run";
-/// Where the flags are in the frame's memory, a byte for each exit: 0 as long as nobody wants anything of it. Below are the
-/// values that are handed over, of which no function has more than a thousand.
+/// The offset of the flags in the frame's memory, one byte for each exit: 0 as long as there is no reason to ask there.
+/// The values that are handed over lie below, and no function has more than a thousand.
 pub(crate) const FLAGS_AT: u32 = 32 << 10;
-/// Exits of a part, at most: so many flags fit the page.
+/// The most exits of a part: this many flags fit the page.
 pub(crate) const EXITS_MAX: usize = 32 << 10;
 
-/// Entries of a part, at most: those that somebody asked for come first.
+/// The most entries of a part. Those that were asked for come first.
 const ENTRIES_MAX: usize = 500;
-/// Code of functions that a part takes along, in bytes: all that its loops may call, and all that this may call. If that is
-/// more, there is no part: a call back where the guest came from takes a microsecond, and a loop that makes many is slower than
-/// in an interpreter. Larger makes some guests of large modules move, and their parts late.
+/// The most code of functions that a part takes along, in bytes: all functions that its loops may call, directly or
+/// through others. If they are larger, there is no part: a call back to the engine that the guest came from takes a
+/// microsecond, and a loop that makes many is slower than in an interpreter. With a larger limit some guests of large
+/// modules could move, but their parts would be late.
 const CODE_BYTES_MAX: usize = 48 << 10;
-/// Locals times loops of one of its functions, at most: an optimizing compiler may keep every local apart in every loop, so
-/// that little code can be much work. Modules with more are compiled in children.
+/// The largest product of locals and loops in one function of a part: an optimizing compiler may treat every local
+/// separately in every loop, so that little code can be much work. Modules with more are compiled in child processes.
 const LOCALS_IN_LOOPS_MAX: usize = 10_000;
-/// Functions that a part calls where its guest came from, at most: each is an import, made anew for each instance.
+/// The most functions that a part calls in the engine that its guest came from: each is an import, made anew for each
+/// instance.
 const COLD_MAX: usize = 2_000;
 
 /// A part as a module.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) bytes: Vec<u8>,
-    /// The points at which it can be entered, by the numbers that [`ENTER`] takes.
+    /// The points at which the part can be entered, in the order of the numbers that [`ENTER`] takes.
     pub(crate) points: Vec<Point>,
-    /// Functions of the guest's module that it imports of [`COLD`], by their index there.
+    /// The functions of the guest's module that the part imports from [`COLD`], by their index in that module.
     pub(crate) cold: Vec<u32>,
-    /// Globals that can change, by their index in the guest's module; see [`global_export`].
+    /// The globals that can change, by their index in the guest's module; see [`global_export`].
     pub(crate) globals: Vec<u32>,
     pub(crate) has_memory: bool,
-    /// Where guests can leave it again, by the numbers that they ask with.
+    /// The exits at which guests can leave the part again, in the order of the numbers that they ask with.
     pub(crate) exits: Vec<Exit>,
 }
 
@@ -72,7 +77,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exit {
     pub(crate) point: Point,
-    /// How many slots of the frame its locals and results take.
+    /// The number of slots in the frame that the function's locals or its results take, whichever are more.
     pub(crate) values: u32,
 }
 
@@ -101,8 +106,8 @@ pub(crate) enum NoPart {
     TooManyCold { found: usize },
 }
 
-/// Writes the part of `module` that goes on at `points`; those at which nobody can go on are left out. If `leaves`, guests
-/// can leave it at any point that it contains.
+/// Writes the part of `module` in which guests go on at `points`; points at which that is impossible are left out. If
+/// `leaves`, guests can leave the part again at any point that it contains.
 pub(crate) fn build(
     module: &[u8],
     places: &Places,
@@ -126,7 +131,8 @@ pub(crate) fn build(
     if selection.cold.len() > COLD_MAX {
         return Err(NoPart::TooManyCold { found: selection.cold.len() });
     }
-    // What is taken along can be entered from its beginning as well, whoever calls it where the guest came from.
+    // A function that is taken along can be entered at its beginning as well, when it is called in the engine that the
+    // guest came from.
     for (point, place) in places.iter().filter(|(_, place)| place.is_entry()) {
         let is_taken = selection.taken.contains(&(source.imported_functions + place.function));
         if is_taken && entries.len() < ENTRIES_MAX && entries.iter().all(|entry| entry.point != point) {
@@ -144,8 +150,8 @@ pub(crate) fn build(
     write(module, &source, &entries, &selection, &resumed, exits)
 }
 
-/// About how many bytes of code a part has that goes on at `points` and takes along what is hot: what compiling it takes goes
-/// by that.
+/// About how many bytes of code a part has in which guests go on at `points` and which takes along only what is hot.
+/// The time to compile the part goes by this number.
 pub(crate) fn code_bytes(module: &[u8], places: &Places, points: &[Point]) -> Result<usize, NoPart> {
     let source = Source::read(module)?;
     let mut bodies = Bodies::default();
@@ -160,7 +166,7 @@ pub(crate) fn code_bytes(module: &[u8], places: &Places, points: &[Point]) -> Re
     Ok(whole + begun.map(rest).sum::<usize>())
 }
 
-/// The ways into a part at these points.
+/// The entries into a part at these points.
 fn entries_at(
     source: &Source<'_>,
     bodies: &mut Bodies,
@@ -183,8 +189,8 @@ fn entries_at(
     Ok(entries)
 }
 
-/// The loops at which the functions of a whole part can be entered, by the function's index in the guest's module, in the
-/// order in which they come: those within no block that has a result.
+/// The loops at which the functions of a whole part can be entered, in their order in the code, by the function's index
+/// in the guest's module. A loop counts only if neither it nor a block around it has a result.
 fn resumable(source: &Source<'_>, places: &Places, selection: &Selection) -> BTreeMap<u32, Vec<Resumed>> {
     let mut resumed: BTreeMap<u32, Vec<Resumed>> = BTreeMap::new();
     let mut found = HashMap::new();
@@ -205,32 +211,34 @@ fn resumable(source: &Source<'_>, places: &Places, selection: &Selection) -> BTr
     resumed
 }
 
-/// A loop at which a function can be entered that is written only once.
+/// A loop at which a function that is written only once can be entered.
 struct Resumed {
     point: Point,
     place: Place,
+    /// The operators that open the blocks around the loop, outermost first, and the loop itself.
     path: Vec<usize>,
 }
 
-/// Where a part can be entered.
+/// A point at which a part can be entered.
 struct Entry {
     point: Point,
     place: Place,
     way: Way,
 }
 
-/// How an activation gets to where it is to go on.
+/// How an activation gets to the point at which it is to go on.
 enum Way {
-    /// It begins.
+    /// The function is called, since the point is its entry.
     Beginning,
-    /// By a function that is written for that, and has only what is left: the operators that open the blocks around the loop,
-    /// outermost first, and the loop itself.
+    /// A function is called that is written for this point and has only what is left from the loop on. Given are the
+    /// operators that open the blocks around the loop, outermost first, and the loop itself.
     Rest(Vec<usize>),
-    /// By the function itself, which goes to the loop with this number at once.
+    /// The function itself is called, and goes to the loop with this number at once.
     Within(u32),
 }
 
-/// The operators of functions that somebody has asked for, by the index in the guest's module.
+/// The operators of those functions that are written, by their index in the guest's module; each is read when it is
+/// first needed.
 #[derive(Default)]
 struct Bodies(HashMap<u32, Vec<Op>>);
 
@@ -246,20 +254,20 @@ impl Bodies {
     }
 }
 
-/// The guest's module, as far as it is needed.
+/// The guest's module, as far as it is needed here.
 struct Source<'a> {
     sections: Sections<'a>,
     types: Vec<FuncType>,
-    /// Module, name and type of the imported functions.
+    /// The module, name and type of each imported function.
     imports: Vec<(&'a str, &'a str, u32)>,
     imported_functions: u32,
-    /// Of all functions, imported ones first, as indices of types.
+    /// For each function, imported ones first, the index of its type.
     function_types: Vec<u32>,
     bodies: Vec<FunctionBody<'a>>,
     mutable_globals: Vec<u32>,
     has_memory: bool,
     exports_memory: bool,
-    /// Functions that tables refer to.
+    /// The functions that element segments refer to.
     in_tables: Vec<u32>,
     names: HashMap<u32, &'a str>,
 }
@@ -366,15 +374,16 @@ impl<'a> Source<'a> {
     }
 }
 
-/// An operator, as far as it is not copied as it is.
+/// An operator.
 struct Op {
     kind: Kind,
-    /// Offsets into the module.
+    /// The operator's bytes, as offsets into the module.
     range: Range<usize>,
 }
 
+/// What an operator is, as far as it is not simply copied.
 enum Kind {
-    /// Blocks know their `end`; an `if` its `else`, too.
+    /// A block has the index of the operator that ends it; an `if` that of its `else`, too.
     Block {
         ty: BlockType,
         end: usize,
@@ -396,7 +405,7 @@ enum Kind {
     Call(u32),
     ReturnCall(u32),
     RefFunc(u32),
-    /// It needs the tables, as what follows does.
+    /// An operator that needs the tables, as do the next two kinds.
     CallIndirect {
         ty: u32,
         table: u32,
@@ -406,7 +415,7 @@ enum Kind {
         table: u32,
     },
     OfTable,
-    /// It needs the data segments.
+    /// An operator that needs the data segments.
     OfData,
     Other,
 }
@@ -468,8 +477,8 @@ fn operators(body: &FunctionBody<'_>) -> Result<Vec<Op>, wasmparser::Error> {
     Ok(ops)
 }
 
-/// For each loop, by the offset of its body in the module: the operators that open the blocks around it, outermost first, and
-/// its own.
+/// For each loop, by the offset of its body in the module: the operators that open the blocks around the loop,
+/// outermost first, and the loop itself.
 fn paths(ops: &[Op]) -> HashMap<u32, Vec<usize>> {
     let (mut paths, mut open) = (HashMap::new(), Vec::new());
     for (at, op) in ops.iter().enumerate() {
@@ -488,15 +497,15 @@ fn paths(ops: &[Op]) -> HashMap<u32, Vec<usize>> {
 
 /// What a part consists of.
 struct Selection {
-    /// Functions that it takes along, as indices in the guest's module.
+    /// The functions that the part takes along, as indices in the guest's module.
     taken: BTreeSet<u32>,
-    /// Functions that it calls where its guest came from.
+    /// The functions that the part calls in the engine that its guest came from.
     cold: BTreeSet<u32>,
-    /// Imports that it needs.
+    /// The guest's imports that the part needs.
     imported: BTreeSet<u32>,
     needs_tables: bool,
     needs_data: bool,
-    /// Of all functions that are written.
+    /// The operators of all functions that are written.
     bodies: Bodies,
 }
 
@@ -527,7 +536,7 @@ impl Selection {
             let function = source.imported_functions + entry.place.function;
             let ops = selection.bodies.read(source, function)?;
             match &entry.way {
-                // Whoever enters a function pays for it, whatever its size.
+                // A function whose entry is asked for is taken along, whatever its size.
                 Way::Beginning | Way::Within(_) => {
                     bytes_left = bytes_left.max(source.bodies[entry.place.function as usize].range().len());
                     next.push_front(function);
@@ -566,7 +575,7 @@ impl Selection {
         Ok(selection)
     }
 
-    /// Notes what the code that is written needs beside what is taken along.
+    /// Notes what the code needs beside the functions that are taken along.
     fn find_cold(&mut self, source: &Source<'_>) {
         let ops = || self.bodies.0.values().flatten();
         self.needs_tables = ops().any(|op| is_call_by_table(op) || matches!(op.kind, Kind::OfTable));
@@ -594,9 +603,10 @@ fn callees(ops: &[Op]) -> impl Iterator<Item = u32> {
     })
 }
 
-/// New indices: for functions, imports that are needed, then cold ones, then what leaving needs, then what is taken along,
-/// then what begins at a loop, then the way in; for types, in the order in which they are first needed. Wasmtime compiles a
-/// trampoline for every type that there is, so there are no others.
+/// The new indices. Functions come in this order: imports that are needed, cold functions, the two imports for leaving,
+/// functions that are taken along, functions that begin at a loop, and last the function by which the part is entered.
+/// Types come in the order in which they are first needed. There are no others, since Wasmtime compiles a trampoline
+/// for every type that a module has.
 struct Indices<'a> {
     source: &'a Source<'a>,
     functions: HashMap<u32, u32>,
@@ -612,7 +622,7 @@ struct Types {
 }
 
 impl<'a> Indices<'a> {
-    /// With so many imports more, after the cold ones.
+    /// Numbers the functions, with so many more imports after the cold ones.
     fn of(source: &'a Source<'a>, selection: &Selection, imports: u32) -> Self {
         let mut functions: HashMap<u32, u32> =
             selection.imported.iter().chain(&selection.cold).copied().zip(0..).collect();
@@ -652,7 +662,7 @@ impl<'a> Indices<'a> {
     }
 }
 
-/// Types as they are written, references among them: functions that take some may be taken along.
+/// Value types for the encoder. References may be among them: functions that take some may be taken along.
 fn any_types(types: &[wasmparser::ValType]) -> Vec<ValType> {
     let written = |ty: &wasmparser::ValType| reencode::RoundtripReencoder.val_type(*ty);
     types.iter().map(written).collect::<Result<_, _>>().expect("a type that names no other can be written")
@@ -712,12 +722,12 @@ struct Draft<'a> {
     code: CodeSection,
     /// The index of the frame's memory.
     frame: u32,
-    /// The global that says where a function is to go on.
+    /// The index of the global that says where a function is to go on.
     resume: u32,
 }
 
 impl<'a> Draft<'a> {
-    /// What it imports. Returns what its code needs at `exits`, if there are any.
+    /// Writes the imports. Returns what the code needs at `exits`, if there are any.
     fn imports<'e>(&mut self, exits: &'e Exits) -> Result<Option<Leaving<'e>>, NoPart> {
         let Self { source, selection, indices, imports, .. } = self;
         for function in &selection.imported {
@@ -740,7 +750,7 @@ impl<'a> Draft<'a> {
         Ok(Some(Leaving { ask: imports.count - 2, run: imports.count - 1, frame: self.frame, exits }))
     }
 
-    /// The functions that it takes along.
+    /// Writes the functions that the part takes along.
     fn taken(&mut self, leaving: Option<&Leaving<'a>>) -> Result<(), NoPart> {
         for function in &self.selection.taken {
             let Self { module, source, indices, .. } = *self;
@@ -762,7 +772,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// The functions that begin at a loop, and the way in.
+    /// Writes the functions that begin at a loop, and the function by which the part is entered.
     fn entries(&mut self, entries: &[Entry], leaving: Option<&Leaving<'a>>) -> Result<(), NoPart> {
         let mut enter = Enter { frame: self.frame, resume: self.resume, entries: Vec::new() };
         for entry in entries {
@@ -807,7 +817,7 @@ impl<'a> Draft<'a> {
 
     fn exports(&self) -> Entries {
         let mut exports = Entries::default();
-        // The last function is the way in.
+        // The last function is the one by which the part is entered.
         exports.export(ENTER, ExportKind::Func, self.imports.count + self.functions.count - 1);
         for global in &self.source.mutable_globals {
             exports.export(&global_export(*global), ExportKind::Global, *global);
@@ -882,8 +892,8 @@ fn write_elements(sections: &Sections<'_>, mut indices: &Indices<'_>, part: &mut
     Ok(())
 }
 
-/// The data segments: passive ones as they were, and in place of each active one, which was written to memory long ago and
-/// dropped, an empty one.
+/// The data segments: passive ones as they were, and an empty one in place of each active one, which was written to
+/// memory and dropped long ago.
 fn emptied_data(sections: &Sections<'_>) -> Result<Option<Vec<u8>>, NoPart> {
     let Some(bytes) = sections.get(id::DATA) else { return Ok(None) };
     let mut segments = Entries::default();
@@ -901,7 +911,7 @@ fn emptied_data(sections: &Sections<'_>) -> Result<Option<Vec<u8>>, NoPart> {
     Ok(segments.section())
 }
 
-/// The names of the guest's functions, for those who read traps and profiles.
+/// Writes the names of the guest's functions, for people who read traps and profiles.
 fn write_names(entries: &[Entry], indices: &Indices<'_>, part: &mut Module) {
     let source = indices.source;
     let mut named: Vec<(u32, &str)> =
@@ -925,12 +935,12 @@ fn within(what: &'static str, found: usize, max: usize) -> Result<(), NoPart> {
     if found > max { Err(NoPart::TooLarge { what, found, max }) } else { Ok(()) }
 }
 
-/// How many parameters and locals a function has, which may be more than one would want to list.
+/// The number of a function's parameters and locals. They are only counted, since listing them could take much memory.
 fn count_locals(ty: &FuncType, body: &FunctionBody<'_>) -> Result<usize, wasmparser::Error> {
     body.get_locals_reader()?.into_iter().try_fold(ty.params().len(), |sum, group| Ok(sum + group?.0 as usize))
 }
 
-/// Writes an operator that names a function or a type; says whether it was one.
+/// Writes the operator if it names a function or a type, with the new indices. Returns whether it does.
 fn with_indices(op: &Op, indices: &Indices<'_>, out: &mut Vec<u8>) -> bool {
     let instruction = match op.kind {
         Kind::Block { ty: ty @ BlockType::FuncType(_), .. } => Instruction::Block(indices.block_type(ty)),
@@ -951,27 +961,28 @@ fn with_indices(op: &Op, indices: &Indices<'_>, out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Writes the one way in.
+/// Writes the function by which the part is entered.
 struct Enter {
     /// The index of the frame's memory.
     frame: u32,
-    /// The global that says where a function is to go on.
+    /// The index of the global that says where a function is to go on.
     resume: u32,
     entries: Vec<Entered>,
 }
 
-/// A function that is entered.
+/// The function that one entry calls.
 struct Entered {
     function: u32,
     params: Vec<wasmparser::ValType>,
     results: Vec<wasmparser::ValType>,
-    /// The loop at which it is to go on: then it finds its parameters in the frame itself.
+    /// The number of the loop at which the function is to go on, if it is to; then it reads its locals from the frame
+    /// itself.
     resumed: Option<u32>,
 }
 
 impl Enter {
     fn write(&self) -> Vec<u8> {
-        // One local for a value on its way to the frame, of each type that results have.
+        // For each type that results have, one local, which holds a value on its way to the frame.
         let mut scratch: Vec<wasmparser::ValType> = Vec::new();
         for ty in self.entries.iter().flat_map(|entered| &entered.results) {
             if !scratch.contains(ty) {
@@ -980,7 +991,7 @@ impl Enter {
         }
         let mut function = Function::new(scratch.iter().map(|ty| (1, val_type(*ty))).collect::<Vec<_>>());
         let mut code = function.instructions();
-        // A block for each entry, the first one innermost, and one around them for numbers that nobody has.
+        // A block for each entry, the first one innermost, and a block around them for numbers that no entry has.
         let count = self.entries.len() as u32;
         for _ in 0..=count {
             code.block(NewBlockType::Empty);
@@ -988,7 +999,7 @@ impl Enter {
         code.local_get(0).br_table(0..count, count).end();
         let resumes = self.entries.iter().any(|entered| entered.resumed.is_some());
         for Entered { function, params, results, resumed } in &self.entries {
-            // Each time: one that trapped before it looked at the number has left it there.
+            // The number is set each time: a function that trapped before it read the number has left it there.
             if resumes {
                 code.i32_const(resumed.unwrap_or_default().cast_signed()).global_set(self.resume);
             }
@@ -997,7 +1008,7 @@ impl Enter {
                 load(&mut code, *ty, slot(self.frame, at));
             }
             code.call(*function);
-            // The last result is on top of the stack, and a value's address goes below it.
+            // The last result is on top of the stack. A store needs the address below the value, hence the local.
             for (at, ty) in results.iter().enumerate().rev() {
                 let local = 1 + scratch.iter().position(|of_scratch| of_scratch == ty).unwrap_or_default() as u32;
                 code.local_set(local).i32_const(0).local_get(local);
@@ -1010,16 +1021,17 @@ impl Enter {
     }
 }
 
-/// Where guests can leave the part.
+/// The exits at which guests can leave the part.
 #[derive(Default)]
 struct Exits {
     all: Vec<Exit>,
-    /// For each function that has some, as an index in the guest's module: the number of each by the offset of its place.
+    /// For each function with exits, by its index in the guest's module: the number of each exit by the offset of its
+    /// place.
     numbers: HashMap<u32, HashMap<u32, u32>>,
 }
 
 impl Exits {
-    /// At all points of the functions that are written.
+    /// Finds the exits: all points of the functions that are written, up to [`EXITS_MAX`].
     fn of(source: &Source<'_>, places: &Places, selection: &Selection) -> Result<Self, NoPart> {
         let mut exits = Self::default();
         for (point, place) in places.iter() {
@@ -1036,10 +1048,11 @@ impl Exits {
     }
 }
 
-/// What code needs at which a guest can leave.
+/// What the code at exits needs.
 struct Leaving<'a> {
-    /// The imports [`ASK`] and [`RUN`].
+    /// The index of the import [`ASK`].
     ask: u32,
+    /// The index of the import [`RUN`].
     run: u32,
     /// The index of the frame's memory.
     frame: u32,
@@ -1047,7 +1060,7 @@ struct Leaving<'a> {
 }
 
 impl<'a> Leaving<'a> {
-    /// Of one function, as an index in the guest's module; `None` if it has no exits.
+    /// The same for one function, by its index in the guest's module; `None` if it has no exits.
     fn of(
         &'a self,
         function: u32,
@@ -1059,30 +1072,31 @@ impl<'a> Leaving<'a> {
     }
 }
 
+/// What the code at the exits of one function needs.
 struct LeavingFunction<'a> {
     leaving: &'a Leaving<'a>,
-    /// The numbers of its exits by the offsets of their places.
+    /// The numbers of the function's exits by the offsets of their places.
     exits: &'a HashMap<u32, u32>,
     locals: Vec<wasmparser::ValType>,
     results: Vec<wasmparser::ValType>,
 }
 
-/// Writes a function: one as it was, or one that begins at a loop within it and finds its locals in the frame.
+/// Writes a function: as it was, or so that it begins at one of its loops and reads its locals from the frame.
 struct Writer<'a> {
     module: &'a [u8],
     indices: &'a Indices<'a>,
     ops: &'a [Op],
     out: Vec<u8>,
-    /// How many blocks are open.
+    /// The number of blocks that are open.
     height: u32,
-    /// For each label of the original that is in scope, outermost first, the height of the block that it is now.
+    /// For each label of the original that is in scope, outermost first, the height of its block in the new function.
     labels: Vec<u32>,
-    /// If its guest can leave it.
+    /// What the code at the function's exits needs, if it has any.
     leaving: Option<LeavingFunction<'a>>,
 }
 
 impl<'a> Writer<'a> {
-    /// A function as it was, but for indices and exits.
+    /// Writes a function as it was, except for indices and exits.
     fn whole(
         module: &'a [u8],
         body: &FunctionBody<'_>,
@@ -1094,9 +1108,9 @@ impl<'a> Writer<'a> {
         let out = module[body.range().start..code_start].to_vec();
         let mut function = Self { module, indices, ops, out, height: 0, labels: Vec::new(), leaving };
         function.begin();
-        // At the function's entry, which has no offset of its own.
+        // The function's entry has the offset 0.
         function.exit(0);
-        // Jumps keep their depths: what is around the body is further away than all that they mean.
+        // Jumps keep their depths: the blocks around the body are further out than any block that a jump means.
         for op in &ops[..ops.len() - 1] {
             if !with_indices(op, indices, &mut function.out) {
                 function.out.extend_from_slice(&module[op.range.clone()]);
@@ -1114,7 +1128,7 @@ impl<'a> Writer<'a> {
         Ok(function.finish())
     }
 
-    /// What is left of a function from the loop at the end of `path`.
+    /// Writes what is left of a function from the loop at the end of `path` on.
     fn rest(
         module: &'a [u8],
         indices: &'a Indices<'a>,
@@ -1138,9 +1152,9 @@ impl<'a> Writer<'a> {
         rest.finish()
     }
 
-    /// A function as it was that can also be entered at these loops: if the global `resume` has the number of one, the locals
-    /// are in the frame, and whatever comes before that loop is skipped. Each turn of a loop that has one of these within it
-    /// looks for that, which is little beside the loop within.
+    /// Writes a function as it was that can also be entered at these loops: if the global `resume` has the number of
+    /// one of them, the locals are in the frame, and all code before that loop is skipped. Each turn of a loop that
+    /// contains one of these loops checks the number again, which takes little time beside the loop within.
     fn resumable(
         module: &'a [u8],
         indices: &'a Indices<'a>,
@@ -1172,8 +1186,9 @@ impl<'a> Writer<'a> {
         function.finish()
     }
 
-    /// Writes a sequence of operators in which `targets` are, of which `number` may have one to go to, and `last` is the last
-    /// one of the function.
+    /// Writes a sequence of operators that contains `targets`, the loops at which the function can be entered. At run
+    /// time the local `number` has the number of the loop to go to, or 0 if there is none. `last` is the highest number
+    /// in the function.
     fn find(&mut self, targets: &[Target<'_>], range: Range<usize>, number: u32, last: u32) {
         let mut at = range.start;
         let mut left = targets;
@@ -1187,7 +1202,7 @@ impl<'a> Writer<'a> {
                     let inner = inner(within);
                     let highest = within.last().map_or(0, |(id, _)| *id);
                     self.skipped(at..next, number);
-                    // One that goes to a later loop does not stop at this one.
+                    // An activation that goes to a later loop skips this one.
                     if highest < last {
                         self.open_unlabelled(Opener::Block, BlockType::Empty);
                         let mut code = InstructionSink::new(&mut self.out);
@@ -1202,7 +1217,8 @@ impl<'a> Writer<'a> {
                         self.operator(next);
                     } else {
                         self.open(Opener::Loop, BlockType::Empty);
-                        // One that goes to a loop within this one is not at this one's head.
+                        // An activation that goes to a loop within this one is not at the head of this one, and does
+                        // not ask.
                         self.open_skipped(number);
                         self.exit(self.ops[next].range.end);
                         self.close_unlabelled();
@@ -1225,7 +1241,8 @@ impl<'a> Writer<'a> {
                     let (then, or_else) = within.split_at(
                         within.partition_point(|(_, path)| otherwise.is_none_or(|otherwise| path[1] < otherwise)),
                     );
-                    // The condition is what comes before it; one that goes to a loop goes to the arm with that loop.
+                    // The condition is computed by the operators before it. An activation that goes to a loop skips
+                    // them, and takes the arm with that loop.
                     self.open_unlabelled(Opener::Block, BlockType::Type(wasmparser::ValType::I32));
                     let mut code = InstructionSink::new(&mut self.out);
                     match (then.last(), or_else.is_empty()) {
@@ -1249,12 +1266,12 @@ impl<'a> Writer<'a> {
         }
         match targets.last() {
             Some((id, _)) if *id < last => self.skipped(at..range.end, number),
-            // Nobody comes here who goes to a loop.
+            // No activation comes here that still has to go to a loop.
             _ => self.sequence(at..range.end),
         }
     }
 
-    /// Writes a sequence that leaves the operand stack as it was, and is skipped by who goes to a loop.
+    /// Writes a sequence that leaves the operand stack as it was; an activation that goes to a loop skips it.
     fn skipped(&mut self, range: Range<usize>, number: u32) {
         if !range.is_empty() {
             self.open_skipped(number);
@@ -1268,7 +1285,7 @@ impl<'a> Writer<'a> {
         InstructionSink::new(&mut self.out).local_get(number).br_if(0);
     }
 
-    /// Opens the block in which the function's body is, if it can be left, and the one around it.
+    /// If the function can be left, opens the two blocks that [`hand_over`] expects: the inner one holds the body.
     fn begin(&mut self) {
         if let Some(leaving) = &self.leaving {
             let results = match &leaving.results[..] {
@@ -1298,11 +1315,11 @@ impl<'a> Writer<'a> {
         let flag = MemArg { offset: u64::from(FLAGS_AT + number), align: 0, memory_index: leaving.frame };
         let mut code = InstructionSink::new(&mut self.out);
         code.i32_const(0).i32_load8_u(flag).if_(NewBlockType::Empty);
-        // Around the `if` are all blocks that are open; the outermost is the one to leave.
+        // All open blocks are around the `if`; a jump to the end of the outermost leaves.
         code.i32_const(number.cast_signed()).call(leaving.ask).br_if(self.height).end();
     }
 
-    /// What is left of the sequence of operators that ends at `end` and in which `path` begins.
+    /// Writes what is left of the sequence of operators that ends at `end` and in which `path` begins.
     fn level(&mut self, path: &[usize], end: usize) {
         let [at, inner @ ..] = path else { return };
         let Some(next) = inner.first() else { return self.sequence(*at..end) };
@@ -1313,7 +1330,7 @@ impl<'a> Writer<'a> {
                 self.close();
                 end
             }
-            // Only the arm that one is in is left.
+            // Of an `if`, only the arm with the point is left.
             Kind::If { ty, otherwise, end } => {
                 self.open(Opener::Block, ty);
                 self.level(inner, otherwise.filter(|otherwise| next < otherwise).unwrap_or(end));
@@ -1321,7 +1338,8 @@ impl<'a> Writer<'a> {
                 end
             }
             Kind::Loop { ty, end } => {
-                // The rest of this turn; a jump to the loop's head goes on with the loop in full, and its end skips that.
+                // First comes the rest of this turn. A jump to the loop's head goes on with the loop in full, which
+                // follows; the end of the turn skips it.
                 self.open_unlabelled(Opener::Block, ty);
                 let done = self.height;
                 self.open(Opener::Block, BlockType::Empty);
@@ -1340,13 +1358,13 @@ impl<'a> Writer<'a> {
 
     fn sequence(&mut self, range: Range<usize>) {
         let mut at = range.start;
-        // What is too long is given up by whoever asked for it.
+        // A function that gets too long is not finished: the caller gives up the part.
         while at < range.end && self.out.len() <= PART_BYTES_MAX {
             at = self.operator(at);
         }
     }
 
-    /// Writes the operator, with all that is in it, and returns the next one.
+    /// Writes the operator, with everything inside it if it is a block, and returns the index of the next one.
     fn operator(&mut self, at: usize) -> usize {
         let op = &self.ops[at];
         match &op.kind {
@@ -1403,7 +1421,7 @@ impl<'a> Writer<'a> {
         self.labels.push(self.height);
     }
 
-    /// Opens a block that no label of the original means.
+    /// Opens a block that the original does not have, so that no label of the original means it.
     fn open_unlabelled(&mut self, opener: Opener, ty: BlockType) {
         let ty = self.indices.block_type(ty);
         match opener {
@@ -1435,10 +1453,10 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The number of a loop that a function can go to at once, and what is left of the path to it.
+/// The number of a loop that a function can go to at once, and the rest of the path to it.
 type Target<'a> = (u32, &'a [usize]);
 
-/// Those that are within the block that is next on their paths.
+/// The targets that are within the block that comes first on their paths, with that block taken off the paths.
 fn inner<'a>(targets: &[Target<'a>]) -> Vec<Target<'a>> {
     targets.iter().map(|(id, path)| (*id, &path[1..])).filter(|(_, path)| !path.is_empty()).collect()
 }
@@ -1450,7 +1468,7 @@ enum Opener {
     If,
 }
 
-/// How many blocks are open at the beginning of a function that can be left.
+/// The number of blocks that are open where the body of a function that can be left begins.
 const BODY_HEIGHT: u32 = 2;
 const ELSE: u8 = 0x05;
 const END: u8 = 0x0b;

@@ -1,30 +1,30 @@
-//! Where guests of a module may leave the engine that they run on.
+//! Finding the points at which guests of a module may leave the engine that they run on.
 
 use serde::{Deserialize, Serialize};
 use wasmparser::{Operator, ValType};
 
 use crate::{Proposal, Proposals};
 
-/// Locals of a function that can be left, at most: they become the parameters of the function in which it goes on, of
-/// which WebAssembly engines allow a thousand. Toolchains stay far below; a function with more is run where it is.
+/// The most locals of a function with points, parameters included: all of them are handed over when a guest leaves.
+/// Toolchains stay far below; a function with more runs where it is.
 const LOCALS_MAX: usize = 256;
 
-/// A part as a module, in bytes at most: it is compiled in this process, while a guest waits for it to be over. Modules with
-/// more code than this are compiled in children that can be stopped.
+/// The most bytes of a part as a module. A part is compiled in this process, while a guest waits for it to be ready.
+/// Modules with more code than this are compiled in child processes, which can be stopped.
 pub(crate) const PART_BYTES_MAX: usize = 64 << 10;
 
-/// A place in the code of a module at which a guest may move: its number among all of the module.
+/// A place in the code of a module at which a guest may move: its number among all points of the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Point(pub(crate) u32);
 
-/// One point.
+/// The place of one point in the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
-    /// Among the functions that the module defines.
+    /// The function's index among those that the module defines.
     pub(crate) function: u32,
-    /// Where in the module's bytes the body of the loop begins, or 0 for the function's entry.
+    /// The offset in the module's bytes at which the body of the loop begins, or 0 for the function's entry.
     pub(crate) at: u32,
-    /// Blocks around that body, the function's own and the loop among them.
+    /// The number of blocks around that body, the function's own and the loop among them.
     pub(crate) depth: u32,
 }
 
@@ -36,10 +36,12 @@ impl Place {
 
 /// The points of a module, in the order of their places in its bytes; a function's entry comes before its loops.
 ///
-/// There are none if the module's state is more than can be handed over: several memories, or one of 64 bits, shared or
-/// with pages of another size; references in locals, results or globals; tables or segments that the code changes.
-/// A loop at which there are values on the operand stack is none either: they would have to be handed over, too, and toolchains
-/// hardly write any. Nor are there any if results may legally differ from one engine to the next in the middle of a run (relaxed SIMD).
+/// A module has no points if its state is more than can be handed over: several memories, or one of 64 bits, shared or
+/// with pages of another size; references in globals; tables or segments that the code changes. Nor has it any if
+/// results may legally differ from one engine to the next in the middle of a run (relaxed SIMD).
+///
+/// A function has no points if there are references among its locals or results. A loop is no point if there are values
+/// on the operand stack at it: they would have to be handed over, too, and toolchains hardly write such loops.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Places {
     places: Vec<Place>,
@@ -59,7 +61,7 @@ impl Places {
     }
 }
 
-/// What only modules have whose state cannot be handed over.
+/// The proposals that only modules need whose state cannot be handed over.
 const NEVER: Proposals = Proposals::of(&[
     Proposal::MultiMemory,
     Proposal::Memory64,
@@ -73,42 +75,44 @@ const NEVER: Proposals = Proposals::of(&[
     Proposal::RelaxedSimd,
 ]);
 
-/// Finds them, operator by operator, while the module is validated.
+/// Finds the points, operator by operator, while the module is validated.
 #[derive(Default)]
 pub(crate) struct Search {
     places: Vec<Place>,
-    /// Caller and callee, both as indices that count imports.
+    /// All direct calls: caller and callee, both as indices that count imports.
     calls: Vec<(u32, u32)>,
-    /// Functions that can be left at all, by their index among those that are defined.
+    /// For each defined function: whether it can be left at all.
     can_leave: Vec<bool>,
-    /// Loops around the operator, outermost first.
+    /// The loops around the operator, outermost first.
     loops: Vec<Loop>,
-    /// Functions that have loops.
+    /// For each defined function: whether it has loops.
     has_loops: Vec<bool>,
-    /// How many blocks are open where the outermost of those is that take values from the operand stack, if there are any.
+    /// How many blocks are open inside the outermost open block that takes values from the operand stack; `None` if no
+    /// open block takes any.
     takes_values: Option<u32>,
-    /// The first place of the function.
+    /// The index in `places` of the function's first place.
     first: usize,
-    /// Something makes the whole module immovable.
+    /// Whether something makes the whole module immovable.
     never: bool,
 }
 
 struct Loop {
-    /// `None` if a guest cannot leave there: there are values on the operand stack, or one of the blocks around it takes some.
+    /// The loop's index in `places`; `None` if a guest cannot leave there, because there are values on the operand
+    /// stack, or one of the blocks around it takes some.
     place: Option<usize>,
-    /// Blocks around the loop's body.
+    /// The number of blocks around the loop's body.
     depth: u32,
-    /// Whether it contains a loop or a call, so that one turn may be long.
+    /// Whether the loop contains a loop or a call, so that one turn may be long.
     is_long: bool,
 }
 
 impl Search {
-    /// The module has a global of this type.
+    /// Notes that the module has a global of this type.
     pub(crate) fn global(&mut self, ty: ValType) {
         self.never |= matches!(ty, ValType::Ref(_));
     }
 
-    /// A function begins, with all its parameters and locals, and with its results.
+    /// Notes that a function begins. `locals` are its parameters and locals.
     pub(crate) fn begin(&mut self, mut locals: impl ExactSizeIterator<Item = ValType>, results: &[ValType]) {
         let can_leave = locals.len() <= LOCALS_MAX
             && !locals.any(|ty| matches!(ty, ValType::Ref(_)))
@@ -120,8 +124,9 @@ impl Search {
         self.loops.clear();
     }
 
-    /// The function's next operator, which ends at `end`; `depth` blocks are open after it, the function's own among them.
-    /// If it opens one, that takes so many `params` from the operand stack; `is_empty` says whether that has nothing on it then.
+    /// Takes the function's next operator into account. It ends at the offset `end`, and after it `depth` blocks are
+    /// open, the function's own among them. If it opens a block, this takes so many `params` from the operand stack,
+    /// and `is_empty` says whether the block begins with nothing on that stack.
     pub(crate) fn next(
         &mut self,
         caller: u32,
@@ -177,8 +182,8 @@ impl Search {
         self.places.extend(place.map(|_| Place { function, at, depth }));
     }
 
-    /// Ends the innermost loop. A loop within another is no point unless it contains a loop or a call itself: the turns of
-    /// the outer one are short enough, and a poll in the innermost would cost most.
+    /// Ends the innermost loop. A loop within another one is a point only if it contains a loop or a call itself: else
+    /// the turns of the outer loop are short enough, and a poll in the innermost loop would cost most.
     fn close(&mut self) {
         let Some(ended) = self.loops.pop() else { return };
         if let Some(place) = ended.place.filter(|_| !ended.is_long && !self.loops.is_empty()) {
@@ -186,7 +191,7 @@ impl Search {
         }
     }
 
-    /// The function has ended.
+    /// Notes that the function has ended.
     pub(crate) fn end(&mut self) {
         while !self.loops.is_empty() {
             self.close();
@@ -196,12 +201,12 @@ impl Search {
         }
     }
 
-    /// All functions have been seen.
+    /// Returns the points, once all functions have been seen.
     pub(crate) fn finish(self, imported_functions: u32, needs: Proposals) -> Places {
         if self.never || Proposal::ALL.iter().any(|proposal| NEVER.contains(*proposal) && needs.contains(*proposal)) {
             return Places::default();
         }
-        // A function that may run for long can also be left before it begins.
+        // A function that may run for long can also be left at its entry.
         let mut is_long = recursive(&self.calls, imported_functions, self.can_leave.len());
         for (is_long, has_loops) in is_long.iter_mut().zip(&self.has_loops) {
             *is_long |= *has_loops;
@@ -214,8 +219,9 @@ impl Search {
     }
 }
 
-/// Which defined functions can call themselves, directly or through others: those in a strongly connected component with
-/// an edge within (Tarjan 1972). Calls by table are not counted: their functions have loops, or are not worth it.
+/// Says of each defined function whether it can call itself, directly or through others: whether it is in a strongly
+/// connected component with an edge inside (Tarjan 1972). Calls by table do not count: functions that they reach have
+/// loops, or are not worth moving.
 fn recursive(calls: &[(u32, u32)], imported: u32, functions: usize) -> Vec<bool> {
     let mut callees: Vec<Vec<usize>> = vec![Vec::new(); functions];
     for (caller, callee) in calls {
@@ -229,7 +235,7 @@ fn recursive(calls: &[(u32, u32)], imported: u32, functions: usize) -> Vec<bool>
     let mut is_recursive = vec![false; functions];
     let (mut order, mut low, mut on_stack) = (vec![NEW; functions], vec![0; functions], vec![false; functions]);
     let (mut stack, mut next) = (Vec::new(), 0);
-    // A stack of its own: a chain of a million functions is legal.
+    // The walk keeps its own stack instead of recursing: a chain of calls through a million functions is legal.
     let mut open: Vec<(usize, usize)> = Vec::new();
     for root in 0..functions {
         if order[root] != NEW {

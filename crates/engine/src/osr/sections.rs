@@ -1,9 +1,9 @@
-//! A module as its sections' raw bytes, for rewriting that adds to sections and leaves what is there as it is.
+//! A module as the raw bytes of its sections, for rewriting that adds to sections and leaves their entries as they are.
 
 use wasm_encoder::{Encode, Module, RawSection};
 use wasmparser::{BinaryReader, Parser, Payload, Result};
 
-/// The identifiers of sections, in the order in which a module has them.
+/// The identifiers of sections, in the order in which sections appear in a module.
 pub(super) mod id {
     pub(crate) const TYPE: u8 = 1;
     pub(crate) const IMPORT: u8 = 2;
@@ -21,7 +21,7 @@ pub(super) mod id {
         [TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, DATA_COUNT, CODE, DATA];
 }
 
-/// The sections of a valid module, but for custom ones and that of tags.
+/// The sections of a valid module, except custom sections and the section of tags.
 pub(super) struct Sections<'a> {
     found: [Option<&'a [u8]>; 13],
 }
@@ -45,12 +45,12 @@ impl<'a> Sections<'a> {
         self.found[section as usize]
     }
 
-    /// How many entries a section has.
+    /// The number of entries that a section has.
     pub(super) fn count(&self, section: u8) -> Result<u32> {
         self.get(section).map_or(Ok(0), |bytes| BinaryReader::new(bytes, 0).read_var_u32())
     }
 
-    /// A section's entries, in front of `more`, which are so many.
+    /// Returns a section with its own entries, and after them `more`, which are `count` entries.
     pub(super) fn with(&self, section: u8, more: &[u8], count: u32) -> Result<Vec<u8>> {
         let mut whole = Vec::new();
         let (old_count, old) = match self.get(section) {
@@ -75,7 +75,7 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    /// One more, which `write` writes.
+    /// Adds one entry, which `write` writes.
     pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
         self.count += 1;
@@ -89,7 +89,7 @@ impl Entries {
         });
     }
 
-    /// The section of these alone, or nothing if there are none.
+    /// The section with these entries alone; `None` if there are none.
     pub(super) fn section(&self) -> Option<Vec<u8>> {
         (self.count > 0).then(|| {
             let mut whole = Vec::with_capacity(self.bytes.len() + 5);

@@ -1,4 +1,5 @@
-//! Artifacts through a file, as the store keeps them: with other bytes after them, and the same guest before and after.
+//! Artifacts that are written to a file and loaded, as the store does it: with other bytes after them. The guest must
+//! be the same before and after.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use remuda_model::{Entry, Value};
 use crate::outcomes::{self, CASES, PLACES};
 use crate::support::{End, Setup, able, compile, engines, export, guest, live, open, parse};
 
-/// What a store may append: long enough to be mistaken for something.
+/// Bytes that a store may append, long enough to be mistaken for a part of the artifact.
 const TRAILER: &[u8] = &[0xa5; 4096 + 7];
 
 fn scratch(name: &str) -> PathBuf {
@@ -24,10 +25,10 @@ fn stored(name: &str, bytes: &[u8]) -> StoredArtifact {
     let path = scratch(name);
     std::fs::write(&path, [bytes, TRAILER].concat()).unwrap();
     let file = File::open(&path).unwrap();
-    // The file lives on as long as somebody has it open.
+    // The file exists as long as it is open.
     std::fs::remove_file(&path).unwrap();
-    // SAFETY: the bytes are what a test below just got from `serialize`, or such that the engine must refuse them
-    // before it executes anything; the file has no name any more, so nobody else can change it.
+    // SAFETY: the bytes are what a test below has just got from `serialize`, or bytes that the engine must refuse
+    // before it executes anything. The file has no name any more, so that nobody else can change it.
     unsafe { StoredArtifact::assume_authentic(file, bytes.len()) }
 }
 
@@ -75,7 +76,7 @@ fn real_guests_are_the_same_after_a_round_trip() {
     }
 }
 
-/// What was loaded can be kept again, and be loaded from that.
+/// A loaded artifact can be written and loaded once more.
 #[test]
 fn a_loaded_artifact_is_an_artifact() {
     let module =
@@ -90,7 +91,7 @@ fn a_loaded_artifact_is_an_artifact() {
     }
 }
 
-/// Wasmtime runs an artifact where it lies, so that loading does not read all of it.
+/// Wasmtime maps an artifact's file into memory and runs the code there, so that loading does not read all of it.
 #[cfg(target_os = "linux")]
 #[test]
 fn wasmtime_maps_the_file() {
@@ -129,7 +130,7 @@ fn what_is_no_artifact_is_refused() {
         ] {
             refuses(known, &module, name, &bytes);
         }
-        // It has not spoilt anything for what comes next.
+        // The engine still works after these errors.
         let ended = live(&compile(known, &module), &export("run", &[]), &Setup::default()).unwrap();
         assert_eq!(ended.end(), End::Returned, "{}", known.id);
     }

@@ -1,5 +1,5 @@
-//! The capability table, held against the engines: each proposal has a module that uses it, and an engine runs it if
-//! and only if the table says so.
+//! The capability table, compared with the engines: each proposal has a module that uses it, and an engine runs that
+//! module if and only if the table says so.
 
 use std::panic::AssertUnwindSafe;
 
@@ -8,7 +8,7 @@ use remuda_model::Value;
 
 use crate::support::{End, Setup, able, engines, export, live, open, parse};
 
-/// A module that needs the proposal; its `probe` returns the number.
+/// Modules, each with the proposal that it needs and the number that its `probe` returns.
 const PROBES: &[(Proposal, &str, i32)] = &[
     (
         Proposal::MutableGlobals,
@@ -98,7 +98,7 @@ const PROBES: &[(Proposal, &str, i32)] = &[
             (f32x4.relaxed_madd (f32x4.splat (f32.const 4)) (f32x4.splat (f32.const 10)) (f32x4.splat (f32.const 2)))))))"#,
         42,
     ),
-    // More calls than any stack holds.
+    // This probe makes more calls than any stack holds.
     (
         Proposal::TailCall,
         r#"(module (func $f (param i32 i32) (result i32)
@@ -188,15 +188,16 @@ const PROBES: &[(Proposal, &str, i32)] = &[
     ),
 ];
 
-/// What an engine could do and the table withholds, with the reason.
+/// Whether the table withholds a proposal that the engine itself has. The comments give the reasons.
 fn is_withheld(known: &Known, proposal: Proposal) -> bool {
-    // Wasmtime reads the interrupt's flag from a shared memory, so threads are on; guests do not get them, because a
-    // shared memory escapes the limiter, and a wait on one the flag. (In a memory that is not shared, waiting traps.)
+    // Wasmtime reads the interrupt's flag from a shared memory, so threads are on. Guests do not get them, because the
+    // limiter is not asked when a shared memory grows, and the flag cannot end a wait on one. (In a memory that is not
+    // shared, waiting traps.)
     let threads = known.id.as_str().starts_with("wasmtime.") && proposal == Proposal::Threads;
-    // Winch has most of the atomic instructions, and one probe does not tell which it lacks.
+    // Winch has most of the atomic instructions, but one probe does not tell which ones it lacks.
     let atomics = known.id.as_str() == "wasmtime.winch" && proposal == Proposal::Atomics;
-    // Wasmi's `table.grow` does not note where it was when its slice of fuel runs out: the guest would go on somewhere
-    // before, and perhaps for ever.
+    // Wasmi's `table.grow` does not store its position when its slice of fuel runs out: the guest would go on at an
+    // earlier instruction, perhaps for ever.
     let table_grow = known.id.as_str() == "wasmi.lazy" && proposal == Proposal::TableGrow;
     threads || atomics || table_grow
 }
@@ -208,7 +209,7 @@ fn every_proposal_has_a_probe_that_needs_it() {
     }
     for (proposal, text, _) in PROBES {
         let needs = parse(text).needs();
-        // What every module may use is not looked for.
+        // Proposals that every module may use are not looked for.
         let base = remuda_engine::Proposals::BASE.contains(*proposal);
         assert!(base || needs.contains(*proposal), "{} needs {needs}: {text}", proposal.as_str());
     }
@@ -231,7 +232,7 @@ fn an_engine_runs_what_its_capabilities_say_and_nothing_else() {
 fn check(known: &'static Known, proposal: Proposal, module: &Module, number: i32) -> Result<(), String> {
     let claimed = known.capabilities.proposals.contains(proposal);
     let is_able = able(module).iter().any(|able| able.id == known.id);
-    // An engine must not panic on what it was never meant to see.
+    // An engine must not panic on a module that it was never meant to get.
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| probe(known, module, number)))
         .map_err(|_| "it panics".to_owned())?;
     match (claimed, ran) {

@@ -1,10 +1,10 @@
-//! Where a call may enter a module, and what happens before it does.
+//! The functions by which a call may enter a module, and what runs before them.
 
 use remuda_model::{Entry, Referent, Value};
 
 use crate::support::{End, Setup, able, compile, export, live, parse};
 
-/// Each entry appends its letter to a number, so that the result tells who ran, and in what order.
+/// Each function appends its digit to a number, so that the result tells which functions ran, and in what order.
 const MODULE: &str = r#"(module
   (memory (export "memory") 1)
   (global $trace (mut i32) (i32.const 0))
@@ -32,7 +32,7 @@ fn start_runs_first_then_initialize_then_the_export() {
 
 #[test]
 fn a_command_is_initialized_too_and_an_initialization_is_all_that_runs() {
-    // What is traced until then, and the initialization before looking.
+    // The trace until then; reading it by an export runs `_initialize` once more, if there is one.
     for (text, entry, trace) in [
         (MODULE.to_owned(), Entry::Command, 1232),
         (MODULE.to_owned(), Entry::Initialize, 122),
@@ -92,7 +92,7 @@ fn any_name_that_webassembly_allows_can_be_called() {
     }
 }
 
-/// What `check_entry` refuses never reaches an engine; if it does all the same, that is an error and not a crash.
+/// An entry that `check_entry` refuses never reaches an engine; if it does all the same, that is an error, not a crash.
 #[test]
 fn entries_that_do_not_fit_are_refused() {
     let module = parse(MODULE);

@@ -1,4 +1,4 @@
-//! Guests that run away, in every way that there is, stop when they are told to; and nobody else does.
+//! Guests that run away, in every way that there is, stop when they are told to, and no other guest stops.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -109,7 +109,8 @@ const RUNAWAYS: &[(&str, &str)] = &[
     ("_initialize", r#"(func (export "_initialize") (loop $l (br $l))) (func (export "run"))"#),
 ];
 
-/// `good` counts to 5050 in a loop with calls, so that it would notice a flag that somebody left set.
+/// Returns a module with `text` and a function `good`, which counts to 5050 in a loop with calls, so that it would be
+/// stopped by a flag that was left set.
 fn with_good(text: &str) -> String {
     format!(
         r#"(module
@@ -134,12 +135,13 @@ fn entry_of(text: &str) -> Entry {
     export("run", if text.contains(r#"(export "run") (param i32)"#) { &depth } else { &[] })
 }
 
-/// When the interrupt is raised.
+/// The moment at which the interrupt is raised.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum When {
     BeforeInstantiation,
     BeforeCall,
-    /// By another thread, after so many turns of an idle loop from the moment at which the guest may begin.
+    /// While the guest may run: another thread raises the interrupt, this many turns of an idle loop after the guest
+    /// may begin.
     During(u32),
 }
 
@@ -152,7 +154,7 @@ const WHENS: [When; 6] = [
     When::During(2_000_000),
 ];
 
-/// A guest's life with its interruption.
+/// Runs a guest and interrupts it. Returns how it ended.
 fn interrupted(artifact: &Arc<dyn Artifact>, entry: &Entry, at_start: bool, when: When, cause: Cause) -> End {
     let Setup { context, limits, interrupt } = Setup::default();
     let begun = AtomicBool::new(false);
@@ -183,7 +185,7 @@ fn interrupted(artifact: &Arc<dyn Artifact>, entry: &Entry, at_start: bool, when
             Err(remuda_engine::InstantiateError::Guest { outcome, .. }) => Ok(outcome),
             Err(remuda_engine::InstantiateError::Engine(error)) => Err(error),
         };
-        // Whatever came of it, the other thread must not wait for ever.
+        // However the guest ended, the other thread must not wait for ever.
         begun.store(true, Ordering::Release);
         End::from(&outcome.unwrap_or_else(|error| panic!("{error}")))
     })
@@ -203,7 +205,8 @@ fn guests_of_the_suite_that_run_away_are_stopped() {
         for known in able(module) {
             let artifact = compile(known, module);
             for (i, when) in WHENS.into_iter().enumerate() {
-                // What runs away while it is instantiated is not stopped before its call, there is none.
+                // A guest that runs away while it is instantiated is never called, and cannot be stopped before its
+                // call.
                 if module.has_start() && when == When::BeforeCall {
                     continue;
                 }
@@ -243,7 +246,7 @@ fn good(artifact: &Arc<dyn Artifact>, known: &Known, what: &str) {
     );
 }
 
-/// This guest makes a file when it has begun, so that the interrupt surely meets it in its call.
+/// This guest makes a file when it has begun, so that the interrupt surely comes during its call.
 #[test]
 fn a_guest_that_is_surely_running_is_stopped() {
     let module = parse(
@@ -286,7 +289,7 @@ fn a_guest_that_is_surely_running_is_stopped() {
     }
 }
 
-/// A folder of its own, gone with its value.
+/// A new folder, which is removed when the value is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -303,7 +306,7 @@ impl Drop for Folder {
     }
 }
 
-/// What a guest wrote before it was stopped is there.
+/// Output that a guest wrote before it was stopped is kept.
 #[test]
 fn a_stopped_guest_s_output_is_kept() {
     let module = parse(
@@ -329,8 +332,8 @@ fn a_stopped_guest_s_output_is_kept() {
     }
 }
 
-/// A guest's own `unreachable` is a trap, whoever raises what afterwards; and a raised interrupt that the guest never
-/// met does not turn what it returned into something else.
+/// A guest's own `unreachable` is a trap, even if its interrupt is raised afterwards; and an interrupt that is raised
+/// after a guest has returned changes nothing about that.
 #[test]
 fn an_interrupt_after_the_end_changes_nothing() {
     let module = parse(&with_good(r#"(func (export "run") (unreachable))"#));
@@ -350,7 +353,7 @@ fn an_interrupt_after_the_end_changes_nothing() {
     }
 }
 
-/// One interrupt may stand over several guests, and stops all of them.
+/// Several guests may share one interrupt, which stops all of them.
 #[test]
 fn one_interrupt_stops_several_guests() {
     let module = parse(&with_good(RUNAWAYS[0].1));
@@ -383,12 +386,12 @@ fn one_interrupt_stops_several_guests() {
     assert_eq!(stopped.into_inner(), guests);
 }
 
-/// How a round of the race between the interrupt and the guest's own end is run.
+/// The kinds of rounds in the race between the interrupt and the guest's own end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Round {
     /// The guest never ends by itself.
     Endless,
-    /// The guest ends at about the time of the interrupt; which comes first is open.
+    /// The guest ends at about the time of the interrupt; either may come first.
     Race,
     /// The interrupt comes when the call has returned, while the instance is dropped.
     Late,
@@ -397,8 +400,8 @@ enum Round {
 const ROUNDS: u64 = 2_000;
 const PAIRS: u64 = 2;
 
-/// Two guests at a time, each with a thread that raises its interrupt, take turns with one artifact, so that what one
-/// leaves behind another finds.
+/// Two guests at a time, each with a thread that raises its interrupt, take turns with one artifact, so that a later
+/// guest would find anything that an earlier one leaves behind.
 #[test]
 fn an_interrupt_stops_its_own_guest_or_nobody() {
     let module = parse(&with_good(
@@ -423,7 +426,7 @@ fn an_interrupt_stops_its_own_guest_or_nobody() {
             }
         });
         assert_eq!(returned + stopped, ROUNDS, "{}", known.id);
-        // Some rounds leave no choice.
+        // In some rounds only one of the two ends is possible.
         assert!(returned >= ROUNDS / 10 && stopped >= ROUNDS / 20, "{}: {returned} {stopped}", known.id);
     }
 }
@@ -487,7 +490,7 @@ struct Order {
     cause: Cause,
 }
 
-/// A thread that raises interrupts when it is told to, and is quick about it.
+/// What a thread shares with one that raises interrupts as soon as it is told to.
 #[derive(Default)]
 struct Raiser {
     order: Mutex<Option<Order>>,

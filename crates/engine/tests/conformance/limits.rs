@@ -1,4 +1,4 @@
-//! What a guest may use of the host: memories, tables and stack, each instance for itself.
+//! Limits on what a guest may use of the host, for each instance separately: memories, tables and stack.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ const PAGE: u64 = 1 << 16;
 
 struct Case {
     what: &'static str,
-    /// Exports `run`.
+    /// The module, which exports `run`.
     text: &'static str,
-    /// What it may have: bytes of memory, elements of tables.
+    /// The guest's limits: bytes of memory, elements of tables.
     caps: (u64, u64),
     expected: Expected,
-    /// Whether it was refused growth by its limits; what a module's own maximum refuses does not count.
+    /// Whether the guest is refused growth by its limits; growth that a module's own maximum refuses does not count.
     refused: bool,
 }
 
 enum Expected {
     Returns(&'static [i32]),
     Ends(End),
-    /// Ends so while it is instantiated.
+    /// The guest ends in this way while it is instantiated.
     Fails(End),
 }
 
@@ -300,7 +300,7 @@ fn limits_hold() {
 
 fn check(artifact: &Arc<dyn remuda_engine::Artifact>, case: &Case) -> Result<(), String> {
     let setup = Setup::limited(case.caps.0, case.caps.1);
-    // Twice: a limit is an instance's own, and one that was exceeded is no memory of it.
+    // Each case runs twice: a limit belongs to one instance, and an instance that exceeded it does not affect the next.
     for _ in 0..2 {
         let ended = live(artifact, &export("run", &[]), &setup).map_err(|error| error.to_string())?;
         let right = match case.expected {
@@ -318,7 +318,7 @@ fn check(artifact: &Arc<dyn remuda_engine::Artifact>, case: &Case) -> Result<(),
     Ok(())
 }
 
-/// Instances that live at the same time each have the whole of their limits.
+/// Of several instances that live at the same time, each can use its limits in full.
 #[test]
 fn limits_are_each_instance_s_own() {
     let module = parse(
@@ -339,7 +339,7 @@ fn limits_are_each_instance_s_own() {
     }
 }
 
-/// More instances at once than the pool of an engine that has one, of one module and of several.
+/// More instances live at once than fit the pool of an engine that has one. They are instances of two modules.
 #[test]
 fn hundreds_of_instances_live_at_once() {
     const INSTANCES: i32 = 300;
@@ -382,7 +382,7 @@ fn hundreds_of_instances_live_at_once() {
             assert!(grown.refused_growth, "{n} on {}", known.id);
             assert_eq!(run("run", &[1]).values, [Value::I32(first + n + 1), Value::I32(9)], "{n} on {}", known.id);
         }
-        // The last ones can be stopped, and trap, like the first ones.
+        // The last instances can be stopped and can trap like the first ones.
         for n in [0, INSTANCES - 1] {
             let (instance, interrupt) =
                 (&mut instances[n.cast_unsigned() as usize], &interrupts[n.cast_unsigned() as usize]);
@@ -391,13 +391,13 @@ fn hundreds_of_instances_live_at_once() {
             assert_eq!(End::from(&outcome), End::Interrupted(Cause::Deadline), "{n} on {}", known.id);
         }
         let outcome = instances[INSTANCES.cast_unsigned() as usize - 2].call(&export("trap", &[])).unwrap().outcome;
-        // It was refused growth before.
+        // The guest was refused growth before.
         assert_eq!(End::from(&outcome), MEMORY, "{}", known.id);
     }
 }
 
-/// A loop is three bytes and its poll several times as many: what compilers see is bounded too, and not only what was
-/// deployed.
+/// A loop is three bytes long, and its poll several times as long: the bounds hold not only for the module that was
+/// deployed, but also for the one that compilers see.
 #[test]
 fn bounds_hold_for_what_rewriting_makes_of_a_module() {
     let loops = "(loop)".repeat(1000);
@@ -424,7 +424,7 @@ fn bounds_hold_for_what_rewriting_makes_of_a_module() {
                 assert!(reason.contains(part), "{} does not say {part:?}: {reason}", known.id);
             }
         }
-        // The same module is compiled where it may be as large as it becomes.
+        // With the default bounds, the same module is compiled.
         let module = Module::parse(bytes.clone(), &ModuleLimits::default()).unwrap();
         for known in able(&module) {
             let ended = live(&compile(known, &module), &export("run", &[]), &Setup::default()).unwrap();
@@ -433,7 +433,8 @@ fn bounds_hold_for_what_rewriting_makes_of_a_module() {
     }
 }
 
-/// A straight line of instructions that each take the host's stack, where an engine does so, does not take all of it.
+/// A straight line of growth instructions, each of which takes some of the host's stack on some engines, does not take
+/// all of it.
 #[test]
 fn a_long_line_of_growth_is_survived() {
     for grow in ["(memory.grow (local.get 0))", "(table.grow (ref.null func) (local.get 0))"] {
@@ -444,7 +445,7 @@ fn a_long_line_of_growth_is_survived() {
             );
             let module = parse(&text);
             for known in able(&module) {
-                // An engine may refuse such a module, but not fall over it.
+                // An engine may refuse such a module, but it must not crash.
                 let Ok(artifact) = open(known).compile(&module) else {
                     assert!(times > 1_000, "{} refuses {times} times {grow}", known.id);
                     continue;

@@ -1,5 +1,5 @@
-//! The contract of this crate, held against every engine of the build: what [`remuda_engine::Engine`] and its kin
-//! promise is tried here through the public interface alone, so that a new adapter has to do nothing to be tested.
+//! The contract of this crate, tested on every engine of the build: the promises of [`remuda_engine::Engine`] and the
+//! other traits are tested through the public interface alone, so that a new adapter is tested without further work.
 //!
 //! Each file is a topic. Its cases are data, and one `check` runs them on every engine that can run them.
 

@@ -1,4 +1,4 @@
-//! A guest that moves to another engine while it runs ends as one that stays where it is.
+//! A guest that moves to another engine while it runs ends like one that stays where it is.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use serde::Deserialize;
 
 use crate::support::{End, Ended, Random, Setup, able, engines, guest, guests, live, open, parse};
 
-/// The engine that guests leave.
+/// The engine that guests begin on and leave.
 const ORIGIN: EngineId = EngineId::new("wasmi.lazy");
 
-/// Moments at which each case moves, for each engine. More for those who look for faults: `MOVES=1000`.
+/// The number of moments at which each case moves, for each engine. To look for faults, set more: `MOVES=1000`.
 static MOMENTS: LazyLock<usize> =
     LazyLock::new(|| std::env::var("MOVES").ok().map_or(3, |text| text.parse().expect("MOVES is a number")));
 
-/// Cases that ask oftener take long, and their guests have others.
+/// The most asks of a case. Cases that ask more often take long, and their guests have other cases.
 const ASKS_MAX: u64 = 150_000;
 
 #[derive(Deserialize)]
@@ -50,7 +50,7 @@ struct Case {
 }
 
 impl Case {
-    /// Whether it ends by itself, needs no folders, and is short.
+    /// Whether the case is to be run here: its guest ends by itself, needs no folders, and is short.
     fn is_meant(&self) -> bool {
         let ends = self.exit_code.is_some() || self.trap.as_ref().is_some_and(|trap| trap != "interrupted");
         self.tier == "test" && self.dir.is_empty() && ends
@@ -84,7 +84,7 @@ fn subjects() -> Vec<Subject> {
 
 fn subjects_of(manifest: &std::path::Path, subjects: &mut Vec<Subject>) {
     let described: Guest = toml::from_str(&std::fs::read_to_string(manifest).unwrap()).unwrap();
-    // The suite "wasi" needs folders, and waits.
+    // Guests of the suite "wasi" need folders, and wait.
     if described.suite == "wasi" || described.name == "sleep" {
         return;
     }
@@ -113,7 +113,7 @@ fn subjects_of(manifest: &std::path::Path, subjects: &mut Vec<Subject>) {
     }
 }
 
-/// Parts that were compiled, by engine and points.
+/// The parts that one engine has compiled of one module, by point and extent.
 #[derive(Clone, Default)]
 struct Parts(Arc<Mutex<HashMap<(Point, Extent), Part>>>);
 
@@ -127,8 +127,8 @@ impl Parts {
     }
 }
 
-/// Runs a guest that asks at every point; `offer` is told how often it has asked before, and may offer a part. Returns how
-/// it ended, how often it asked, and how many activations went on elsewhere.
+/// Runs a guest that asks at every point. `offer` is told how often it has asked before, and may offer a part. Returns
+/// how the guest ended, how often it asked, and how many activations went on in parts.
 fn run(
     artifact: &Arc<dyn Artifact>,
     setup: &Setup,
@@ -167,17 +167,17 @@ fn every_guest_moves_to_every_engine_at_random_moments() {
         }
         let artifact = origin.compile(&subject.module).unwrap();
         let unmoved = live(&artifact, &Entry::Command, &subject.setup).unwrap();
-        // How often it asks says which moments there are.
+        // The number of asks says which moments there are.
         let (watched, asks, _) = run(&artifact, &subject.setup, |_, _| None);
         assert_same(&watched, &unmoved, &format!("{} while it asks", subject.label));
-        // What asks oftener takes long, and has smaller cases.
+        // A case that asks more often takes long, and its guest has smaller cases.
         if asks == 0 || asks > ASKS_MAX {
             continue;
         }
         movable += 1;
         let parts: Vec<(EngineId, Parts)> = targets.iter().map(|known| (known.id, Parts::default())).collect();
         let mut random = Random(subject.label.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte)));
-        // To each engine, and to one after the other.
+        // The guest moves to each engine alone, and to all engines one after the other.
         for route in parts.chunks(1).chain([&parts[..]]) {
             for _ in 0..*MOMENTS {
                 let mut moments: Vec<u64> = route.iter().map(|_| random.next() % asks).collect();
@@ -207,7 +207,7 @@ fn assert_same(ended: &Ended, unmoved: &Ended, label: &str) {
     assert_eq!(ended.called.refused_growth, unmoved.called.refused_growth, "{label}");
 }
 
-/// What a guest does in a part, and on its way there and back. `_start` comes to a point at least once.
+/// Guests that do something special in a part, or on the way there and back. `_start` comes to a point at least once.
 const WAYS: &[(&str, &str)] = &[
     (
         "writes before, in and after a loop",
@@ -327,7 +327,7 @@ const WAYS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Parts of a module at a point, by how much they take along.
+/// All extents that a part can have.
 const EXTENTS: [Extent; 2] = [Extent::Hot, Extent::Whole];
 
 fn targets() -> Vec<&'static remuda_engine::Known> {
@@ -338,7 +338,7 @@ fn known(engine: EngineId) -> &'static remuda_engine::Known {
     engines().into_iter().find(|known| known.id == engine).expect("it is one of the engines")
 }
 
-/// One of [`WAYS`], as it ends if its guest stays where it begins.
+/// One of [`WAYS`], with its end if the guest stays where it begins.
 struct Way {
     what: &'static str,
     module: Module,
@@ -368,7 +368,7 @@ fn whatever_a_guest_does_where_it_has_moved_ends_alike() {
             let mut moved = 0;
             for moment in 0..asks.min(40) {
                 let (engine, module, parts) = (open(known), module.clone(), Parts::default());
-                // From that moment on, at every point: what is called from a part moves, too.
+                // From that moment on the guest moves at every point: functions that a part calls move, too.
                 let (ended, _, went) = run(&artifact, &setup, move |before, point| {
                     (before >= moment).then(|| parts.get(&**engine, &module, point, extent))
                 });
@@ -404,7 +404,7 @@ fn whatever_a_guest_does_on_its_way_from_part_to_part_ends_alike() {
                     });
                     let label = format!("{what}, moved ({extent:?}) at points {moment} and {stays} later of {asks}");
                     assert_same(&ended, &unmoved, &label);
-                    // It has come to a point after it had moved.
+                    // The guest has come to a point after it had moved.
                     moved_on += u64::from(moved.load(Ordering::Relaxed) >= stays);
                 }
             }
@@ -417,16 +417,16 @@ fn whatever_a_guest_does_on_its_way_from_part_to_part_ends_alike() {
 fn a_guest_is_stopped_wherever_it_is() {
     let Some(origin) = engines().into_iter().find(|known| known.id == ORIGIN).map(open) else { return };
     let endless = [
-        // In the part.
+        // The guest loops in the part.
         "(func (export \"_start\") (local i32) (loop $a (local.set 0 (i32.add (local.get 0) (i32.const 1))) (br $a)))",
-        // In a function that the part calls where the guest came from, at a loop that is no point.
+        // The guest loops in a function that the part calls in the engine that the guest came from.
         "(func $end (local i32) (loop $b (br $b)))
          (func (export \"_start\") (local i32)
             (loop $a (br_if $a (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 9))))
             (call $end))",
     ];
     let targets = targets();
-    // To each engine, and on its way through all of them.
+    // The guest moves to each engine alone, and through all of them.
     let routes: Vec<_> = targets.chunks(1).chain([&targets[..]]).filter(|route| !route.is_empty()).collect();
     for (text, route) in endless.iter().flat_map(|text| routes.iter().map(move |route| (text, *route))) {
         let module = parse(&format!("(module {text})"));
@@ -437,7 +437,7 @@ fn a_guest_is_stopped_wherever_it_is() {
             let engines: Vec<_> = route.iter().map(|known| open(known)).collect();
             let (ended, ..) = run(&artifact, &setup, move |before, point| {
                 if before == 0 {
-                    // Before the guest is there, while it goes there, or when it is there: any of these.
+                    // The interrupt may come before the guest moves, while it moves, or when it has moved.
                     let interrupt = interrupt.clone();
                     std::thread::spawn(move || interrupt.raise(cause));
                 }
@@ -469,7 +469,7 @@ fn what_cannot_be_handed_over_has_no_points() {
     ] {
         assert_eq!(points(more), 0, "{more}");
     }
-    // A loop with values on the operand stack, or in a block that takes some, and others without.
+    // A loop with values on the operand stack, or in a block that takes some, is no point; other loops are.
     for around in [
         "(i32.const 1) (loop (br_if 0 (i32.const 0))) (drop)",
         "(i32.const 1) (block (param i32) (drop) (loop (br_if 0 (i32.const 0))))",
@@ -479,7 +479,7 @@ fn what_cannot_be_handed_over_has_no_points() {
         let without = parse("(module (func (loop (br_if 0 (i32.const 0)))))").points().len();
         assert_eq!((alone, without), (1, 2), "{around}");
     }
-    // One function with references, and others without.
+    // A function with references has no points; other functions have.
     assert!(points("(func (local funcref) (loop))") > 0);
     let of_references = "(module (func (export \"_start\") (local funcref) (loop (br_if 0 (i32.const 0)))))";
     assert_eq!(parse(of_references).points().len(), 0);

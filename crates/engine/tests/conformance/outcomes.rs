@@ -1,5 +1,5 @@
 //! Every way in which a guest can end, at every place where it can: what the caller is told, what the guest wrote until
-//! then, and that the engine, its thread and the instance serve on as if nothing had happened.
+//! then, and that the engine, its thread and the instance can be used afterwards as if nothing had happened.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use remuda_model::{Limit, TrapKind, Value};
 use crate::support::{End, Setup, able, compile, export, live, open, parse, trap_guests};
 use remuda_model::Entry;
 
-/// A guest's last instructions and what must become of them.
+/// A guest's last instructions, and how the guest must end.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     body: &'static str,
@@ -64,16 +64,16 @@ pub(crate) const CASES: &[Case] = &[
     ),
 ];
 
-/// Where in a module the last instructions stand.
+/// The function of a module that contains the last instructions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Place {
-    /// In an export.
+    /// An export.
     Export,
-    /// In `_start`.
+    /// `_start`.
     Command,
-    /// In a reactor's `_initialize`, before the export that was asked for.
+    /// A reactor's `_initialize`, which runs before the export that was asked for.
     Initialize,
-    /// In the start function.
+    /// The start function.
     Start,
 }
 
@@ -153,7 +153,7 @@ fn check(what: &str, artifact: &Arc<dyn Artifact>, case: &Case, place: Place) {
     }
 }
 
-/// The instance itself goes on, and so does its artifact on this thread.
+/// Makes sure that the instance can still be called, and that its artifact can still be used on this thread.
 fn check_afterwards(what: &str, artifact: &Arc<dyn Artifact>, place: Place) {
     let Setup { context, limits, interrupt } = Setup::default();
     let mut instance = Arc::clone(artifact).instantiate(&context, &limits, &interrupt).unwrap();
@@ -167,7 +167,7 @@ fn check_afterwards(what: &str, artifact: &Arc<dyn Artifact>, place: Place) {
     assert_eq!(fresh.called.values, [Value::I32(5050)], "{what}: a fresh instance");
 }
 
-/// What needs a proposal that not every engine has.
+/// Guests that need a proposal which not every engine has, and how they must end.
 const PROPOSED: &[(&str, End)] = &[
     (r#"(module (tag) (func (export "run") (throw 0)))"#, End::Trapped(TrapKind::UncaughtException)),
     (
@@ -265,7 +265,7 @@ fn segments_that_do_not_fit_are_the_guest_s_end() {
     }
 }
 
-/// Every guest of the suite that traps, where its folder's name says how.
+/// Every guest of the suite that traps in the way that its folder's name says.
 #[test]
 fn trap_guests_end_as_their_folders_say() {
     for (folder, kind) in TRAP_FOLDERS {
@@ -344,7 +344,7 @@ fn numbers_of_all_four_types_come_back_bit_for_bit() {
     }
 }
 
-/// Values that are equal only if every bit is: NaN is not equal to itself.
+/// The values' types and bits, which are equal only if every bit is: a NaN is not equal to itself.
 fn bits(values: &[Value]) -> Vec<(remuda_model::ValueType, u128)> {
     let bits = |value: &Value| match value {
         Value::I32(n) => n.cast_unsigned().into(),
@@ -357,7 +357,7 @@ fn bits(values: &[Value]) -> Vec<(remuda_model::ValueType, u128)> {
     values.iter().map(|value| (value.ty(), bits(value))).collect()
 }
 
-/// The steps stand apart: an artifact that is never instantiated and an instance that is never called are no error.
+/// The steps are independent: an artifact that is never instantiated and an instance that is never called are no error.
 #[test]
 fn steps_may_end_anywhere() {
     let module = module(&CASES[0], Place::Export);

@@ -1,4 +1,4 @@
-//! What a guest writes: kept in order, whole or up to its cap, for each instance apart.
+//! A guest's output is kept in order, whole or up to its cap, for each instance separately.
 
 use remuda_model::{GuestContext, Limit, Sink, Value};
 
@@ -74,7 +74,7 @@ fn captured_streams_hold_what_was_written_up_to_their_caps() {
 }
 
 fn check(what: &str, artifact: &std::sync::Arc<dyn remuda_engine::Artifact>, case: &Case) {
-    // The other stream has no room at all, so that a mix-up ends differently.
+    // The other stream has no room at all, so that a guest ends differently if the streams are mixed up.
     let context = match case.fd {
         OUT => GuestContext { stdout: case.sink, stderr: capture(0), ..GuestContext::default() },
         _ => GuestContext { stdout: capture(0), stderr: case.sink, ..GuestContext::default() },
@@ -95,7 +95,7 @@ fn check(what: &str, artifact: &std::sync::Arc<dyn remuda_engine::Artifact>, cas
     assert!(other.is_empty(), "{what}");
 }
 
-/// Two live guests of one artifact write apart, and a guest that was cut off leaves nothing to the next.
+/// Two guests of one artifact that live at the same time have separate output, and the next guest finds none of it.
 #[test]
 fn streams_are_the_instance_s_own() {
     let module = parse(MODULE);

@@ -1,5 +1,5 @@
-//! Artifacts are shared, instances are not: what one guest does to its memory, globals and tables no other sees, on any
-//! thread, and each part outlives what it was made from.
+//! Artifacts are shared, instances are not: no guest sees what another one does to its memory, globals and tables, on
+//! any thread. Artifacts and instances outlive the objects that they were made from.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,8 +12,8 @@ use crate::support::{Setup, able, compile, engines, export, live, open, parse};
 const THREADS: i32 = 8;
 const ROUNDS: i32 = 50;
 
-/// `touch(n)` adds `n` to a byte range of the memory, to a global and to the table, and returns what it found there
-/// before and what is there then.
+/// `touch(n)` writes `n` to the memory and to a global, sets an element of the table, and returns what was there before
+/// and what is there afterwards.
 const MODULE: &str = r#"(module
   (memory (export "memory") 2)
   (data (i32.const 70000) "\05")
@@ -73,7 +73,7 @@ fn engines_compile_on_many_threads_at_once() {
     });
 }
 
-/// Instantiated here, called there, dropped elsewhere.
+/// An instance is made on one thread, called on another, and dropped on a third.
 #[test]
 fn an_instance_may_change_threads() {
     let module = parse(MODULE);
@@ -94,7 +94,7 @@ fn an_instance_may_change_threads() {
     }
 }
 
-/// Each part keeps alive what it needs.
+/// An artifact and an instance each keep alive what they need.
 #[test]
 fn parts_outlive_what_they_were_made_from() {
     let module = parse(MODULE);
@@ -115,7 +115,7 @@ fn parts_outlive_what_they_were_made_from() {
     }
 }
 
-/// The registry and the engines tell the same story.
+/// The registry and the engines say the same about an engine.
 #[test]
 fn engines_are_what_the_registry_says() {
     for known in engines() {

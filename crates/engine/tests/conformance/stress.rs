@@ -1,6 +1,6 @@
-//! Traps by the thousand: every kind, any engine, any thread, in any order, with instances of several engines alive on
-//! each thread. Engines that share a process share its signal handlers, and one that mistakes another's fault for its
-//! own, or for a crash, is found here.
+//! Thousands of traps: every kind, on every engine, on several threads, in any order, with instances of several engines
+//! alive on each thread. Engines that share a process share its signal handlers. An engine that mistakes another
+//! engine's fault for its own, or for a crash, is found here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::support::{End, Random, Setup, able, compile, engines, export, parse, 
 const SEED: u64 = 0x7265_6d75_6461;
 const THREADS: usize = 8;
 const TRAPS_MIN: usize = 10_000;
-/// Instances that wait for their call at the same time, on each thread.
+/// The most instances that wait for their call at the same time, on each thread.
 const LIVE_MAX: usize = 6;
 
-/// A guest that ends badly, compiled.
+/// A guest that does not return, compiled by one engine.
 #[derive(Clone)]
 struct Job {
     what: Arc<str>,
@@ -107,7 +107,8 @@ fn count(ends: impl Iterator<Item = (EngineId, End)>) -> HashMap<(EngineId, End)
     })
 }
 
-/// One thread's share. Instances are called in another order than they were made in, while others live.
+/// Runs one thread's share of the jobs. Instances are called in another order than they were made in, while others
+/// live.
 fn trap_all(jobs: &[Job], random: &mut Random) -> Vec<(EngineId, End)> {
     let mut innocents = innocents();
     let mut live: Vec<(&Job, Box<dyn Instance>)> = Vec::new();
@@ -122,7 +123,7 @@ fn trap_all(jobs: &[Job], random: &mut Random) -> Vec<(EngineId, End)> {
             Err(InstantiateError::Guest { outcome, .. }) => ended.push(right(job, End::from(&outcome))),
             Err(InstantiateError::Engine(error)) => panic!("{}: {error}", job.what),
         }
-        // Dropping an instance that was never called is an end, too.
+        // An instance may also be dropped without ever being called.
         if let Some((job, _)) = live.last()
             && random.below(50) == 0
         {
@@ -136,7 +137,7 @@ fn trap_all(jobs: &[Job], random: &mut Random) -> Vec<(EngineId, End)> {
     ended
 }
 
-/// An instance of each engine that lives among the others and does nothing wrong.
+/// One instance on each engine that lives among the others and does nothing wrong.
 fn innocents() -> Vec<(EngineId, Box<dyn Instance>)> {
     let module = outcomes::module(&CASES[0], Place::Export);
     let Setup { context, limits, interrupt } = Setup::default();

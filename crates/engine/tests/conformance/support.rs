@@ -1,5 +1,5 @@
-//! What the topics share: the engines of this build, modules from text and from the suite's guests, and a guest's whole
-//! life in one call.
+//! What the topics share: the engines of this build, modules made from text or from the suite's guests, and a guest's
+//! whole life in one call.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -11,7 +11,7 @@ use remuda_model::{
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
 
-/// The engines that a request may meet without naming one.
+/// The engines of this build that may run a request which names none.
 pub(crate) fn engines() -> Vec<&'static Known> {
     let built: Vec<_> = REGISTRY.known().filter(|known| known.automatic && known.is_built()).collect();
     assert!(
@@ -21,7 +21,7 @@ pub(crate) fn engines() -> Vec<&'static Known> {
     built
 }
 
-/// Those of [`engines`] that have all that the module needs.
+/// Those of [`engines`] that have all proposals that the module needs.
 pub(crate) fn able(module: &Module) -> Vec<&'static Known> {
     assert!(!engines().is_empty());
     REGISTRY.able(module).filter(|known| known.automatic).collect()
@@ -47,7 +47,7 @@ pub(crate) fn guest(path: impl AsRef<Path>) -> Module {
     Module::parse(bytes, &ModuleLimits::default()).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every module of a folder below `trap`, by its name.
+/// Every module of a folder below `trap`, with its name.
 pub(crate) fn trap_guests(kind: &str) -> Vec<(String, Module)> {
     let folder = guests().join("trap").join(kind);
     let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -65,7 +65,7 @@ pub(crate) fn compile(known: &Known, module: &Module) -> Arc<dyn Artifact> {
     open(known).compile(module).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A guest's surroundings.
+/// A guest's context, limits and interrupt.
 #[derive(Clone, Default)]
 pub(crate) struct Setup {
     pub(crate) context: GuestContext,
@@ -85,11 +85,11 @@ impl Setup {
 pub(crate) struct Ended {
     pub(crate) called: Called,
     pub(crate) output: GuestOutput,
-    /// Whether it ended while it was instantiated.
+    /// Whether the guest ended while it was instantiated.
     pub(crate) at_start: bool,
 }
 
-/// Instantiates, calls once, and takes the output.
+/// Instantiates a guest, calls it once, and takes its output.
 pub(crate) fn live(artifact: &Arc<dyn Artifact>, entry: &Entry, setup: &Setup) -> Result<Ended, EngineError> {
     match Arc::clone(artifact).instantiate(&setup.context, &setup.limits, &setup.interrupt) {
         Ok(mut instance) => {
@@ -107,7 +107,7 @@ pub(crate) fn export(name: &str, args: &[Value]) -> Entry {
     Entry::Export { name: name.into(), args: args.to_vec() }
 }
 
-/// An outcome without its detail, which engines word as they can.
+/// An outcome without its detail, which differs between engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum End {
     Returned,
@@ -147,7 +147,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Evenly from 0 to `end - 1`, as nearly as a test needs it.
+    /// A number from 0 to `end - 1`, distributed evenly enough for a test.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).expect("a remainder is smaller than its divisor")
     }

@@ -1,12 +1,11 @@
 //! Exports appended to a generated module, so that a caller outside can call every function and see all state:
 //!
-//! - [`STATE`] returns a hash of every memory, table and global, and then fills up the fuel;
-//! - each function is exported under a name of its own. One with parameters or results that are no numbers is called
-//!   by a function without parameters, which returns a hash of the results;
-//!   So are imports;
-//! - the first memory is exported as `memory`, where WASI looks for it.
+//! - [`STATE`] returns a hash of every memory, table and global, and then fills up the fuel.
+//! - Each function is exported under a name of its own. Functions with parameters or results that are no numbers, and
+//!   imports, are called by an appended function without parameters, which returns a hash of the results.
+//! - The first memory is exported as `memory`, where WASI looks for it.
 //!
-//! Everything is appended at the end of its section: no index changes.
+//! Everything is appended at the end of its section, so that no index changes.
 
 use remuda_model::{Entry, Value};
 use wasm_encoder::{BlockType, Encode, Function, HeapType, Ieee32, Ieee64, InstructionSink, MemArg};
@@ -17,11 +16,11 @@ use wasmparser::{
 use super::generate::FUEL;
 use super::random::Random;
 
-/// How the names of appended functions begin.
+/// The beginning of the names of appended functions.
 const PREFIX: &str = "remuda ";
 /// The export that returns a hash of the state.
 pub(crate) const STATE: &str = "remuda state";
-/// Functions of a module that are called.
+/// The most functions of a module that are called.
 const CALLS_MAX: usize = 12;
 
 pub(crate) const SECTION_TYPE: u8 = 1;
@@ -30,11 +29,13 @@ const SECTION_FUNCTION: u8 = 3;
 const SECTION_EXPORT: u8 = 7;
 const SECTION_CODE: u8 = 10;
 
-/// Locals of an appended function. Cursor and end exist once for each width of an index.
+/// Locals of an appended function. Between these two are a cursor and an end for each width of an index (see
+/// [`Index`]).
 const HASH: u32 = 0;
 const VECTOR: u32 = 5;
 
-/// `module` with its exports, and the calls to make; `None` if it has no function of its own, or one of their names.
+/// Returns `module` with the exports appended, and the calls to make; `None` if it has no function of its own, or
+/// already exports something under one of their names.
 pub(crate) fn with_exports(module: &[u8], fuel_global: u32, random: &mut Random) -> Option<(Vec<u8>, Vec<Entry>)> {
     let types = Validator::new_with_features(WasmFeatures::all()).validate_all(module).expect("wasm-smith is right");
     let types = types.as_ref();
@@ -49,7 +50,7 @@ pub(crate) fn with_exports(module: &[u8], fuel_global: u32, random: &mut Random)
         hash_type: types.core_type_count_in_module(),
         functions: types.function_count(),
     };
-    // () -> i64
+    // The type `() -> i64`.
     appended.sections.append(SECTION_TYPE, &[0x60, 0, 1, 0x7e]);
 
     let mut calls = Vec::new();
@@ -57,7 +58,7 @@ pub(crate) fn with_exports(module: &[u8], fuel_global: u32, random: &mut Random)
         let CompositeInnerType::Func(ty) = &types[types.core_function_at(index)].composite_type.inner else { continue };
         let name = format!("remuda function {index}");
         match numbers(ty, random) {
-            // An import is called by code of the module.
+            // An import is called by a function in the module.
             Some(args) if index >= imported => {
                 appended.export(&name, 0, index);
                 calls.push(Entry::Export { name, args });
@@ -80,7 +81,7 @@ pub(crate) fn with_exports(module: &[u8], fuel_global: u32, random: &mut Random)
     Some((sections.module(), watched(calls)))
 }
 
-/// Looks at the state before, between and after all calls.
+/// Adds a call of [`STATE`] before, between and after all calls.
 fn watched(calls: Vec<Entry>) -> Vec<Entry> {
     let look = || Entry::Export { name: STATE.into(), args: Vec::new() };
     let mut all = vec![look()];
@@ -91,7 +92,7 @@ fn watched(calls: Vec<Entry>) -> Vec<Entry> {
     all
 }
 
-/// Arguments, if a caller outside can handle every parameter and result.
+/// Arguments for a call from outside; `None` if a parameter or result is no number.
 fn numbers(ty: &FuncType, random: &mut Random) -> Option<Vec<Value>> {
     let is_number = |ty: &ValType| matches!(ty, ValType::I32 | ValType::I64 | ValType::F32 | ValType::F64);
     if !ty.params().iter().chain(ty.results()).all(is_number) {
@@ -114,7 +115,7 @@ fn low(bits: u64) -> i32 {
     bits as i32
 }
 
-/// A function that calls `index` and returns a hash of the results.
+/// A function that calls the function `index` and returns a hash of the results.
 fn caller(index: u32, ty: &FuncType, random: &mut Random) -> Option<Function> {
     let vectors = ty.results().contains(&ValType::V128);
     let mut function = appended_function(vectors);
@@ -145,7 +146,7 @@ fn appended_function(vectors: bool) -> Function {
     Function::new_with_locals_types(locals.into_iter().chain(vectors.then_some(ValType::V128)))
 }
 
-/// Takes a value from the stack into the hash.
+/// Takes a value from the stack and mixes it into the hash.
 fn mix(code: &mut InstructionSink<'_>, ty: ValType) {
     match ty {
         ValType::I32 => code.i64_extend_i32_u(),
@@ -193,7 +194,7 @@ fn state(types: &wasmparser::types::TypesRef<'_>, fuel_global: u32) -> Function 
             code.local_get(index.cursor()).i64_load(at);
             mix(code, ValType::I64);
         });
-        // A memory with small pages may end within a word: its last bytes are taken one by one.
+        // A memory with small pages may end within a word of 8 bytes: its last bytes are taken one by one.
         index.for_the_rest(&mut code, |code| {
             code.local_get(index.cursor()).i64_load8_u(at);
             mix(code, ValType::I64);
@@ -256,7 +257,7 @@ impl Index {
         };
     }
 
-    /// Does `body` at 0, `step`, ... as long as a whole step is left.
+    /// Writes a loop that runs `body` with the cursor at 0, `step` and so on, as long as a whole step is left.
     fn for_each(self, code: &mut InstructionSink<'_>, step: u32, body: impl FnOnce(&mut InstructionSink<'_>)) {
         self.constant(code, 0);
         code.local_set(self.cursor());
@@ -282,7 +283,7 @@ impl Index {
     }
 }
 
-/// What is appended, and where it stands among the indices.
+/// Appends functions and exports, and knows their indices.
 struct Appended<'a> {
     sections: &'a mut Sections,
     /// The type `() -> i64`.
@@ -311,18 +312,18 @@ impl Appended<'_> {
     }
 }
 
-/// A module's sections, each with the number of its entries apart from them where something may be appended.
+/// A module's sections. If something may be appended to a section, the number of its entries is kept apart.
 pub(crate) struct Sections {
     sections: Vec<Section>,
     imported_functions: u32,
     exports_memory: bool,
-    /// Whether it exports something by a name that is wanted here: a fuzzer finds them out.
+    /// Whether the module exports something under a name that is needed here: a fuzzer finds such names.
     takes_a_name: bool,
 }
 
 struct Section {
     id: u8,
-    /// How many entries there are, for a section that can be appended to.
+    /// The number of entries, if the section can be appended to.
     count: Option<u32>,
     bytes: Vec<u8>,
 }
@@ -366,7 +367,7 @@ impl Sections {
         all
     }
 
-    /// How many entries a section has that can be appended to.
+    /// The number of entries of a section that can be appended to.
     pub(crate) fn count(&self, id: u8) -> u32 {
         self.sections.iter().find(|section| section.id == id).and_then(|section| section.count).unwrap_or(0)
     }
@@ -401,7 +402,7 @@ impl Sections {
     }
 }
 
-/// Where a section stands in a module: tags come after memories, and the number of data segments before the code.
+/// The rank of a section in a module: tags come after memories, and the number of data segments before the code.
 fn order(id: u8) -> u8 {
     const ORDER: [u8; 14] = [0, 1, 2, 3, 4, 5, 13, 6, 7, 8, 9, 12, 10, 11];
     let at = ORDER.iter().position(|other| *other == id).expect("wasm-smith writes no other section");

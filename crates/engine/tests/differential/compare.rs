@@ -1,4 +1,4 @@
-//! Running a subject on engines, and holding what they did against each other.
+//! Running a subject on several engines, and comparing what they did.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, Outcome, Sink, S
 
 use super::generate::Subject;
 
-/// Ends the line of a call after which growth has been refused.
+/// The end of a call's line if growth has been refused by then.
 const REFUSED: &str = ", growth was refused";
 
 /// Engines, and the proposals that all of them have.
@@ -22,7 +22,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Those of this build's engines for which `belongs` holds.
+    /// The engines of this build for which `belongs` holds.
     pub(crate) fn of(belongs: impl Fn(&Known) -> bool) -> Self {
         let registry = Registry::default();
         let known: Vec<_> =
@@ -36,8 +36,8 @@ impl Group {
         Self { engines: known.iter().map(open).collect(), proposals }
     }
 
-    /// The engine whose guests move, and those that they can move to, the best last; `None` if this build has too few. Modules
-    /// for it have nothing that keeps guests from moving.
+    /// The engine whose guests move, and the engines that they can move to, the best last; `None` if this build has too
+    /// few. The group's proposals leave out those that keep guests from moving.
     pub(crate) fn moving() -> Option<Self> {
         let begins = |known: &Known| known.capabilities.tier == Tier::Interpreter;
         let mut group = Self::of(|known| begins(known) || known.capabilities.parts);
@@ -56,7 +56,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// The engines disagree, or one refuses a module that it is able to run; the message says what each of them did.
+    /// Returns an error if the engines disagree, or if one refuses a module that it is able to run; the message says
+    /// what each of them did.
     pub(crate) fn compare(&self, subject: &Subject) -> Result<Agreement, String> {
         let mut runs = Vec::new();
         for engine in &self.engines {
@@ -67,13 +68,14 @@ impl Group {
         self.agreement(&runs)
     }
 
-    /// Runs a subject on the first engine, without and with moves from the `moment`-th point on that it comes to: to each of
-    /// the others, and to all of these one after the other, which begins in the next one's code as soon as it may leave that
-    /// of the one before. Returns how far they could be compared, and how many parts guests went on in.
+    /// Runs a subject on the first engine, once without moves and then with moves from the `moment`-th point on that
+    /// the guest comes to: to each of the other engines alone, and to all of them one after the other, each time to the
+    /// next one as soon as the guest may leave the code of the one before. Returns how far the runs could be compared,
+    /// and how many parts were offered.
     ///
     /// # Errors
     ///
-    /// A run that moves differs from the one that does not.
+    /// Returns an error if a run with moves differs from the one without.
     pub(crate) fn compare_moved(
         &self,
         subject: &Subject,
@@ -93,7 +95,7 @@ impl Group {
                     asked += 1;
                     let asked_since = usize::try_from(u64::checked_sub(asked, moment)?).ok()?;
                     let at = asked_since.min(route.len() - 1);
-                    // Once for each point: it is asked again wherever it cannot be left.
+                    // A part is made only once for each point: the guest asks again at a point that it does not leave.
                     let part =
                         offered.insert((point, at)).then(|| route[at].compile_part(&module, &[point], extent).ok());
                     let part = part.flatten();
@@ -107,9 +109,9 @@ impl Group {
     }
 
     fn agreement(&self, runs: &[Run]) -> Result<Agreement, String> {
-        // Where one engine runs out of stack, another may have more: from there on nothing can be compared.
+        // If one engine runs out of stack, another may have more: from there on nothing can be compared.
         let stack = runs.iter().filter(|run| run.out_of_stack).map(|run| run.lines.len()).min();
-        // Growth beyond all bounds is refused by the memory's type on one engine and by the limit on another.
+        // Growth beyond all bounds may be refused by the memory's type on one engine, and by the limit on another.
         let refused = |run: &Run, i: usize| run.lines.get(i).is_some_and(|line| line.ends_with(REFUSED));
         let lines = runs.iter().map(|run| run.lines.len()).min().unwrap_or(0);
         let limit = (0..lines).find(|i| runs.iter().any(|run| refused(run, *i) != refused(&runs[0], *i)));
@@ -134,18 +136,18 @@ impl Group {
     }
 }
 
-/// How far engines could be compared that agree.
+/// How far engines that agree could be compared.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Agreement {
-    /// Whether no engine ran out of stack, and all of them met the same limits.
+    /// Whether they could be compared to the end: no engine ran out of stack, and all of them met the same limits.
     pub(crate) whole: bool,
-    /// Calls of the module's functions.
+    /// The number of calls of the module's functions.
     pub(crate) calls: usize,
-    /// Those of them that returned.
+    /// The number of these calls that returned.
     pub(crate) returned: usize,
 }
 
-/// What one engine did, a line for each step.
+/// What a guest did on one engine, with a line for each step.
 pub(crate) struct Run {
     pub(crate) lines: Vec<String>,
     out_of_stack: bool,
@@ -157,7 +159,7 @@ pub(crate) struct Run {
 ///
 /// # Errors
 ///
-/// The engine failed; what the guest did is no error.
+/// Returns an error if the engine failed; whatever the guest did is no error.
 pub(crate) fn run(engine: &dyn Engine, module: &Module, calls: &[Entry]) -> Result<Run, String> {
     run_prepared(engine, module, calls, |_| ())
 }
@@ -213,7 +215,7 @@ fn is_out_of_stack(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Trapped { kind: TrapKind::StackExhausted, .. })
 }
 
-/// Where a guest trapped is told by some engines only.
+/// The outcome without the place of a trap, which only some engines report.
 fn without_detail(outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Trapped { kind, .. } => Outcome::Trapped { kind: *kind, detail: String::new() },
@@ -229,7 +231,7 @@ fn line_start(entry: &Entry) -> String {
     }
 }
 
-/// Values with all their bits: two NaNs need not be the same.
+/// Values as text, with all their bits: two NaNs need not be the same.
 fn values(values: &[Value]) -> String {
     values.iter().fold(String::new(), |mut text, value| {
         let _ = match value {
@@ -257,7 +259,7 @@ fn context() -> GuestContext {
     }
 }
 
-/// Small enough that growth is refused now and then, and at the same place everywhere.
+/// Limits that are small enough for growth to be refused now and then, and at the same place on every engine.
 fn limits() -> GuestLimits {
     GuestLimits { memory_bytes_max: 1 << 20, table_elements_max: 1000, ..GuestLimits::default() }
 }

@@ -1,8 +1,8 @@
-//! From bytes to a subject: a module that every engine of a group can run, and the calls to make.
+//! Making a subject from bytes: a module that every engine of a group can run, and the calls to make.
 //!
-//! wasm-smith generates the module: NaNs are canonical, and a global of fuel bounds loops and recursion, so that it
-//! ends and has one right answer. Some modules get imports ([`imported`]). [`appended`] adds exports by which everything
-//! that the module holds can be seen.
+//! wasm-smith generates the module. NaNs are canonical, and a global with fuel bounds loops and recursion, so that the
+//! module ends and has one right answer. Some modules get imports ([`imported`]). [`appended`] adds exports that show
+//! the module's whole state.
 
 use arbitrary::{Result, Unstructured};
 use remuda_engine::{Proposal, Proposals};
@@ -12,20 +12,21 @@ use wasm_smith::{Config, MemoryOffsetChoices, Module};
 use super::random::Random;
 use super::{appended, imported};
 
-/// Loop turns and calls that one entry may take. More means deeper recursion, and stacks of different depth.
+/// The number of loop turns and calls that one entry may take. With more, recursion would be deeper, and engines have
+/// stacks of different depth.
 pub(crate) const FUEL: u32 = 500;
-/// All of this is hashed after each call.
+/// The most memory of a module, in bytes: all of it is hashed after each call.
 const MEMORY_BYTES_MAX: u64 = 256 << 10;
 const TABLE_ELEMENTS_MAX: u64 = 200;
 
-/// A module and what to do with it.
+/// A module and the calls to make.
 pub(crate) struct Subject {
     pub(crate) module: remuda_engine::Module,
-    /// One after the other, on one instance.
+    /// The calls, to be made one after the other on one instance.
     pub(crate) calls: Vec<Entry>,
 }
 
-/// The subject that `bytes` choose, or `None` if they choose none.
+/// Makes the subject for `bytes`; `None` if no module comes of them.
 pub(crate) fn subject(bytes: &[u8], proposals: Proposals) -> Option<Subject> {
     let mut input = Unstructured::new(bytes);
     let config = config(&mut input, proposals).ok()?;
@@ -54,14 +55,15 @@ pub(crate) fn bytes_of(seed: u64) -> Vec<u8> {
     random.bytes(count)
 }
 
-/// Swarm testing: each module is of a kind of its own, so that what is rare overall is common in some.
+/// Chooses a configuration for each module (swarm testing), so that features which are rare overall are common in some
+/// modules.
 fn config(input: &mut Unstructured<'_>, proposals: Proposals) -> Result<Config> {
     let has = |proposal| proposals.contains(proposal);
     Ok(Config {
         allow_floats: input.ratio(3, 4)?,
         allow_start_export: input.ratio(1, 4)?,
         canonicalize_nans: true,
-        // Generated code traps soon: without traps it gets further.
+        // Generated code soon traps; without traps it gets further.
         disallow_traps: input.ratio(2, 3)?,
         max_data_segments: 4,
         max_element_segments: 6,
@@ -95,7 +97,7 @@ fn config(input: &mut Unstructured<'_>, proposals: Proposals) -> Result<Config> 
         memory64_enabled: has(Proposal::Memory64),
         multi_value_enabled: has(Proposal::MultiValue),
         reference_types_enabled: has(Proposal::ReferenceTypes) && input.ratio(1, 2)?,
-        // Its instructions may differ between engines by design.
+        // The results of relaxed SIMD may differ between engines by design.
         relaxed_simd_enabled: false,
         saturating_float_to_int_enabled: has(Proposal::SaturatingFloatToInt),
         sign_extension_ops_enabled: has(Proposal::SignExtension),

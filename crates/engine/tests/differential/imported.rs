@@ -1,7 +1,7 @@
 //! WASI functions as imports of a generated module.
 //!
-//! The module's own code does not call them, functions that [`super::appended`] adds do: they read and write the
-//! module's memory between its own calls.
+//! The module's own code does not call them. Functions that [`super::appended`] adds do, so that the imports read and
+//! write the module's memory between calls of its own functions.
 
 use std::convert::Infallible;
 
@@ -12,10 +12,10 @@ use wasmparser::Parser;
 use super::appended::{SECTION_IMPORT, SECTION_TYPE, Sections};
 use super::random::Random;
 
-/// Imports that a module gets.
+/// The number of imports that a module gets.
 const IMPORTS: u32 = 4;
 const MODULE: &str = "wasi_snapshot_preview1";
-/// Functions whose answers depend on nothing outside, with their parameters: `i` is 32, `I` is 64 bits wide.
+/// Functions whose answers depend on nothing outside the guest, with their parameters: `i` is 32 bits wide, `I` is 64.
 const FUNCTIONS: &[(&str, &str)] = &[
     ("args_get", "ii"),
     ("args_sizes_get", "ii"),
@@ -41,7 +41,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("sched_yield", ""),
 ];
 
-/// `module`, which has no imports, with some.
+/// Adds imports to `module`, which has none.
 pub(crate) fn with_wasi(module: &[u8], random: &mut Random) -> Vec<u8> {
     let mut shifted = Module::new();
     Shift.parse_core_module(&mut shifted, Parser::new(0), module).expect("wasm-smith is right");
@@ -68,7 +68,7 @@ fn function_type(params: &str, has_result: bool) -> Vec<u8> {
     ty
 }
 
-/// Makes room for the imports, which come first among the functions.
+/// Renumbers functions to make room for the imports, which come first among the functions.
 struct Shift;
 
 impl Reencode for Shift {

@@ -1,9 +1,9 @@
-//! Every engine must do the same with the same module: results bit by bit, outcomes, output, and after each call what
-//! is in memories, tables and globals.
+//! Every engine must do the same with the same module: results bit by bit, outcomes, output, and after each call the
+//! contents of memories, tables and globals.
 //!
 //! Modules are generated from seeds. A failure names its seed, which runs alone with
-//! `REMUDA_DIFFERENTIAL_SEED=n`; `REMUDA_DIFFERENTIAL_MODULES=n` runs that many instead of the default. What was found
-//! once stays in `regressions/`.
+//! `REMUDA_DIFFERENTIAL_SEED=n`; `REMUDA_DIFFERENTIAL_MODULES=n` runs that many modules instead of the default. Modules
+//! on which engines once disagreed stay in `regressions/`.
 
 mod appended;
 mod compare;
@@ -23,11 +23,11 @@ use compare::{Agreement, Group};
 use remuda_engine::{Extent, Proposal};
 use remuda_model::EngineId;
 
-/// The modules of the test that all engines share.
+/// The number of modules in the test that all engines share.
 const MODULES: u64 = 2_000;
-/// The modules of the test with moves. Each takes several compiles.
+/// The number of modules in the test with moves. Each takes several compiles.
 const MOVING_MODULES: usize = 300;
-/// Failures after which a run is given up.
+/// The number of failures after which a run is given up.
 const FAILURES_MAX: usize = 5;
 
 #[test]
@@ -35,7 +35,7 @@ fn all_engines_agree() {
     check(&Group::of(|_| true), MODULES);
 }
 
-/// The engines that have more than the others are compared on what only they have.
+/// Engines with more proposals than the others are compared on modules that need these proposals.
 #[test]
 fn engines_with_more_proposals_agree() {
     let mut seen = HashSet::from([ids(&Group::of(|_| true))]);
@@ -84,7 +84,7 @@ fn ids(group: &Group) -> Vec<EngineId> {
     group.engines.iter().map(|engine| engine.id()).collect()
 }
 
-/// What came of all modules.
+/// The results of all modules.
 #[derive(Default)]
 struct Tally {
     modules: AtomicUsize,
@@ -158,9 +158,9 @@ fn conclude(group: &Group, tally: Tally) {
         "{}: {modules} modules, {whole} of them to the end; {calls} calls, {returned} of them returned",
         group.names()
     );
-    // The rest ran out of stack, which engines have different amounts of, or was refused growth by some of them only.
+    // The other modules ran out of stack, of which engines have different amounts, or only some engines refused growth.
     assert!(whole * 5 >= modules * 4, "only {whole} of {modules} modules were compared to the end");
-    // Code that traps at once compares little.
+    // If most calls trapped at once, little would be compared.
     assert!(returned * 3 >= calls, "only {returned} of {calls} calls returned");
 }
 

@@ -8,7 +8,7 @@ impl Random {
         Self(seed)
     }
 
-    /// A seed made of bytes (FNV-1a), so that the same bytes give the same numbers.
+    /// Makes the seed from bytes (FNV-1a), so that the same bytes give the same numbers.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -33,7 +33,7 @@ impl Random {
         from[usize::try_from(self.next() % count).expect("less than the length")]
     }
 
-    /// Bits for an integer argument: mostly the values at which something changes.
+    /// Bits for an integer argument: mostly edge cases.
     pub(crate) fn integer(&mut self) -> u64 {
         const EDGES: &[u64] = &[
             0,
@@ -58,7 +58,8 @@ impl Random {
     }
 
     pub(crate) fn f32_bits(&mut self) -> u32 {
-        // Zeros, one, the largest and smallest, infinity, quiet and signalling NaN, around the ends of integers.
+        // Zeros, one, the largest and smallest numbers, infinities, quiet and signalling NaNs, and numbers around the
+        // ends of the integers' ranges.
         const EDGES: &[u32] = &[
             0x0000_0000,
             0x8000_0000,

@@ -1,7 +1,7 @@
-//! What engines once disagreed on, each with the one right answer.
+//! Modules on which engines once disagreed, each with the one right answer.
 //!
-//! A file is a module as text. Its lines that begin with `;; ` are calls and what must come of them, one instance for
-//! all of them: `;; EXPORT ARGUMENT... -> OUTCOME VALUE...`.
+//! A file is a module as text. Its lines that begin with `;; ` are calls with their expected results, all on one
+//! instance: `;; EXPORT ARGUMENT... -> OUTCOME VALUE...`.
 
 use std::fs;
 use std::path::Path;

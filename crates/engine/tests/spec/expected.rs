@@ -1,7 +1,7 @@
-//! The data file: how many steps pass and are skipped on each engine, and which fail for which reason.
+//! The data file: how many steps pass and are skipped on each engine, and which steps fail for which reason.
 //!
-//! What fails and is not listed is an error, and so is what is listed and does not fail, or another count: a change
-//! of an engine, of the rewriting or of the harness has to be looked at, for better and for worse.
+//! A failure that is not listed is an error, and so are a listed failure that does not happen and another count: every
+//! change in what an engine, the rewriting or the harness does has to be looked at, for better or for worse.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -71,13 +71,13 @@ fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/spec/expected-failures.toml")
 }
 
-/// Holds what came of an engine against the file.
+/// Compares an engine's results with the file.
 ///
 /// # Panics
 ///
-/// They differ, or a reason is missing.
+/// Panics if they differ, or if a reason is missing.
 pub(crate) fn check(engine: &str, tally: &Tally) {
-    // The engines' tests run beside each other and write the same file.
+    // The tests of the engines run at the same time and write the same file.
     static FILE: Mutex<()> = Mutex::new(());
     let _one_at_a_time = FILE.lock().unwrap_or_else(PoisonError::into_inner);
     let text = std::fs::read_to_string(path()).expect("the data file can be read");
@@ -139,7 +139,7 @@ impl Book {
         }
     }
 
-    /// Drops what passes, adds what fails, and keeps every reason.
+    /// Drops entries of steps that pass, adds entries for steps that fail, and keeps every reason.
     fn update(&mut self, engine: &str, tally: &Tally) {
         for entry in self.failure.iter_mut().filter(|entry| entry.engine == engine) {
             let failed = |line: usize| tally.failures.contains_key(&(entry.file.clone(), line));

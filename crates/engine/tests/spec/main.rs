@@ -1,9 +1,10 @@
 //! The WebAssembly specification's test suite, on every engine as its adapter configures it.
 //!
 //! Modules run as the adapters run them: on Wasmtime rewritten to read the interrupt flag, on Wasmi with their start
-//! function as an export and paused again and again for want of fuel. None of that may be seen by a guest, and the
-//! suite is what would see it. A module that needs a proposal which its engine does not claim is skipped, just as the
-//! host would not give it to that engine. What fails nevertheless stands with its reason in expected-failures.toml.
+//! function as an export and paused again and again for lack of fuel. A guest must not notice any of this, and the
+//! suite would show it if one did. A module that needs a proposal which an engine does not claim is skipped on that
+//! engine, just as the host would not give it to that engine. Other failures are listed in expected-failures.toml, with
+//! their reasons.
 
 mod engine;
 mod expected;
@@ -51,9 +52,9 @@ fn wasmtime_cranelift() {
 #[cfg(feature = "wasmer.singlepass")]
 #[test]
 fn wasmer_singlepass() {
-    // Wasmer 7.4.2 unmaps an artifact before it takes its functions off a list that the whole process shares. If another
-    // thread maps one at the same address in between, an assertion fails and poisons the list's lock for good. So
-    // one thread does it all.
+    // Wasmer 7.4.2 unmaps an artifact before it takes the artifact's functions off a list that the whole process
+    // shares. If another thread maps an artifact at the same address in between, an assertion fails and poisons the
+    // list's lock for good. So one thread runs all files.
     run("wasmer.singlepass", 1, &|_| engine::wasmer::open());
 }
 
@@ -64,7 +65,7 @@ fn wasmi_lazy() {
     run("wasmi.lazy", all_cores(), &|_| engine::wasmi::open(&engine));
 }
 
-/// A new engine must not be forgotten here.
+/// Makes sure that a new engine is not forgotten here.
 #[test]
 fn every_engine_that_is_built_runs_the_suite() {
     let tested = ["wasmtime.winch", "wasmtime.cranelift", "wasmer.singlepass", "wasmi.lazy"];
@@ -76,7 +77,7 @@ fn every_engine_that_is_built_runs_the_suite() {
     }
 }
 
-/// The harness itself: each script has one wrong step, and the harness must find it.
+/// A test of the harness itself: each script has one wrong step, and the harness must find it.
 #[cfg(feature = "wasmi.lazy")]
 #[test]
 fn the_harness_finds_what_is_wrong() {
@@ -110,7 +111,7 @@ fn the_harness_finds_what_is_wrong() {
     assert_eq!(subject.run(&suite::script(foreign)).skipped, 1, "{foreign}");
 }
 
-/// Words for [`Fault`] that the data file does not keep: a link error is no trap.
+/// The message of a [`Fault`], which the data file does not contain: a link error is not called a trap.
 #[test]
 fn faults_say_what_they_are() {
     assert_eq!(Fault::Link("x".into()).to_string(), "does not link: x");

@@ -12,7 +12,7 @@ use crate::suite::{Action, Binary, File, Step};
 use crate::tally::{Tally, Verdict, panic_message};
 use crate::value::{Expected, Value};
 
-/// The module `spectest` that the suite imports from, without what only some engines have.
+/// The module `spectest` that the suite imports from. `TABLE64` stands for an export that only some engines can have.
 const SPECTEST: &str = r#"(module
     (func (export "print"))
     (func (export "print_i32") (param i32))
@@ -29,11 +29,12 @@ const SPECTEST: &str = r#"(module
     (memory (export "memory") 1 2)
     TABLE64)"#;
 
-/// An engine as the suite meets it.
+/// An engine that runs the suite.
 pub(crate) struct Subject<'a> {
-    /// What modules may use; those that need more are skipped, as the host would not give them to this engine.
+    /// The proposals that modules may use. Modules that need more are skipped, as the host would not give them to this
+    /// engine.
     pub(crate) proposals: Proposals,
-    /// A world of its own for one file.
+    /// Makes a world for the instances of one file.
     pub(crate) open: &'a (dyn Fn(Room) -> Box<dyn WastEngine> + Sync),
 }
 
@@ -44,7 +45,7 @@ impl Subject<'_> {
         let room = Room::of(file.steps.iter().filter_map(|(_, step)| binary_of(step)));
         let mut script = Script::new((self.open)(room), self.proposals);
         for (done, (line, step)) in file.steps.iter().enumerate() {
-            // A panic in an engine is a failure like any other, but nothing can be said of its state afterwards.
+            // A panic in an engine is a failure like any other, but nothing is known of the engine's state afterwards.
             match catch_unwind(AssertUnwindSafe(|| script.step(step))) {
                 Ok(verdict) => tally.record(&file.name, *line, verdict),
                 Err(panic) => {
@@ -73,19 +74,19 @@ fn binary_of(step: &Step) -> Option<&[u8]> {
 /// What has become of a module.
 #[derive(Clone, Copy)]
 enum Place {
-    /// The engine has it under this number.
+    /// The engine has an instance of the module under this number.
     Ready(usize),
-    /// It needs what the engine does not claim, or imports from one that does.
+    /// The module needs a proposal that the engine does not claim, or imports from a module that was skipped or failed.
     Skipped,
-    /// It failed, which has been said; what follows from that is not said again.
+    /// The module failed. This has been reported; failures that follow from it are not.
     Failed,
 }
 
 /// Why a step did not get to its end.
 enum Obstacle {
-    /// The step, or what it builds on, is not for this engine, or has failed before.
+    /// The step, or a module that it builds on, is not for this engine, or has failed before.
     Skip,
-    /// The engine's own.
+    /// Something went wrong in the engine.
     Fault(Fault),
 }
 
@@ -129,7 +130,7 @@ impl Script {
             Step::AssertTrap(action, message) => return must_trap(self.act(action), message),
             Step::AssertException(action) => return must_trap(self.act(action), "uncaught exception"),
             Step::AssertUnlinkable(module) => return must_not_link(self.instantiate(module)),
-            // The validator answers for every engine; see the test of the front door.
+            // The validator does this for every engine; see the test of the front door.
             Step::AssertRefused(_) => return Verdict::NotMine,
             Step::Unsupported => Err(Obstacle::Skip),
         };
@@ -249,7 +250,7 @@ fn must_not_link(result: Result<usize, Obstacle>) -> Verdict {
     }
 }
 
-/// The host's words for the suite's, which are many.
+/// The host's trap kinds for a message of the suite, which has several messages for some kinds.
 fn trap_kinds(message: &str) -> &'static [TrapKind] {
     match message {
         "unreachable" => &[TrapKind::Unreachable],
@@ -258,7 +259,7 @@ fn trap_kinds(message: &str) -> &'static [TrapKind] {
         "invalid conversion to integer" => &[TrapKind::BadConversionToInteger],
         "out of bounds memory access" | "out of bounds array access" => &[TrapKind::MemoryOutOfBounds],
         "out of bounds table access" | "undefined element" | "undefined" => &[TrapKind::TableOutOfBounds],
-        // Proposals of before 2.0 did not say of what.
+        // Proposals from before WebAssembly 2.0 do not say whether a memory or a table is meant.
         "out of bounds" => &[TrapKind::MemoryOutOfBounds, TrapKind::TableOutOfBounds],
         "call stack exhausted" => &[TrapKind::StackExhausted],
         "cast failure" => &[TrapKind::BadSignature],

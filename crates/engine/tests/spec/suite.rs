@@ -1,4 +1,4 @@
-//! The suite's files as steps that own all that they need, so that every engine runs the same parsed files.
+//! The suite's files as steps that own all of their data, so that every engine runs the same parsed files.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -10,14 +10,14 @@ use crate::value::{Expected, Value};
 
 /// One .wast file.
 pub(crate) struct File {
-    /// Its folder in the suite and its name.
+    /// The file's folder in the suite and its name.
     pub(crate) name: String,
     pub(crate) steps: Vec<(usize, Step)>,
 }
 
 /// One directive of a file.
 pub(crate) enum Step {
-    /// Instantiate a module, which is then the one that is meant where no name is given.
+    /// Instantiate a module. Later steps that give no name mean this instance.
     Module {
         name: Option<String>,
         module: Binary,
@@ -27,7 +27,7 @@ pub(crate) enum Step {
         name: Option<String>,
         module: Binary,
     },
-    /// Instantiate such a module.
+    /// Instantiate a module that was kept under a name.
     Instance {
         name: Option<String>,
         module: Option<String>,
@@ -37,7 +37,7 @@ pub(crate) enum Step {
         instance: Option<String>,
         name: String,
     },
-    /// Do this, and nothing may go wrong.
+    /// Do this; nothing may go wrong.
     Action(Action),
     AssertReturn(Action, Vec<Expected>),
     AssertTrap(Action, String),
@@ -45,23 +45,23 @@ pub(crate) enum Step {
     AssertUnlinkable(Binary),
     /// A module that the validator or the decoder must refuse.
     AssertRefused(Binary),
-    /// Threads and continuations, which no engine here claims to have.
+    /// A step with threads or continuations, which no engine here claims to have.
     Unsupported,
 }
 
-/// What can return or trap.
+/// An action, which can return or trap.
 pub(crate) enum Action {
     Invoke { instance: Option<String>, export: String, args: Vec<Value> },
     Get { instance: Option<String>, global: String },
     Instantiate(Binary),
 }
 
-/// The binary format, or why the text cannot be brought into it.
+/// A module in the binary format, or why its text cannot be encoded.
 pub(crate) type Binary = Result<Vec<u8>, String>;
 
-/// Every file of the suite that differs from the others.
+/// Every file of the suite, each only once if several versions have the same.
 ///
-/// Custom descriptors are left out: they are no proposal that any engine here could claim.
+/// The proposal of custom descriptors is left out: no engine here could claim it.
 pub(crate) fn files() -> &'static [File] {
     static FILES: OnceLock<Vec<File>> = OnceLock::new();
     FILES.get_or_init(|| {
@@ -122,7 +122,7 @@ fn steps(directive: WastDirective<'_>) -> Vec<Step> {
         }
         WastDirective::Wait { .. } => Step::Unsupported,
         WastDirective::AssertSuspension { .. } => Step::Unsupported,
-        // Annotations in custom sections, which neither the host nor any engine reads.
+        // These steps are about annotations in custom sections, which neither the host nor any engine reads.
         WastDirective::AssertInvalidCustom { .. } | WastDirective::AssertMalformedCustom { .. } => return Vec::new(),
     };
     vec![step]
@@ -152,7 +152,7 @@ fn invoke(call: WastInvoke<'_>) -> Action {
     }
 }
 
-/// A script of a test of the harness itself.
+/// Parses a script for a test of the harness itself.
 pub(crate) fn script(text: &str) -> File {
     let buffer = parser::ParseBuffer::new(text).expect("the script can be read");
     let wast = parser::parse::<Wast<'_>>(&buffer).expect("the script can be parsed");

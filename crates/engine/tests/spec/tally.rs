@@ -1,4 +1,4 @@
-//! What comes of running the suite.
+//! Running the suite on several threads, and counting the results.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -9,22 +9,22 @@ use std::thread;
 
 use crate::suite::File;
 
-/// What became of one step.
+/// The result of one step.
 pub(crate) enum Verdict {
     Passed,
-    /// The engine does not claim what the step needs.
+    /// The engine does not claim a proposal that the step needs.
     Skipped,
-    /// The step is tested elsewhere, and not counted here.
+    /// The step is tested elsewhere, and is not counted here.
     NotMine,
     Failed(String),
 }
 
-/// Counts, and every failure.
+/// The numbers of steps that passed and were skipped, and every failure.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) passed: usize,
     pub(crate) skipped: usize,
-    /// What went wrong, by file and line.
+    /// The messages of all failures, by file and line.
     pub(crate) failures: BTreeMap<(String, usize), String>,
 }
 
@@ -35,7 +35,7 @@ impl Tally {
             Verdict::Skipped => self.skipped += 1,
             Verdict::NotMine => {}
             Verdict::Failed(message) => {
-                // A line can hold two assertions: both are to be seen.
+                // A line can hold two assertions: both messages are kept.
                 let slot = self.failures.entry((file.to_owned(), line)).or_default();
                 if !slot.is_empty() {
                     slot.push_str("; ");
@@ -52,15 +52,16 @@ impl Tally {
     }
 }
 
-/// Stack for a compiler that recurses over the suite's deepest modules, and for 512 KiB of a guest's calls.
+/// The stack of a thread, in bytes: enough for a compiler that recurses over the suite's deepest modules, and for 512
+/// KiB of a guest's calls.
 const THREAD_STACK_BYTES: usize = 32 << 20;
 
-/// As many threads as there are cores.
+/// The number of cores, as a number of threads.
 pub(crate) fn all_cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// Runs `each` over `files` on so many threads.
+/// Runs `each` over `files` on `threads` threads.
 pub(crate) fn over_files(threads: usize, files: &[File], each: impl Fn(&File) -> Tally + Sync) -> Tally {
     let next = AtomicUsize::new(0);
     let work = || {
@@ -81,7 +82,7 @@ pub(crate) fn over_files(threads: usize, files: &[File], each: impl Fn(&File) ->
     tally
 }
 
-/// The words of a panic.
+/// The message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panicked: {}", words.unwrap_or("without words"))

@@ -1,4 +1,4 @@
-//! The front door: what must be refused is, what is valid is not, and rewriting keeps both true.
+//! The front door: a module that must be refused is refused, a valid one is not, and rewriting changes neither.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -25,7 +25,7 @@ fn check(step: &Step) -> Verdict {
         | Step::Definition { module, .. }
         | Step::AssertUnlinkable(module)
         | Step::AssertTrap(Action::Instantiate(module), _) => must_be_valid(module),
-        // What the text format refuses never becomes bytes.
+        // A module that the text format refuses never becomes bytes.
         _ => Verdict::NotMine,
     }
 }

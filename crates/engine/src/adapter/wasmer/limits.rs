@@ -1,4 +1,4 @@
-//! Memory, tables and stack within a request's limits: Wasmer asks an engine's tunables for all three.
+//! Keeping memory, tables and stack within a request's limits: Wasmer gets all three from an engine's tunables.
 
 use std::fmt;
 use std::ptr::NonNull;
@@ -18,7 +18,7 @@ pub(super) fn lock(guest: &SharedGuest) -> MutexGuard<'_, Guest> {
     guest.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the tables may still grow by.
+/// The number of elements by which the tables may still grow.
 pub(super) fn table_elements_left(guest: &SharedGuest) -> u32 {
     u32::try_from(lock(guest).budget.table_elements_left).unwrap_or(u32::MAX)
 }
@@ -32,7 +32,7 @@ pub(super) struct Limits {
 impl Limits {
     pub(super) fn new(guest: SharedGuest) -> Self {
         let stack_bytes = usize::try_from(ModuleLimits::STACK_BYTES).expect("half a megabyte fits an address");
-        // Wasmer keeps stacks for the next call, of whatever size: all stores ask for this one.
+        // Wasmer keeps stacks for later calls, whatever their size, so all stores ask for the same size.
         Self { guest, config: VMConfig { wasm_stack_size: Some(stack_bytes) } }
     }
 }
@@ -59,7 +59,8 @@ impl Tunables for Limits {
         if !lock(&self.guest).budget.grant_memory(0, ty.minimum.bytes().0, None) {
             return Err(MemoryError::Generic("it is larger than the guest's limit".into()));
         }
-        // SAFETY: Wasmer calls this with a definition in the instance that it is making, which keeps the memory.
+        // SAFETY: Wasmer calls this with a definition in the instance that it is making, and that instance keeps the
+        // memory.
         let memory = unsafe { VMOwnedMemory::from_definition(ty, style, definition) }?;
         Ok(VMMemory(Box::new(LimitedMemory { memory, guest: Arc::clone(&self.guest) })))
     }
@@ -68,7 +69,8 @@ impl Tunables for Limits {
         Err("the host makes no tables for guests".into())
     }
 
-    /// A table grows without asking; its guest's code does (see `frame`), and its maximum is a second guard.
+    /// Makes a table. A table does not ask before it grows; the code of its guest does (see `frame`). Its maximum,
+    /// which is set here, is a second guard.
     unsafe fn create_vm_table(
         &self,
         ty: &TableType,
@@ -81,7 +83,8 @@ impl Tunables for Limits {
         }
         let left = u32::try_from(guest.budget.table_elements_left).unwrap_or(u32::MAX);
         let maximum = ty.minimum.saturating_add(left).min(ty.maximum.unwrap_or(u32::MAX));
-        // SAFETY: Wasmer calls this with a definition in the instance that it is making, which keeps the table.
+        // SAFETY: Wasmer calls this with a definition in the instance that it is making, and that instance keeps the
+        // table.
         unsafe { VMTable::from_definition(&TableType { maximum: Some(maximum), ..*ty }, style, definition) }
     }
 
@@ -90,7 +93,7 @@ impl Tunables for Limits {
     }
 }
 
-/// A memory that asks before it grows.
+/// A memory that asks the guest's budget before it grows.
 struct LimitedMemory {
     memory: VMOwnedMemory,
     guest: SharedGuest,

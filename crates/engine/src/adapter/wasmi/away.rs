@@ -1,4 +1,5 @@
-//! Guests of Wasmi that go on elsewhere for a while: what [`crate::osr`] asks of the engine that a guest begins on.
+//! Guests of Wasmi that go on in another engine's code for a while: what [`crate::osr`] asks of the engine that a guest
+//! begins on.
 
 use std::sync::Arc;
 
@@ -14,46 +15,52 @@ use crate::osr::moves::{Failure, Leaving, Moves, Origin, PartInstance, Told};
 use crate::osr::places::Point;
 use crate::osr::{HOST, MEMORY, global_export};
 
-/// Activations of one guest that are under way elsewhere at the same time, at most: one that has moved calls a cold function
-/// back here, which moves in turn. Each takes up to half a megabyte of the thread's stack there and nearly as much here. The
-/// last one is only for the best code: else a guest is caught in one-pass code that it could leave.
+/// The most activations of one guest that may be under way in parts at the same time: one that has moved may call a
+/// cold function back here, which moves in turn. Each takes up to half a megabyte of the thread's stack in the other
+/// engine, and nearly as much here. The last one may only go to optimized code: otherwise a guest would be caught in
+/// one-pass code that it could leave.
 ///
-/// Source: a loop of a function that is called from the rest of another one is three or four deep, if both were first in
-/// one-pass code; threads have room for eight. Fewer, and guests stay in slow code; more, and deep recursion runs out of stack.
+/// Source: a loop of a function that is called from the rest of another one is three or four deep, if both were first
+/// in one-pass code; threads have room for eight. If this were smaller, guests would stay in slow code; if it were
+/// larger, deep recursion would run out of stack.
 const NESTED_MAX: usize = 5;
 
-/// Points at which a guest asks in vain between two pauses, at most. Asking takes some 50 ns, and pauses are a tenth to half of
-/// a millisecond apart. Fewer, and a guest passes by the entry of a function that it could go on in while it does not ask.
+/// How often a guest may ask in vain between two pauses. Asking takes some 50 ns, and pauses are a tenth to half of a
+/// millisecond apart. If this were smaller, a guest that has stopped asking would pass by entries of functions in which
+/// it could go on.
 const VAIN_ASKS_MAX: u32 = 500;
 
-/// A guest that has asked in vain does so again after a pause, then after twice as many, and at most after so many, some ten
-/// milliseconds; unless there is news. Fewer, and guests ask that have left for good what there are parts for; more, and one
-/// that comes back to such a place stays in slow code for longer.
+/// The most pauses until a guest that has asked in vain asks again: first one pause, then twice as many each time, up
+/// to this number, which is some ten milliseconds. After news, such as a new part, it asks at the next pause. If this
+/// were smaller, guests would keep asking that have left the places with parts for good; if it were larger, a guest
+/// that comes back to such a place would stay in slow code for longer.
 const VAIN_PAUSES_MAX: u32 = 32;
 
 /// What the moves of one guest need.
 pub(super) struct Away {
     departing: Arc<Departing>,
     moves: Arc<Moves>,
-    /// The guest's memory, if it has one that others can have, too.
+    /// The region in which the guest's memory lies; `None` if it has no memory, or none that another engine can use,
+    /// too.
     region: Option<Arc<Region>>,
     memory: Option<Memory>,
     flag: Global,
     frame: Memory,
     functions: Table,
     globals: Vec<Global>,
-    /// What a point was told, until the guest has left from there.
+    /// The answer that a point was given, until the guest has left from there.
     leaving: Option<(Point, Leaving)>,
-    /// Instances of parts in which nothing is under way, and which part it is that they are of.
+    /// Instances of parts in which nothing is under way, each with its part's number.
     idle: Vec<(usize, Box<dyn PartInstance>)>,
-    /// Activations under way elsewhere.
+    /// The number of activations under way in parts.
     nested: usize,
-    /// Asked in vain since the last pause.
+    /// How often the guest has asked in vain since it last began to ask.
     vain_asks: u32,
-    /// Pauses to come at which it does not begin to ask, and how many those will be after the next time in vain.
+    /// For how many more pauses the guest does not begin to ask.
     pauses_left: u32,
+    /// The number of pauses to wait after the guest has asked in vain the next time.
     pauses: u32,
-    /// How much news there was when it last began to ask.
+    /// The number of news ([`Moves::news`]) when the guest last began to ask.
     news: u32,
 }
 
@@ -62,13 +69,14 @@ impl Away {
         Arc::clone(&self.moves)
     }
 
-    /// Whether one more activation may go on elsewhere, in such code.
+    /// Whether one more activation may go on in a part, in code of this tier.
     fn can_move_to(&self, tier: Tier) -> bool {
         let nested_max = if tier == Tier::Optimizing { NESTED_MAX } else { NESTED_MAX - 1 };
         self.nested < nested_max && (self.memory.is_none() || self.region.is_some())
     }
 
-    /// Makes sure that a memory of so many bytes can be accessed, which is confined once compiled code has it, too.
+    /// Makes sure that the first `bytes` of the memory can be accessed. Its region is confined to the memory's size
+    /// once compiled code uses it, too.
     pub(super) fn make_accessible(&self, bytes: usize) -> bool {
         self.region.as_ref().is_none_or(|region| region.make_accessible(bytes).is_ok())
     }
@@ -91,13 +99,13 @@ pub(super) fn instantiate(
     let (mut memory, mut region) = (None, None);
     let imported = artifact.module.imports().find(|import| import.module() == HOST && import.name() == MEMORY);
     if let Some(ty) = imported.as_ref().and_then(|import| import.ty().memory()) {
-        // Without addresses for it the guest cannot move, and runs all the same.
+        // If no addresses can be reserved, the guest cannot move, but runs all the same.
         region = Region::new(memory_bytes_max).ok().map(Arc::new);
         let made = match &region {
             Some(region) => {
-                // SAFETY: the region is the memory's alone until a part is begun, which the region outlives: this store keeps
-                // it. From then on machine code accesses it as well, which is on this thread, while Wasmi is in a call of the
-                // host and holds no reference to its bytes.
+                // SAFETY: this store keeps the region, so that it outlives the memory. Until a part is begun, only this
+                // memory uses the region. From then on machine code accesses it as well, but on this thread, while
+                // Wasmi is in a call of the host and holds no reference to the bytes.
                 let bytes = unsafe { std::slice::from_raw_parts_mut(region.base().as_ptr(), region.capacity()) };
                 Memory::new_static(&mut *store, *ty, bytes)?
             }
@@ -139,7 +147,7 @@ pub(super) fn instantiate(
     Ok(instance)
 }
 
-/// Has the guest ask at its points if there is a reason to. It is called while the guest pauses.
+/// Makes the guest ask at its points if there is a reason to. Called while the guest pauses.
 pub(super) fn look_for_moves(mut store: impl AsContextMut<Data = State>) -> Result<(), Error> {
     let mut store = store.as_context_mut();
     let Some(away) = store.data_mut().away.as_mut().filter(|away| away.moves.is_wanted()) else { return Ok(()) };
@@ -164,7 +172,7 @@ fn away<'a>(caller: &'a mut Caller<'_, State>) -> &'a mut Away {
     caller.data_mut().away.as_mut().expect("only a guest that can move has points")
 }
 
-/// The guest has come to a point, and asks whether to leave: 1 if so.
+/// Answers a guest that has come to a point and asks whether to leave: 1 for yes, 0 for no.
 fn ask(mut caller: Caller<'_, State>, point: i32) -> Result<i32, Error> {
     let point = Point(point.cast_unsigned());
     let away = away(&mut caller);
@@ -189,7 +197,7 @@ fn ask(mut caller: Caller<'_, State>, point: i32) -> Result<i32, Error> {
     Ok(0)
 }
 
-/// Runs the rest of an activation elsewhere: its locals are in the frame, and there its results are put.
+/// Runs the rest of an activation in a part. The activation's locals are in the frame, and its results are put there.
 fn run(mut caller: Caller<'_, State>) -> Result<(), Error> {
     let away = away(&mut caller);
     let (point, leaving) = away.leaving.take().ok_or_else(|| Error::new("nobody was told to leave"))?;
@@ -202,7 +210,7 @@ fn run(mut caller: Caller<'_, State>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs the rest of an activation in a part, be it one of this engine's or of another part's.
+/// Runs the rest of an activation in a part, whether the activation comes from this engine's code or from another part.
 fn go_on(caller: &mut Caller<'_, State>, leaving: &Leaving, frame: &mut [u8]) -> Result<(), Failure> {
     let internal = |error: Error| Failure::Engine(internal(&error));
     let fuel = caller.get_fuel().map_err(internal)?;
@@ -223,7 +231,7 @@ fn failed(failure: Failure) -> Error {
     Error::host(HostStop(failure))
 }
 
-/// An instance of the part in which nothing is under way.
+/// Returns an instance of the part in which nothing is under way: an idle one, or a new one.
 fn begin(caller: &mut Caller<'_, State>, leaving: &Leaving) -> Result<Box<dyn PartInstance>, Failure> {
     let away = away(caller);
     if let Some(at) = away.idle.iter().position(|(number, _)| *number == leaving.number) {
@@ -236,7 +244,7 @@ fn begin(caller: &mut Caller<'_, State>, leaving: &Leaving) -> Result<Box<dyn Pa
     Arc::clone(&leaving.part.0).begin(memory, &interrupt, &moves).map_err(Failure::Engine)
 }
 
-/// Wasmi, as a part sees it that is called from here.
+/// Wasmi, as a part that is called from here sees it.
 struct WasmiOrigin<'a, 'b> {
     caller: &'a mut Caller<'b, State>,
 }
@@ -296,7 +304,7 @@ impl Origin for WasmiOrigin<'_, '_> {
         };
         let params: Vec<Val> = args.iter().copied().map(to_val).collect();
         let mut returned = vec![Val::I32(0); function.ty(&*self.caller).results().len()];
-        // As long as this runs the guest is here, and may move again.
+        // As long as this call runs, the guest is in Wasmi's code, and may move again.
         let moves = away(self.caller).moves();
         moves.called_back();
         let called = call_in_slices(&mut *self.caller, function, &params, &mut returned);

@@ -1,4 +1,4 @@
-//! Parts: guests that come from another engine and go on here, as [`crate::osr`] describes it.
+//! Parts of modules, in which guests that come from another engine go on, as [`crate::osr`] describes it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -30,7 +30,7 @@ pub(super) fn compile(
     let failed = |reason: String| EngineError::Compile { engine: id, reason };
     let Host { engine: compiler, linker } = engine.on_demand.for_parts()?;
     let tier = engine.known.capabilities.tier;
-    // There is nothing better to go on to from the last tier.
+    // From the best tier there is nothing better to go on to.
     let leaves = tier < Tier::Optimizing;
     let plan = part::build(module.bytes(), module.findings().places(), points, extent, leaves)
         .map_err(|error| failed(error.to_string()))?;
@@ -51,8 +51,8 @@ pub(super) fn compile(
     Ok(Part(Arc::new(WasmtimePart { code, plan, tier, exits })))
 }
 
-/// The imports of a part: those of all guests, the functions that are called where its guest came from, and what it needs to
-/// be left again.
+/// The imports of a part: those of all guests, the functions that stay with the engine that the guest came from, and
+/// what guests need to leave the part again.
 fn with_cold(linker: &Linker<State>, module: &wasmtime::Module, plan: &Plan) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::clone(linker);
     if !plan.exits.is_empty() {
@@ -129,26 +129,26 @@ impl PartCode for WasmtimePart {
 
 /// What a guest that came from another engine needs here.
 pub(super) struct Arrival {
-    /// `None` where no guest is, or where it is somewhere else.
+    /// The engine that the guest came from; `None` as long as no guest runs here.
     origin: Option<OriginPointer>,
-    /// In the order of the guest's module.
+    /// The globals that can change, in the order of the guest's module.
     globals: Vec<Global>,
     memory: Option<Memory>,
-    /// What it needs to leave again, if it can.
+    /// What the guest needs to leave again, if it can.
     departure: Option<Departure>,
 }
 
-/// What a guest needs that leaves a part for a better one.
+/// What a guest needs to leave a part for a better one.
 struct Departure {
     part: Arc<WasmtimePart>,
     moves: Arc<Moves>,
     flags: Arc<ExitFlags>,
-    /// What an exit was told, by its number, until the guest has left from there.
+    /// The number of an exit and the answer that it was given, until the guest has left from there.
     leaving: Option<(usize, Leaving)>,
     _watch: Watch,
 }
 
-/// The flags that a part reads at its exits, in the memory of its frame.
+/// The flags that a part reads at its exits; they lie in the memory of its frame.
 struct ExitFlags(Arc<Region>);
 
 impl Flags for ExitFlags {
@@ -158,29 +158,31 @@ impl Flags for ExitFlags {
 }
 
 impl Arrival {
-    /// The memory is about to grow: so does it where the guest came from, before anybody writes to what is new.
+    /// Makes the memory, which is about to grow to so many bytes here, grow in the engine that the guest came from,
+    /// too, before anything is written to the new bytes.
     pub(super) fn grow_origin(&mut self, bytes: usize) -> bool {
         self.origin.as_mut().is_none_or(|origin| origin.get().grow_memory(bytes))
     }
 }
 
-/// The engine that a guest came from, for as long as the call lasts with which it came.
+/// The engine that a guest came from, for the duration of the call that brought the guest.
 struct OriginPointer(NonNull<dyn Origin>);
 
-// SAFETY: it is set by `run` below and taken away before that returns; in between the store, and so this, is used by
-// code on that very thread only.
+// SAFETY: `run` below puts the pointer into the store and takes it away before it returns. In between, only code on the
+// thread of `run` uses the store, and so the pointer.
 unsafe impl Send for OriginPointer {}
 
 impl OriginPointer {
     fn new(origin: &mut (dyn Origin + '_)) -> Self {
         let origin: NonNull<dyn Origin + '_> = NonNull::from(origin);
-        // SAFETY: only the lifetime changes. `run` holds the reference that this was made of, does not use it as long as
-        // the pointer is in the store, and takes the pointer away before it returns.
+        // SAFETY: only the lifetime changes. `run` holds the reference from which the pointer is made, does not use it
+        // as long as the pointer is in the store, and takes the pointer away before it returns.
         Self(unsafe { std::mem::transmute::<NonNull<dyn Origin + '_>, NonNull<dyn Origin + 'static>>(origin) })
     }
 
     fn get(&mut self) -> &mut dyn Origin {
-        // SAFETY: as above; and the store has one such pointer, of which one reference at a time is made through `&mut`.
+        // SAFETY: the pointer is valid, as above. The store has only one, and `&mut self` means that only one reference
+        // is made from it at a time.
         unsafe { self.0.as_mut() }
     }
 }
@@ -189,7 +191,7 @@ struct WasmtimePartInstance {
     id: EngineId,
     store: Store<State>,
     enter: TypedFunc<i32, ()>,
-    /// Where locals and results are handed over.
+    /// The memory in which locals and results are handed over.
     frame: Arc<Region>,
     _lease: Lease,
 }
@@ -221,7 +223,8 @@ impl PartInstance for WasmtimePartInstance {
     }
 }
 
-/// The guest comes, with its globals and whatever its memory has grown to. It has come even if there is an error.
+/// Takes the guest over, with the values of its globals and the size to which its memory has grown. Even after an error
+/// the guest is here, and has to be given back by [`depart`].
 fn arrive(mut store: impl wasmtime::AsContextMut<Data = State>, mut origin: OriginPointer) -> wasmtime::Result<()> {
     let mut store = store.as_context_mut();
     let kept_in_step = keep_in_step(&mut store, &mut origin);
@@ -231,7 +234,7 @@ fn arrive(mut store: impl wasmtime::AsContextMut<Data = State>, mut origin: Orig
     kept_in_step
 }
 
-/// Brings globals and the memory's size to what they are where the guest comes from.
+/// Gives the globals and the memory the values and the size that they have in the engine that the guest comes from.
 fn keep_in_step(
     mut store: impl wasmtime::AsContextMut<Data = State>,
     origin: &mut OriginPointer,
@@ -253,7 +256,7 @@ fn keep_in_step(
     Ok(())
 }
 
-/// The guest goes back to where it came from.
+/// Gives the guest back to the engine that it came from, with the values of its globals.
 fn depart(mut store: impl wasmtime::AsContextMut<Data = State>) -> OriginPointer {
     let mut store = store.as_context_mut();
     let globals = arrival(store.data_mut()).globals.clone();
@@ -270,7 +273,7 @@ fn arrival(state: &mut State) -> &mut Arrival {
     state.arrival.as_mut().expect("only parts are given guests of other engines")
 }
 
-/// Calls a function where the guest came from.
+/// Calls a function in the engine that the guest came from.
 fn call_cold(mut caller: Caller<'_, State>, function: u32, args: &[Val], results: &mut [Val]) -> wasmtime::Result<()> {
     let args: Vec<Value> = args.iter().map(from_val).collect();
     let mut returned = Vec::with_capacity(results.len());
@@ -284,7 +287,7 @@ fn call_cold(mut caller: Caller<'_, State>, function: u32, args: &[Val], results
     Ok(())
 }
 
-/// The guest has come to an exit, and asks whether to leave: 1 if so.
+/// Answers a guest that has come to an exit and asks whether to leave: 1 for yes, 0 for no.
 fn ask(mut caller: Caller<'_, State>, exit: i32) -> i32 {
     let Arrival { origin: Some(origin), departure: Some(departure), .. } = arrival(caller.data_mut()) else { return 0 };
     let exit = exit.cast_unsigned() as usize;
@@ -301,7 +304,8 @@ fn ask(mut caller: Caller<'_, State>, exit: i32) -> i32 {
     }
 }
 
-/// Runs the rest of an activation in another part: its locals are in the frame, and there its results are put.
+/// Runs the rest of an activation in another part. The activation's locals are in the frame, and its results are put
+/// there.
 fn run(mut caller: Caller<'_, State>) -> wasmtime::Result<()> {
     let told = arrival(caller.data_mut()).departure.as_mut().and_then(|departure| {
         let (exit, leaving) = departure.leaving.take()?;
@@ -318,7 +322,7 @@ fn run(mut caller: Caller<'_, State>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Why a guest does not go on, on its way through Wasmtime.
+/// Why a guest does not go on, as an error that Wasmtime passes through.
 #[derive(Debug)]
 pub(super) struct Stopped(pub(super) Failure);
 
@@ -334,11 +338,12 @@ impl fmt::Display for Stopped {
 impl std::error::Error for Stopped {}
 
 thread_local! {
-    /// The memories for the instance that this thread is about to make, in its order, and their sizes in bytes.
+    /// The memories for the instance that this thread is about to make, in the order of the module's memories, with
+    /// their sizes in bytes.
     static OFFERED: RefCell<VecDeque<(Arc<Region>, usize)>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// Memories are offered to the next instance as long as this lives.
+/// As long as this value lives, memories are offered to the next instance that its thread makes.
 struct Offered;
 
 impl Offered {
@@ -354,12 +359,13 @@ impl Drop for Offered {
     }
 }
 
-/// Makes no memory, but takes the one that is offered.
+/// A memory creator that makes no memories, but takes those that are offered.
 pub(super) struct Regions;
 
-// SAFETY: a region never moves. As many addresses as Wasmtime asks to be reserved are checked below to be there, with
-// their guard; what is beyond the memory's size cannot be accessed (`Region::confine` before, `make_accessible` as it
-// grows). It is not zero at first, which is the purpose: the instance has no data, and its guest knows what is there.
+// SAFETY: a region never moves. It is checked below that it has as many addresses, and as large a guard, as Wasmtime
+// asks for. Bytes beyond the memory's size cannot be accessed (`Region::confine` sees to it before an instance is made,
+// `make_accessible` as the memory grows). The memory is not zero at first, on purpose: the instance has no data of its
+// own, and the guest's data is already there.
 unsafe impl MemoryCreator for Regions {
     fn new_memory(
         &self,

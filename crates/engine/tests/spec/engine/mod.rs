@@ -1,4 +1,4 @@
-//! An engine as the suite needs it: with imports, linking and every type of value, which the contract does not have.
+//! Engines as the suite needs them: with imports, linking and every type of value, which the contract does not have.
 
 #[cfg(feature = "wasmer.singlepass")]
 pub(crate) mod wasmer;
@@ -14,13 +14,13 @@ use remuda_model::TrapKind;
 
 use crate::value::Value;
 
-/// One file's instances, which can import from each other.
+/// The instances of one file, which can import from each other.
 pub(crate) trait WastEngine {
-    /// Instantiates a module as the adapter would, rewriting included, with the imports that are registered, and
-    /// gives it a number.
+    /// Instantiates a module as the adapter would, rewriting included, with the imports that are registered. Returns
+    /// the instance's number.
     fn instantiate(&mut self, module: &Module) -> Result<usize, Fault>;
 
-    /// Lets later modules import what `instance` exports from `name`.
+    /// Lets later modules import the exports of `instance` from the module name `name`.
     fn register(&mut self, instance: usize, name: &str) -> Result<(), Fault>;
 
     /// Calls an exported function.
@@ -37,9 +37,9 @@ pub(crate) enum Fault {
     Trap { kind: TrapKind, words: String },
     /// The module was refused before it could be instantiated.
     Compile(String),
-    /// Its imports are not there or of other types.
+    /// The module's imports are missing or have other types.
     Link(String),
-    /// Anything else.
+    /// Anything else went wrong.
     Other(String),
 }
 
@@ -54,12 +54,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What a file's modules need together of the engine that they share.
+/// How much room a file's modules need together in the engine that they share.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Room {
-    /// How many there are.
+    /// The number of modules.
     pub(crate) modules: usize,
-    /// Whether one does not fit the adapter's pool.
+    /// Whether one of them does not fit the adapter's pool.
     pub(crate) too_large_for_pool: bool,
 }
 

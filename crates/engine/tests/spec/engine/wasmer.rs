@@ -1,7 +1,8 @@
-//! Wasmer, with modules rewritten and stores made as the adapter does.
+//! Wasmer, with modules rewritten and stores made as the adapter does it.
 //!
 //! The adapter has an engine for each module. Here all modules of a file share a store, and so the engine that runs
-//! them: each is compiled by an engine of its own and loaded from its artifact, as the adapter does after a restart.
+//! them. Each module is compiled by an engine of its own and then loaded from its artifact, as the adapter loads one
+//! after a restart.
 
 use remuda_engine::{Module, testing};
 use wasmer::{ExternRef, Imports, Instance, InstantiationError, LinkError, RuntimeError, Store};
@@ -9,12 +10,12 @@ use wasmer::{ExternRef, Imports, Instance, InstantiationError, LinkError, Runtim
 use super::{Fault, WastEngine};
 use crate::value::{Hierarchy, Value};
 
-/// A world for one file.
+/// Makes a world for one file.
 pub(crate) fn open() -> Box<dyn WastEngine> {
     Box::new(Wasmer { instances: Vec::new(), imports: Imports::new(), store: testing::wasmer::unlimited_store() })
 }
 
-/// The store goes last: everything else points into it.
+/// The instances of one file. The store is dropped last: everything else points into it.
 struct Wasmer {
     instances: Vec<Instance>,
     imports: Imports,

@@ -1,4 +1,4 @@
-//! Wasmi, with modules changed, fuel given and calls gone on with as the adapter does.
+//! Wasmi, with modules rewritten and calls run in slices of fuel as the adapter does it.
 
 use remuda_engine::{Module, testing};
 use wasmi::errors::ErrorKind;
@@ -7,10 +7,10 @@ use wasmi::{Engine, Error, ExternRef, Instance, Linker, Nullable, ResumableCall,
 use super::{Fault, WastEngine};
 use crate::value::{Hierarchy, Value};
 
-/// Much less than the adapter gives, so that calls pause often.
+/// The fuel of one slice: much less than the adapter gives, so that calls pause often.
 const FUEL_SLICE: u64 = 1_000;
 
-/// A world for one file.
+/// Makes a world for one file.
 pub(crate) fn open(engine: &Engine) -> Box<dyn WastEngine> {
     let mut linker = Linker::new(engine);
     linker.allow_shadowing(true);

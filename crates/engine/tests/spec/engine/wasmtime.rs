@@ -1,4 +1,4 @@
-//! Wasmtime, with modules rewritten and engines configured as the adapter does.
+//! Wasmtime, with modules rewritten and engines configured as the adapter does it.
 
 use remuda_engine::{FLAG_FIELD, FLAG_MODULE, Module, instrument, testing};
 use remuda_model::EngineId;
@@ -9,10 +9,10 @@ use wasmtime::{
 use super::{Fault, Room, WastEngine};
 use crate::value::{Hierarchy, Value};
 
-/// Modules of a file that may share the pool with those of the files that run beside it.
+/// The most modules of a file that may use the pool, which they share with the files that run at the same time.
 const POOLED_MODULES_MAX: usize = 50;
 
-/// Both engines of the adapter: with a pool, and without.
+/// Both Wasmtime engines of the adapter: with a pool, and without.
 pub(crate) struct Engines {
     pooled: Engine,
     on_demand: Engine,
@@ -24,14 +24,14 @@ impl Engines {
         Self { pooled: open(true), on_demand: open(false) }
     }
 
-    /// A world for one file, on the engine that the adapter would choose.
+    /// Makes a world for one file, on the engine that the adapter would choose.
     pub(crate) fn open(&self, room: Room) -> Box<dyn WastEngine> {
         let pooled = !room.too_large_for_pool && room.modules <= POOLED_MODULES_MAX;
         let engine = if pooled { &self.pooled } else { &self.on_demand };
         let mut linker = Linker::new(engine);
         linker.allow_shadowing(true);
         let store = Store::new(engine, ());
-        // One flag for all, which nobody sets.
+        // One flag for all instances, which is never set.
         let flag = SharedMemory::new(engine, MemoryType::shared(1, 1)).expect("a page of shared memory");
         linker.define(&store, FLAG_MODULE, FLAG_FIELD, flag).expect("nobody else defines it");
         Box::new(Wasmtime { linker, store, instances: Vec::new() })
@@ -136,7 +136,7 @@ impl Wasmtime {
         })
     }
 
-    /// The number of a reference that is the suite's; one that came out of the guest has none.
+    /// The number of a reference of the suite; a reference that came out of the guest has none.
     fn number(&self, reference: Rooted<ExternRef>) -> Result<Option<u32>, Error> {
         Ok(reference.data(&self.store)?.and_then(|data| data.downcast_ref::<u32>().copied()))
     }
