@@ -25,12 +25,12 @@ pub struct Engine {
     /// Everything else that decides how it is set up.
     pub flags: String,
     /// How a guest is run on it.
-    pub kind: Kind,
+    pub launch: Launch,
 }
 
 /// How a guest is run on an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Launch {
     /// Calls go through a host, one after the other in one process.
     Hosted,
     /// The guest is a program of its own, in this folder.
@@ -80,7 +80,7 @@ impl Engine {
     /// Whether a guest can be called more than once in one process.
     #[must_use]
     pub fn is_hosted(&self) -> bool {
-        self.kind == Kind::Hosted
+        self.launch == Launch::Hosted
     }
 }
 
@@ -110,7 +110,7 @@ pub fn look(root: &Path, scratch: &Path) -> std::io::Result<(Vec<Engine>, Vec<Ab
         let id = known.id.as_str().to_owned();
         match registry.availability(known.id) {
             Availability::Available => {
-                here.push(Engine { id, version: known.version.into(), flags: flags(known), kind: Kind::Hosted });
+                here.push(Engine { id, version: known.version.into(), flags: flags(known), launch: Launch::Hosted });
             }
             Availability::Broken(reason) => absent.push(Absent { id, reason }),
             Availability::NotBuilt => {
@@ -188,14 +188,14 @@ fn choice(id: &str, registry: &Registry) -> Engine {
     for known in registry.known().filter(|known| known.automatic && known.is_built()) {
         let _ = write!(flags, " {} {}", known.id, known.version);
     }
-    Engine { id: id.into(), version: env!("CARGO_PKG_VERSION").into(), flags, kind: Kind::Hosted }
+    Engine { id: id.into(), version: env!("CARGO_PKG_VERSION").into(), flags, launch: Launch::Hosted }
 }
 
 fn native(root: &Path) -> Option<Engine> {
     let folder = root.join("target/native");
     let any = fs::read_dir(&folder).ok()?.find_map(|entry| Some(entry.ok()?.path()).filter(|path| path.is_file()))?;
     let version = compiler_of(&fs::read(any).ok()?);
-    Some(Engine { id: NATIVE.into(), version, flags: String::new(), kind: Kind::Native(folder) })
+    Some(Engine { id: NATIVE.into(), version, flags: String::new(), launch: Launch::Native(folder) })
 }
 
 /// The compiler's name and version, as the compiler left them in a program.
@@ -231,7 +231,7 @@ impl Program {
             id: format!("peer.{}", self.name),
             version: version.into(),
             flags: self.args.join(" "),
-            kind: Kind::Peer(Peer { program, args }),
+            launch: Launch::Peer(Peer { program, args }),
         })
     }
 }
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     fn engine(id: &str) -> Engine {
-        Engine { id: id.into(), version: String::new(), flags: String::new(), kind: Kind::Hosted }
+        Engine { id: id.into(), version: String::new(), flags: String::new(), launch: Launch::Hosted }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::results::{Metric, Process, Results, pattern_name};
-use crate::row::{Pattern, Point};
+use crate::row::{Pattern, Phase, Point};
 use crate::stats::{Interval, median, quantile};
 
 /// A reason to doubt the measurements, and the way to better ones.
@@ -144,7 +144,7 @@ fn disagreement(results: &Results) -> Option<Warning> {
                     .calls
                     .iter()
                     .skip(warm_up)
-                    .filter_map(|call| call.wall_ns.get("execute"))
+                    .filter_map(|call| call.wall_ns.get(&Phase::Execute))
                     .map(|ns| *ns as f64)
                     .collect();
                 calls.sort_by(f64::total_cmp);

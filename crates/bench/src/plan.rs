@@ -14,7 +14,7 @@ use rand_pcg::Pcg64;
 use remuda_model::ModuleDigest;
 use serde::{Deserialize, Serialize};
 
-use crate::engines::{Engine, Kind};
+use crate::engines::{Engine, Launch};
 use crate::guests::{self, Case, Guest, GuestError};
 use crate::measure::Output;
 use crate::row::{Pattern, Point};
@@ -316,13 +316,13 @@ fn block(subject: Subject, pattern: Pattern, engines: &[Engine], left_out: &mut 
     let mut able = Vec::new();
     for (i, engine) in engines.iter().enumerate() {
         let is_plain_guest = subject.variant.is_empty() && subject.suite != "external";
-        match &engine.kind {
-            Kind::Hosted => able.push(i),
+        match &engine.launch {
+            Launch::Hosted => able.push(i),
             // Each call is a process of its own: there is no other way to call it.
-            Kind::Peer(_) | Kind::Native(_) if pattern != Pattern::Cold => {}
-            Kind::Peer(_) => able.push(i),
-            Kind::Native(folder) if is_plain_guest && folder.join(&subject.guest).is_file() => able.push(i),
-            Kind::Native(_) => left_out.push(format!("{} has no native twin", subject.guest)),
+            Launch::Peer(_) | Launch::Native(_) if pattern != Pattern::Cold => {}
+            Launch::Peer(_) => able.push(i),
+            Launch::Native(folder) if is_plain_guest && folder.join(&subject.guest).is_file() => able.push(i),
+            Launch::Native(_) => left_out.push(format!("{} has no native twin", subject.guest)),
         }
     }
     Block { subject, pattern, engines: able }
@@ -528,11 +528,11 @@ pub(crate) mod tests {
     }
 
     fn hosted(id: &str) -> Engine {
-        Engine { id: id.into(), version: String::new(), flags: String::new(), kind: Kind::Hosted }
+        Engine { id: id.into(), version: String::new(), flags: String::new(), launch: Launch::Hosted }
     }
 
     fn plan(request: &Request) -> Plan {
-        let peer = Engine { kind: Kind::Native(PathBuf::from("absent")), ..hosted("native") };
+        let peer = Engine { launch: Launch::Native(PathBuf::from("absent")), ..hosted("native") };
         Plan::new(request, vec![hosted("wasmi.lazy"), peer], 1).unwrap()
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
-use crate::row::{Failure, Pattern, Point, Record, Run, Sample};
+use crate::row::{Failure, Pattern, Phase, Point, Record, Run, Sample};
 use crate::stats::{Estimate, Steady, geometric_mean, median, mser_5};
 
 pub use crate::engines::{AUTO, NATIVE, RACING};
@@ -75,10 +75,7 @@ pub enum Metric {
 }
 
 /// The phases before execution, in the order in which they happen.
-pub const START_UP: [&str; 5] = ["bootstrap", "deploy", "compile", "load", "instantiate"];
-/// The phase after those of [`START_UP`].
-pub const EXECUTE: &str = "execute";
-const TOTAL: &str = "total";
+pub const START_UP: [Phase; 5] = [Phase::Bootstrap, Phase::Deploy, Phase::Compile, Phase::Load, Phase::Instantiate];
 /// The least ratio of a native process's time to that of a process that does nothing. Below it, their difference means
 /// nothing.
 const FLOORS_MIN: f64 = 1.25;
@@ -104,19 +101,19 @@ impl Process {
     /// A phase's wall time over all calls, in nanoseconds. If no call has the phase, it is taken from the process as a
     /// whole.
     #[must_use]
-    pub fn phase_ns(&self, phase: &str) -> Option<f64> {
+    pub fn phase_ns(&self, phase: Phase) -> Option<f64> {
         let of_calls: Vec<f64> = series(&self.calls, phase);
         if !of_calls.is_empty() {
             return Some(of_calls.iter().sum());
         }
-        self.whole.as_ref()?.wall_ns.get(phase).map(|ns| *ns as f64)
+        self.whole.as_ref()?.wall_ns.get(&phase).map(|ns| *ns as f64)
     }
 
     /// The steady state of the process's executions.
     #[must_use]
     pub fn steady(&self) -> Option<Steady> {
-        let executions = series(&self.calls, EXECUTE);
-        mser_5(&if executions.is_empty() { series(&self.calls, TOTAL) } else { executions })
+        let executions = series(&self.calls, Phase::Execute);
+        mser_5(&if executions.is_empty() { series(&self.calls, Phase::Total) } else { executions })
     }
 
     fn metric(&self, metric: Metric, pattern: Pattern, floor_ns: Option<f64>) -> Option<f64> {
@@ -124,19 +121,19 @@ impl Process {
             |field: fn(&Sample) -> Option<u64>| self.whole.as_ref().and_then(field).map(|bytes| bytes as f64);
         match metric {
             Metric::Total | Metric::Execute if pattern == Pattern::Steady => self.steady().map(|steady| steady.value),
-            Metric::Total => self.phase_ns(TOTAL),
+            Metric::Total => self.phase_ns(Phase::Total),
             Metric::Execute if self.calls.is_empty() => {
                 // A time that is not clearly longer than that of a process that does nothing cannot be told from it.
-                let (total_ns, floor_ns) = (self.phase_ns(TOTAL)?, floor_ns?);
+                let (total_ns, floor_ns) = (self.phase_ns(Phase::Total)?, floor_ns?);
                 (total_ns > FLOORS_MIN * floor_ns).then_some(total_ns - floor_ns)
             }
-            Metric::Execute => Some(self.phase_ns(EXECUTE)? / self.calls.len() as f64),
-            Metric::Compile => self.phase_ns("compile"),
+            Metric::Execute => Some(self.phase_ns(Phase::Execute)? / self.calls.len() as f64),
+            Metric::Compile => self.phase_ns(Phase::Compile),
             Metric::StartUp => {
-                let phases: Vec<f64> = START_UP.iter().filter_map(|phase| self.phase_ns(phase)).collect();
+                let phases: Vec<f64> = START_UP.iter().filter_map(|phase| self.phase_ns(*phase)).collect();
                 (!phases.is_empty()).then(|| phases.iter().sum())
             }
-            Metric::Process => self.whole.as_ref()?.wall_ns.get(TOTAL).map(|ns| *ns as f64),
+            Metric::Process => self.whole.as_ref()?.wall_ns.get(&Phase::Total).map(|ns| *ns as f64),
             Metric::PeakMemory => of_whole(|whole| whole.peak_memory_bytes),
             Metric::Code => of_whole(|whole| whole.code_bytes),
             Metric::Artifact => of_whole(|whole| whole.artifact_bytes),
@@ -145,8 +142,8 @@ impl Process {
 }
 
 /// The wall time of a phase, in nanoseconds, of each call that has the phase.
-fn series(calls: &[Sample], phase: &str) -> Vec<f64> {
-    calls.iter().filter_map(|call| call.wall_ns.get(phase)).map(|ns| *ns as f64).collect()
+fn series(calls: &[Sample], phase: Phase) -> Vec<f64> {
+    calls.iter().filter_map(|call| call.wall_ns.get(&phase)).map(|ns| *ns as f64).collect()
 }
 
 /// A guest's module with one of its inputs.
@@ -333,7 +330,7 @@ impl Results {
                 && other.pattern == point.pattern
                 && other.variant.is_empty()
         })?;
-        let values: Vec<f64> = self.processes(empty).filter_map(|process| process.phase_ns(TOTAL)).collect();
+        let values: Vec<f64> = self.processes(empty).filter_map(|process| process.phase_ns(Phase::Total)).collect();
         (!values.is_empty()).then(|| median(&values))
     }
 

@@ -75,6 +75,48 @@ pub enum Pattern {
     Steady,
 }
 
+/// A phase of a call, or of a process as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Of a process: from its start until its engines have started.
+    Bootstrap,
+    /// Of a process: until the module was read and validated.
+    Deploy,
+    /// Of a call: waiting for a thread.
+    Queue,
+    /// Of a call: making the artifact.
+    Compile,
+    /// Of a call: getting the artifact from the data directory.
+    Load,
+    /// Of a call: making an instance.
+    Instantiate,
+    /// Of a call: running the guest.
+    Execute,
+    /// Of a process: compiling, once more and in a process of its own, for its CPU time.
+    Recompile,
+    /// Of a call: from the request to its answer. Of a process: from its start to its end.
+    Total,
+}
+
+impl Phase {
+    /// The phase's name in files and tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bootstrap => "bootstrap",
+            Self::Deploy => "deploy",
+            Self::Queue => "queue",
+            Self::Compile => "compile",
+            Self::Load => "load",
+            Self::Instantiate => "instantiate",
+            Self::Execute => "execute",
+            Self::Recompile => "recompile",
+            Self::Total => "total",
+        }
+    }
+}
+
 /// The identity of one point of the plan. All measurements of the point have it in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Point {
@@ -111,13 +153,10 @@ pub struct Sample {
     pub process: u32,
     /// The number of the call in its process, from 0. `None`: the process as a whole.
     pub iteration: Option<u32>,
-    /// Wall time of each phase that happened, in nanoseconds; and `total`, from the request to its answer (of a whole
-    /// process, from its start to its end). A call has `queue`, `compile`, `load`, `instantiate` and `execute`. A
-    /// process has `bootstrap`, until its engines have started, and `deploy`, until the module was read and validated;
-    /// and `recompile`: compiling, once more and in a process of its own, for its CPU time.
-    pub wall_ns: BTreeMap<String, u64>,
+    /// Wall time of each phase that happened, in nanoseconds.
+    pub wall_ns: BTreeMap<Phase, u64>,
     /// CPU time of all threads, in nanoseconds, of the phases for which it is known.
-    pub cpu_ns: BTreeMap<String, u64>,
+    pub cpu_ns: BTreeMap<Phase, u64>,
     /// The most memory that the process had resident, in bytes. Only of a process as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,

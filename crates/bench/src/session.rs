@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use crate::engines::{self, Absent};
 use crate::plan::{Plan, Request};
 use crate::row::{self, Machine};
-use crate::run::{self, Earlier, Results, Stop, Summary};
+use crate::run::{self, Earlier, ResultsFile, Stop, Summary};
 use crate::{COMMIT, machine};
 
 /// The exit code of a run that was stopped: 128 and SIGINT's number.
@@ -61,7 +61,7 @@ impl Session {
         let (request, seed, output) = match self.begin {
             Begin::Anew { request, seed, output } => (*request, seed.unwrap_or_else(draw), output),
             Begin::Resume { output } => {
-                let (results, Earlier { run, done }) = Results::resume(&output)?;
+                let (results, Earlier { run, done }) = ResultsFile::resume(&output)?;
                 check_same(&run, &machine, &output)?;
                 earlier = Some((results, done));
                 let request = run.request.context("a run that is taken up again says what was to be measured")?;
@@ -77,8 +77,8 @@ impl Session {
 
         let (mut results, done) = match earlier {
             Some(earlier) => earlier,
-            None if output == Path::new("-") => (Results::stream(std::io::stdout()), HashSet::new()),
-            None => (Results::create(&output)?, HashSet::new()),
+            None if output == Path::new("-") => (ResultsFile::stream(std::io::stdout()), HashSet::new()),
+            None => (ResultsFile::create(&output)?, HashSet::new()),
         };
         let id = format!("{:08x}", draw());
         results.begin(row::Run {

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use remuda_host::{Answer, Call, Function, FunctionSpec, Host, HostConfig};
-use remuda_model::{Entry, GuestContext, GuestLimits, Outcome, Sink, Stdin};
+use remuda_model::{Entry, GuestContext, GuestLimits, Outcome, Phases, Sink, Stdin};
 use remuda_scheduler::Policy;
 
 use super::steady::Steady;
 use super::{CallJob, CallResult, Called, Clocks, OneCall, Output, Repeat, peak_memory_bytes};
 use crate::engines;
+use crate::row::Phase;
 
 /// Memory that a guest may have, in bytes: all that WebAssembly can address.
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
@@ -144,10 +145,17 @@ fn call_once(
 }
 
 /// The phases that happened, in nanoseconds. Every call instantiates and executes, even if the clock shows 0.
-fn phases_ns(answer: &Answer) -> BTreeMap<String, u64> {
-    let always = ["instantiate", "execute"];
-    let named = answer.phases.named().into_iter();
-    named.filter(|(name, ns)| *ns > 0 || always.contains(name)).map(|(name, ns)| (name.to_owned(), ns)).collect()
+fn phases_ns(answer: &Answer) -> BTreeMap<Phase, u64> {
+    let Phases { queue_ns, compile_ns, load_ns, instantiate_ns, execute_ns } = answer.phases;
+    let phases = [
+        (Phase::Queue, queue_ns),
+        (Phase::Compile, compile_ns),
+        (Phase::Load, load_ns),
+        (Phase::Instantiate, instantiate_ns),
+        (Phase::Execute, execute_ns),
+    ];
+    let always = [Phase::Instantiate, Phase::Execute];
+    phases.into_iter().filter(|(phase, ns)| *ns > 0 || always.contains(phase)).collect()
 }
 
 /// Digests outputs. Most outputs are the same as the one before, and comparing two is faster than digesting one; and

@@ -16,6 +16,8 @@ use std::time::Duration;
 use remuda_scheduler::Policy;
 use serde::{Deserialize, Serialize};
 
+use crate::row::Phase;
+
 pub use clock::{Clocks, Times, monotonic_ns};
 
 /// The work that a process is to do.
@@ -99,7 +101,7 @@ pub struct Called {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OneCall {
     /// The phases that the host measures, by their names, in nanoseconds.
-    pub phases_ns: BTreeMap<String, u64>,
+    pub phases_ns: BTreeMap<Phase, u64>,
     /// Time from the request to its answer.
     pub total: Times,
     /// The engine that answered.

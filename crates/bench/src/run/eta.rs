@@ -8,14 +8,14 @@ use crate::row::Pattern;
 
 /// The times that the processes of this run took.
 #[derive(Debug, Default)]
-pub(super) struct Estimate {
+pub(super) struct Eta {
     points: HashMap<(usize, usize), Duration>,
     patterns: HashMap<Pattern, (Duration, u32)>,
     /// Sum and count of all processes, for a process of which nothing is known.
     all: (Duration, u32),
 }
 
-impl Estimate {
+impl Eta {
     /// Notes that a process took `time`.
     pub(super) fn took(&mut self, plan: &Plan, task: Task, time: Duration) {
         self.points.insert((task.block, task.engine), time);
@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn what_was_not_measured_takes_as_long_as_what_resembles_it() {
         let plan = mock_plan(2, 2);
-        let mut estimate = Estimate::default();
+        let mut estimate = Eta::default();
         let task = |block, engine| Task { block, engine, process: 0 };
         let seconds = Duration::from_secs;
         assert_eq!(estimate.of(&plan, task(0, 0)), Duration::ZERO);

@@ -1,7 +1,7 @@
 //! Carries out a plan: runs its processes one after the other, and checks and writes their results as they arrive.
 
 mod check;
-mod estimate;
+mod eta;
 mod process;
 mod progress;
 mod results;
@@ -17,17 +17,17 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use self::check::Checker;
-use self::estimate::Estimate;
+use self::eta::Eta;
 use self::process::{Finished, Input};
 use self::progress::Progress;
-use crate::engines::{self, Engine, Kind};
+use crate::engines::{self, Engine, Launch};
 use crate::machine;
 use crate::measure::{CallJob, CallResult, Called, Job, Output, Repeat, Reply, Times, Weight, monotonic_ns};
 use crate::plan::{Block, Plan, Subject, Task};
-use crate::row::{Failure, Pattern, Point, Record, Sample};
+use crate::row::{Failure, Pattern, Phase, Point, Record, Sample};
 
 pub use process::Stop;
-pub use results::{Earlier, Results, ResultsError};
+pub use results::{Earlier, ResultsError, ResultsFile};
 
 /// The number of calls of [`Pattern::Fifty`].
 const FIFTY: u32 = 50;
@@ -107,7 +107,7 @@ struct State<'a> {
     /// Data directories that earlier processes have left, for [`Pattern::Warm`], by block and engine.
     known: HashMap<(usize, usize), PathBuf>,
     failed: HashSet<(usize, usize)>,
-    estimate: Estimate,
+    eta: Eta,
 }
 
 /// Carries out a plan.
@@ -115,7 +115,7 @@ struct State<'a> {
 /// # Errors
 ///
 /// Returns an error if results cannot be written. A point that cannot be measured is no error, but a result.
-pub fn carry_out(run: &Run<'_>, results: &mut Results) -> Result<Summary, RunError> {
+pub fn carry_out(run: &Run<'_>, results: &mut ResultsFile) -> Result<Summary, RunError> {
     let began = Instant::now();
     let time_left = || run.time_budget.map(|budget| budget.saturating_sub(began.elapsed()));
     let mut state = State {
@@ -125,7 +125,7 @@ pub fn carry_out(run: &Run<'_>, results: &mut Results) -> Result<Summary, RunErr
         weights: HashMap::new(),
         known: HashMap::new(),
         failed: HashSet::new(),
-        estimate: Estimate::default(),
+        eta: Eta::default(),
     };
     let mut summary = Summary::default();
     let rounds = state.rounds(&mut summary);
@@ -137,7 +137,7 @@ pub fn carry_out(run: &Run<'_>, results: &mut Results) -> Result<Summary, RunErr
         progress.set_length(summary.measured + summary.failed + left);
         // A repetition is left out as a whole, so that no engine is measured more often than another.
         let is_repetition = i > 0;
-        if is_repetition && time_left().is_some_and(|time| time < state.estimate.of_all(run.plan, &tasks)) {
+        if is_repetition && time_left().is_some_and(|time| time < state.eta.of_all(run.plan, &tasks)) {
             summary.rounds_dropped = u32::try_from(rounds.len() - i).unwrap_or(u32::MAX);
             break;
         }
@@ -147,7 +147,7 @@ pub fn carry_out(run: &Run<'_>, results: &mut Results) -> Result<Summary, RunErr
             }
             let point = run.plan.point(*task);
             let others = rounds[i + 1..].iter().flatten();
-            let time = state.estimate.of_all(run.plan, tasks[j..].iter().chain(others));
+            let time = state.eta.of_all(run.plan, tasks[j..].iter().chain(others));
             progress.show(&name(&point), time_left().map_or(time, |limit| time.min(limit)));
             match state.measure(*task, &point) {
                 Ok(records) => {
@@ -231,9 +231,9 @@ impl State<'_> {
             answered_by: None,
             load,
         };
-        let samples = match engine.kind.clone() {
-            Kind::Hosted => self.hosted(task, blank)?,
-            Kind::Native(folder) => {
+        let samples = match engine.launch.clone() {
+            Launch::Hosted => self.hosted(task, blank)?,
+            Launch::Native(folder) => {
                 let subject = &self.block(task).subject;
                 let program = folder.join(&subject.guest);
                 let mut command = Command::new(&program);
@@ -242,7 +242,7 @@ impl State<'_> {
                     fs::read(&program).map_err(|error| format!("cannot read {}: {error}", program.display()))?;
                 vec![self.outside(task, command, Sample { digest: Output::of(&digest).digest, ..blank })?]
             }
-            Kind::Peer(peer) => {
+            Launch::Peer(peer) => {
                 let subject = &self.block(task).subject;
                 let command = peer.command(&subject.module, &subject.args, &subject.env);
                 vec![self.outside(task, command, blank)?]
@@ -261,8 +261,8 @@ impl State<'_> {
             stderr: finished.stderr,
         };
         self.check(task, &result)?;
-        self.estimate.took(self.run.plan, task, Duration::from_nanos(finished.total.wall_ns));
-        put(&mut sample, "total", finished.total);
+        self.eta.took(self.run.plan, task, Duration::from_nanos(finished.total.wall_ns));
+        put(&mut sample, Phase::Total, finished.total);
         sample.peak_memory_bytes = finished.peak_memory_bytes;
         Ok(sample)
     }
@@ -282,7 +282,7 @@ impl State<'_> {
             }
         };
         let (called, total) = self.call(task, repeat, &data_dir)?;
-        self.estimate.took(self.run.plan, task, Duration::from_nanos(total.wall_ns));
+        self.eta.took(self.run.plan, task, Duration::from_nanos(total.wall_ns));
 
         let mut samples = Vec::new();
         for (i, call) in called.calls.into_iter().enumerate() {
@@ -292,15 +292,15 @@ impl State<'_> {
                 answered_by: call.answered_by.filter(|_| engines::is_choice(&blank.point.engine)),
                 ..blank.clone()
             };
-            put(&mut sample, "total", call.total);
+            put(&mut sample, Phase::Total, call.total);
             samples.push(sample);
         }
         let mut whole = Sample { peak_memory_bytes: called.peak_memory_bytes, ..blank };
-        put(&mut whole, "bootstrap", called.bootstrap);
-        put(&mut whole, "deploy", called.deploy);
-        put(&mut whole, "total", total);
+        put(&mut whole, Phase::Bootstrap, called.bootstrap);
+        put(&mut whole, Phase::Deploy, called.deploy);
+        put(&mut whole, Phase::Total, total);
         if let Some(weight) = weight {
-            put(&mut whole, "recompile", weight.compile);
+            put(&mut whole, Phase::Recompile, weight.compile);
             whole.code_bytes = Some(weight.code_bytes);
             whole.artifact_bytes = weight.artifact_bytes;
         }
@@ -413,9 +413,9 @@ impl State<'_> {
     }
 }
 
-fn put(sample: &mut Sample, phase: &str, times: Times) {
-    sample.wall_ns.insert(phase.to_owned(), times.wall_ns);
-    sample.cpu_ns.insert(phase.to_owned(), times.cpu_ns);
+fn put(sample: &mut Sample, phase: Phase, times: Times) {
+    sample.wall_ns.insert(phase, times.wall_ns);
+    sample.cpu_ns.insert(phase, times.cpu_ns);
 }
 
 fn scratch(error: io::Error) -> Trouble {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::row::{self, Point, ReadError, Record, Run};
 
 /// The destination of results: a file or a stream.
-pub struct Results {
+pub struct ResultsFile {
     to: Box<dyn Write>,
 }
 
@@ -62,7 +62,7 @@ pub enum ResultsError {
     },
 }
 
-impl Results {
+impl ResultsFile {
     /// Results go to a new file.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl Results {
         self.write(&[Record::Run(run)])
     }
 
-    /// Writes records that belong together. After a crash in between, [`Results::resume`] cuts off the part that was
+    /// Writes records that belong together. After a crash in between, [`ResultsFile::resume`] cuts off the part that was
     /// written.
     pub(super) fn write(&mut self, records: &[Record]) -> io::Result<()> {
         let mut lines = Vec::new();
@@ -144,7 +144,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::row::{Failure, Machine, Pattern, Sample};
+    use crate::row::{Failure, Machine, Pattern, Phase, Sample};
 
     fn point(guest: &str) -> Point {
         Point {
@@ -166,7 +166,7 @@ mod tests {
             flags: String::new(),
             process,
             iteration,
-            wall_ns: [("total".to_owned(), 5)].into(),
+            wall_ns: [(Phase::Total, 5)].into(),
             cpu_ns: BTreeMap::default(),
             peak_memory_bytes: None,
             code_bytes: None,
@@ -197,7 +197,7 @@ mod tests {
         let failure =
             Record::Failure(Failure { run: "r".into(), point: point("b"), process: 0, reason: "wrong".into() });
         let whole = [run(), sample("a", 0, Some(0)), sample("a", 0, None), failure];
-        Results::create(&path).unwrap().write(&whole).unwrap();
+        ResultsFile::create(&path).unwrap().write(&whole).unwrap();
         let good = std::fs::read(&path).unwrap();
 
         let mut more = Vec::new();
@@ -207,7 +207,7 @@ mod tests {
         // Wherever the crash happens: unless the process's own record is complete, no record of the process counts.
         for length in 0..more.len() {
             std::fs::write(&path, [&good, &more[..length]].concat()).unwrap();
-            let (mut results, earlier) = Results::resume(&path).unwrap();
+            let (mut results, earlier) = ResultsFile::resume(&path).unwrap();
             assert_eq!(earlier.run.seed, 7);
             assert_eq!(earlier.done, HashSet::from([(point("a"), 0)]), "a failure is no result; {length}");
             assert_eq!(std::fs::read(&path).unwrap(), good, "{length}");
@@ -216,7 +216,7 @@ mod tests {
             assert_eq!(records.len(), whole.len() + 1, "{length}");
         }
         std::fs::write(&path, [&good, &more[..]].concat()).unwrap();
-        assert_eq!(Results::resume(&path).unwrap().1.done.len(), 2);
+        assert_eq!(ResultsFile::resume(&path).unwrap().1.done.len(), 2);
     }
 
     #[test]
@@ -224,12 +224,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("r.jsonl");
         std::fs::write(&path, "").unwrap();
-        let error = Results::create(&path).err().unwrap().to_string();
+        let error = ResultsFile::create(&path).err().unwrap().to_string();
         assert!(error.contains("--resume"), "{error}");
-        let error = Results::resume(&path).err().unwrap().to_string();
+        let error = ResultsFile::resume(&path).err().unwrap().to_string();
         assert!(error.contains("holds no run"), "{error}");
         std::fs::write(&path, "{}\n").unwrap();
-        let error = Results::resume(&path).err().unwrap().to_string();
+        let error = ResultsFile::resume(&path).err().unwrap().to_string();
         assert!(error.contains("line 1"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"{}\n", "it was left alone");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use remuda_bench::row::{Failure, Pattern, Point, Record, Run, Sample};
+use remuda_bench::row::{Failure, Pattern, Phase, Point, Record, Run, Sample};
 
 /// The parameters of made-up records.
 pub(crate) struct Synthetic {
@@ -177,26 +177,23 @@ impl Synthetic {
                 let slow_start = if iteration < 6 && calls > 1 { 1.0 + 0.3 / f64::from(iteration + 1) } else { 1.0 };
                 let first = if iteration == 0 { 1.0 } else { 0.0 };
                 let wall = [
-                    ("compile", phases.compile * first),
-                    ("load", phases.load * first),
-                    ("instantiate", phases.instantiate),
-                    ("execute", phases.execute * slow_start),
+                    (Phase::Compile, phases.compile * first),
+                    (Phase::Load, phases.load * first),
+                    (Phase::Instantiate, phases.instantiate),
+                    (Phase::Execute, phases.execute * slow_start),
                 ];
-                let mut wall_ns: BTreeMap<String, u64> = wall
-                    .iter()
-                    .filter(|(_, ns)| *ns > 0.0)
-                    .map(|(phase, ns)| ((*phase).to_owned(), whole(ns * wobble)))
-                    .collect();
+                let mut wall_ns: BTreeMap<Phase, u64> =
+                    wall.iter().filter(|(_, ns)| *ns > 0.0).map(|(phase, ns)| (*phase, whole(ns * wobble))).collect();
                 let total = wall_ns.values().sum();
                 whole_ns += total as f64;
-                wall_ns.insert("total".into(), total);
+                wall_ns.insert(Phase::Total, total);
                 records.push(Record::Sample(self.sample(&point, process, Some(iteration), wall_ns)));
             }
             let whole_ns = whole_ns + phases.bootstrap + if calls == 0 { phases.execute * luck } else { 0.0 };
-            let mut wall_ns = BTreeMap::from([("total".to_owned(), whole(whole_ns))]);
+            let mut wall_ns = BTreeMap::from([(Phase::Total, whole(whole_ns))]);
             if calls > 0 {
-                wall_ns.insert("bootstrap".into(), whole(phases.bootstrap * luck));
-                wall_ns.insert("deploy".into(), whole(120_000.0 * luck));
+                wall_ns.insert(Phase::Bootstrap, whole(phases.bootstrap * luck));
+                wall_ns.insert(Phase::Deploy, whole(120_000.0 * luck));
             }
             let mut sample = self.sample(&point, process, None, wall_ns);
             sample.peak_memory_bytes = Some(whole(12e6 * luck));
@@ -208,7 +205,7 @@ impl Synthetic {
         }
     }
 
-    fn sample(&self, point: &Point, process: u32, iteration: Option<u32>, wall_ns: BTreeMap<String, u64>) -> Sample {
+    fn sample(&self, point: &Point, process: u32, iteration: Option<u32>, wall_ns: BTreeMap<Phase, u64>) -> Sample {
         Sample {
             run: self.run().run,
             point: point.clone(),

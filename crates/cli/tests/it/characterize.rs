@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use remuda_bench::row::{self, Failure, Pattern, Record, Run, Sample};
+use remuda_bench::row::{self, Failure, Pattern, Phase, Record, Run, Sample};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -114,22 +114,22 @@ fn check_point(engine: &str, pattern: Pattern, samples: &[&&Sample]) {
     assert!(expected.contains(&calls.len()), "{} calls; {context}", calls.len());
     for (i, call) in calls.iter().enumerate() {
         assert_eq!(call.iteration, u32::try_from(i).ok(), "{context}");
-        let parts: u64 = call.wall_ns.iter().filter(|(phase, _)| *phase != "total").map(|(_, ns)| ns).sum();
-        assert!(call.wall_ns["total"] >= parts && call.wall_ns["execute"] > 0, "{call:?}");
-        assert!(call.cpu_ns["total"] > 0, "{call:?}");
+        let parts: u64 = call.wall_ns.iter().filter(|(phase, _)| **phase != Phase::Total).map(|(_, ns)| ns).sum();
+        assert!(call.wall_ns[&Phase::Total] >= parts && call.wall_ns[&Phase::Execute] > 0, "{call:?}");
+        assert!(call.cpu_ns[&Phase::Total] > 0, "{call:?}");
         assert_eq!(call.answered_by.is_some(), CHOICES.contains(&engine), "{call:?}");
     }
     assert_eq!(whole.iteration, None, "{context}");
-    assert!(whole.wall_ns["total"] > whole.wall_ns["bootstrap"], "{context}");
+    assert!(whole.wall_ns[&Phase::Total] > whole.wall_ns[&Phase::Bootstrap], "{context}");
     assert!(whole.peak_memory_bytes > Some(1 << 20), "{context}");
     assert_eq!(whole.digest.len(), 64);
-    let compiles = calls[0].wall_ns.contains_key("compile");
+    let compiles = calls[0].wall_ns.contains_key(&Phase::Compile);
     let is_single = !CHOICES.contains(&engine);
     if is_single {
         // The artifact of an earlier process is loaded, if the engine keeps artifacts.
         let loads = pattern == Pattern::Warm && engine != "wasmi.lazy";
-        assert_eq!((compiles, calls[0].wall_ns.contains_key("load")), (!loads, loads), "{context}");
-        assert!(whole.code_bytes > Some(0) && whole.wall_ns["recompile"] > 0, "{context}");
+        assert_eq!((compiles, calls[0].wall_ns.contains_key(&Phase::Load)), (!loads, loads), "{context}");
+        assert!(whole.code_bytes > Some(0) && whole.wall_ns[&Phase::Recompile] > 0, "{context}");
         assert_eq!(whole.artifact_bytes.is_some(), engine != "wasmi.lazy", "{context}");
     }
 }
@@ -364,7 +364,7 @@ fn programs_of_their_own_are_measured_as_a_whole() {
         assert_eq!(of_engine.is_empty(), is_said, "{engine}: {said}");
         for sample in of_engine {
             assert_eq!((sample.iteration, sample.point.pattern), (None, Pattern::Cold), "{sample:?}");
-            assert!(sample.wall_ns["total"] > 0 && sample.cpu_ns["total"] > 0, "{sample:?}");
+            assert!(sample.wall_ns[&Phase::Total] > 0 && sample.cpu_ns[&Phase::Total] > 0, "{sample:?}");
             assert!(!sample.engine_version.is_empty(), "{sample:?}");
         }
     }

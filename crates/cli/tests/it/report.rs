@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use remuda_bench::row::{Pattern, Point, Record, SCHEMA, Sample, write};
+use remuda_bench::row::{Pattern, Phase, Point, Record, SCHEMA, Sample, write};
 
 fn remuda(args: &[&str], files: &[&Path]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_remuda")).args(args).args(files).output().expect("remuda runs")
@@ -40,7 +40,7 @@ fn results(folder: &Path, name: &str, winch_ns: u64) -> PathBuf {
                 flags: String::new(),
                 process,
                 iteration: Some(0),
-                wall_ns: BTreeMap::from([("total".into(), ns + u64::from(process) * 1000)]),
+                wall_ns: BTreeMap::from([(Phase::Total, ns + u64::from(process) * 1000)]),
                 cpu_ns: BTreeMap::new(),
                 peak_memory_bytes: None,
                 code_bytes: None,

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::report::plot::{Bar, Group, Shares};
-use crate::results::{EXECUTE, NATIVE, START_UP};
+use crate::results::{NATIVE, START_UP};
+use crate::row::Phase;
 
 const CLAIM: &str = "An interpreter starts in microseconds and runs ten times slower.";
 
@@ -31,7 +32,8 @@ pub(super) fn section(results: &Results) -> Section {
     for (pattern, groups) in &measured {
         let title = if *pattern == Pattern::Cold { "One cold call" } else { "Fifty calls" };
         section.parts.push(Part::Heading(title.into()));
-        let shares = Shares { groups, phases: &[START_UP.as_slice(), &[EXECUTE]].concat() };
+        let phases: Vec<&str> = START_UP.into_iter().chain([Phase::Execute]).map(Phase::name).collect();
+        let shares = Shares { groups, phases: &phases };
         let words = format!("Shares of the phases in {}, by application and engine", pattern_words(*pattern));
         section.parts.push(Part::Picture(shares.draw(words)));
         section.parts.push(Part::Table(table(groups, *pattern)));
@@ -49,12 +51,12 @@ fn groups(results: &Results, pattern: Pattern) -> Vec<Group> {
     let engines = results.engines(|point| point.suite == "edge" && kind(&point.engine) != Kind::Peer);
     let bar = |workload: &Workload, engine: &String| -> Option<Bar> {
         let point = workload.on(engine, pattern);
-        let median_of = |phase: &str| -> Option<f64> {
+        let median_of = |phase: Phase| -> Option<f64> {
             let values: Vec<f64> = results.processes(&point).filter_map(|process| process.phase_ns(phase)).collect();
             (!values.is_empty()).then(|| crate::stats::median(&values))
         };
-        let start_up = START_UP.iter().map(|phase| median_of(phase).unwrap_or(0.0));
-        let execute = median_of(EXECUTE)?;
+        let start_up = START_UP.iter().map(|phase| median_of(*phase).unwrap_or(0.0));
+        let execute = median_of(Phase::Execute)?;
         let parts_ns: Vec<f64> = start_up.chain([execute]).collect();
         Some(Bar { engine: engine.clone(), total_ns: parts_ns.iter().sum(), parts_ns })
     };
@@ -141,7 +143,11 @@ fn table(groups: &[Group], pattern: Pattern) -> Table {
             rows.push(row);
         }
     }
-    let names = ["Application", "Engine"].into_iter().chain(START_UP).chain([EXECUTE, "all phases", "start-up"]);
+    let names = ["Application", "Engine"].into_iter().chain(START_UP.map(Phase::name)).chain([
+        Phase::Execute.name(),
+        "all phases",
+        "start-up",
+    ]);
     Table {
         caption: format!("Phases of {}, medians", pattern_words(pattern)),
         rows,
