@@ -75,9 +75,10 @@ struct State {
     /// Whether the guest is in the last of these activations, and not in a function that this has called in the engine
     /// that the guest came from.
     is_away: bool,
-    /// When the guest last went into a part or came out of one, or its time there was last added up; `None` if it has
-    /// never moved.
+    /// When the guest last went into a part or came out of one; `None` if it has never moved.
     since: Option<Instant>,
+    /// Until when its time in parts has been added up.
+    counted_until: Option<Instant>,
     /// The instances of parts that the guest can leave again, each by a number of its own.
     watched: BTreeMap<u64, Watched>,
     /// The number of the next one.
@@ -131,12 +132,11 @@ fn place(from: Tier) -> usize {
 type Hook = Box<dyn FnMut(Point) -> Option<Part> + Send>;
 
 impl State {
-    /// Adds the time since the last change to that of the part that the guest is in, if it is in one.
-    fn account(&mut self) {
-        let now = Instant::now();
-        let since = self.since.replace(now);
-        if let (true, Some(since), Some(activation)) = (self.is_away, since, self.under_way.last_mut()) {
-            let took = u64::try_from(now.saturating_duration_since(since).as_nanos()).unwrap_or(u64::MAX);
+    /// Adds the time until `now` that was not counted yet to that of the part that the guest is in, if it is in one.
+    fn count(&mut self, now: Instant) {
+        let counted_until = self.counted_until.replace(now);
+        if let (true, Some(until), Some(activation)) = (self.is_away, counted_until, self.under_way.last_mut()) {
+            let took = u64::try_from(now.saturating_duration_since(until).as_nanos()).unwrap_or(u64::MAX);
             activation.ns = activation.ns.saturating_add(took);
             let stay = &mut self.stays[activation.part];
             stay.ns = stay.ns.saturating_add(took);
@@ -164,9 +164,16 @@ impl State {
         }
     }
 
+    /// Notes that the guest goes into a part or comes out of one at this moment.
+    fn pass(&mut self) {
+        let now = Instant::now();
+        self.count(now);
+        self.since = Some(now);
+    }
+
     /// Notes that the guest goes to the last of the activations in parts, or to the engine that it came from.
     fn change(&mut self, is_away: bool) {
-        self.account();
+        self.pass();
         self.is_away = is_away && !self.under_way.is_empty();
     }
 
@@ -348,9 +355,8 @@ impl Moves {
     #[must_use]
     pub fn stays(&self) -> Vec<Stay> {
         let mut state = self.lock();
-        // This only adds the time since the last change.
         if state.is_away {
-            state.account();
+            state.count(Instant::now());
         }
         state.stays.iter().copied().filter(|stay| stay.ns > 0).collect()
     }
@@ -411,7 +417,7 @@ impl Moves {
     pub(crate) fn leave(&self, leaving: &Leaving) {
         let Leaving { number, point, from, .. } = *leaving;
         let mut state = self.lock();
-        state.account();
+        state.pass();
         state.under_way.push(Activation { part: number, point, from, ns: 0 });
         state.is_away = true;
     }
@@ -557,4 +563,54 @@ pub(crate) enum Failure {
     Ended(End),
     /// An engine failed.
     Engine(EngineError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl PartCode for Nothing {
+        fn engine(&self) -> EngineId {
+            EngineId::new("nothing")
+        }
+
+        fn tier(&self) -> Tier {
+            Tier::Optimizing
+        }
+
+        fn points(&self) -> &[Point] {
+            &[]
+        }
+
+        #[cfg(feature = "wasi")]
+        fn begin(
+            self: Arc<Self>,
+            _: Option<(Arc<Region>, usize)>,
+            _: &Interrupt,
+            _: &Arc<Moves>,
+        ) -> Result<Box<dyn PartInstance>, EngineError> {
+            unreachable!("nobody runs it")
+        }
+    }
+
+    #[test]
+    fn how_long_a_guest_has_been_somewhere_does_not_depend_on_who_asks() {
+        let (moves, part) = (Moves::default(), Part(Arc::new(Nothing)));
+        moves.offer(part.clone());
+        assert_eq!(moves.whereabouts(), Whereabouts { tier: Tier::Interpreter, since: None });
+        moves.leave(&Leaving { number: 0, part, entry: 0, point: Point(0), from: Tier::Interpreter });
+        let left = Instant::now();
+        while moves.stays().iter().map(|stay| stay.ns).sum::<u64>() < 100_000 {}
+        let at_least = left.elapsed();
+        let whereabouts = moves.whereabouts();
+        assert!(whereabouts.tier == Tier::Optimizing && whereabouts.since >= Some(at_least), "{whereabouts:?}");
+        moves.called_back();
+        let stays = moves.stays();
+        assert_eq!(moves.whereabouts().tier, Tier::Interpreter);
+        moves.go_on();
+        moves.come_back();
+        assert!(moves.stays()[0].ns >= stays[0].ns && moves.stays()[0].activations == 1);
+    }
 }
