@@ -5,6 +5,7 @@ mod cache;
 mod calibrate;
 mod characterize;
 mod compile;
+mod documents;
 mod engines;
 mod examples;
 mod guests;
