@@ -1,6 +1,7 @@
-//! The warm path on a function that does nothing: from a call to its answer, artifact in memory, on each engine.
+//! Measures the warm path on a function that does nothing: from a call to its answer, with the artifact in memory, on
+//! each engine.
 //!
-//! `mock` runs nothing at all: its row is what the host itself costs.
+//! The engine `mock` runs nothing at all: its row is what the host itself costs.
 
 use std::hint::black_box;
 use std::path::Path;

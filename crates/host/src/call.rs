@@ -5,44 +5,44 @@ use remuda_model::{
     ArtifactState, EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Outcome, Phases, RequestId, Value,
 };
 
-/// What a caller wants of a function.
+/// A call of a function, as the caller describes it.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Joins the client's message and the log.
+    /// The request's id, which joins the client's message and the log.
     pub id: RequestId,
-    /// Where to enter the module.
+    /// The place where the module is entered.
     pub entry: Entry,
-    /// The guest's world.
+    /// The guest's world: arguments, environment, folders and streams.
     pub context: GuestContext,
-    /// What it may use.
+    /// The limits on what the guest may use.
     pub limits: GuestLimits,
 }
 
 impl Call {
-    /// Bytes of input, if they are known beforehand.
+    /// The number of bytes of input, if it is known beforehand.
     pub(crate) fn input_bytes(&self) -> Option<u64> {
         self.context.stdin.len()
     }
 }
 
-/// How a request was answered.
+/// The answer to a request.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The engine that ran it, or `None` if its time was up before one was chosen.
+    /// The engine that ran the request, or `None` if the request's time was up before an engine was chosen.
     pub engine: Option<EngineId>,
-    /// Why that one.
+    /// The reason for choosing that engine.
     pub reason: String,
-    /// How the guest ended.
+    /// The way in which the guest ended.
     pub outcome: Outcome,
-    /// What it wrote.
+    /// The output that the guest wrote.
     pub output: GuestOutput,
-    /// What the entry point returned.
+    /// The values that the entry point returned.
     pub values: Vec<Value>,
     /// Whether the guest was refused memory or table elements on the way.
     pub refused_growth: bool,
-    /// How long each phase took.
+    /// The time that each phase took.
     pub phases: Phases,
-    /// Where the artifact was when the request came.
+    /// The state of the artifact when the request came.
     pub artifact: ArtifactState,
     /// The parts of the module, compiled by other engines, in which the guest went on for a while.
     pub stays: Vec<Stay>,
@@ -63,7 +63,7 @@ impl Answer {
     }
 }
 
-/// An answer without anything of the guest's in it.
+/// Makes an answer that contains nothing of the guest's.
 pub(crate) fn cut_short(outcome: Outcome, artifact: Option<ArtifactState>, phases: Phases) -> Answer {
     Answer {
         engine: None,
@@ -78,13 +78,13 @@ pub(crate) fn cut_short(outcome: Outcome, artifact: Option<ArtifactState>, phase
     }
 }
 
-/// Why there is no answer from a guest: none of this is the guest's doing.
+/// The reason why a guest gave no answer. None of these reasons is the guest's doing.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Every engine that may run the function has failed on it, or none is able.
+    /// Every engine that may run the function has failed on it, or no engine is able to run it.
     #[error("no engine can run this function: {reasons}")]
     NoEngine {
-        /// Engine by engine.
+        /// The reasons, engine by engine.
         reasons: String,
     },
     /// The engine, or the guest's surroundings, broke.
@@ -98,8 +98,8 @@ pub enum CallError {
     },
 }
 
-/// Who is to be told how a request ended.
+/// A callback that is told how a request ended.
 pub(crate) type Done = Box<dyn FnOnce(Result<Answer, CallError>) + Send>;
 
-/// Tells the caller the answer of a race.
+/// A callback that tells the caller the answer of a race.
 pub(crate) type Deliver = Box<dyn FnOnce(Box<Answer>) + Send>;

@@ -1,4 +1,5 @@
-//! How busy this host is, for decisions: counted, not asked of the operating system, so that a decision costs nothing.
+//! How busy this host is, for decisions. The host counts that itself and does not ask the operating system, so that a
+//! decision costs nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,15 +10,15 @@ use remuda_scheduler::{Load, WasteBudget};
 
 use crate::time::nanoseconds;
 
-/// The host's cores, and who is on them.
+/// The host's cores, and how many of them are in use.
 pub(crate) struct Cores {
     cores: usize,
     busy: AtomicUsize,
     waiting: AtomicUsize,
-    /// How often a core was taken.
+    /// The number of times that a core was taken.
     begun: AtomicUsize,
     is_lent: AtomicBool,
-    /// Who has the idle cores until there is work.
+    /// The borrower that has the idle cores until there is work.
     borrower: Mutex<Option<Interrupt>>,
     waste: Mutex<WasteBudget>,
     may_waste: AtomicBool,
@@ -48,7 +49,7 @@ impl Cores {
 
     /// Takes a core, for as long as the guard lives.
     pub(crate) fn work(&self) -> Busy<'_> {
-        // Either this sees that the cores are lent, or who borrows them sees this.
+        // Either this sees that the cores are lent, or the thread that borrows them sees this.
         self.busy.fetch_add(1, Ordering::SeqCst);
         self.begun.fetch_add(1, Ordering::Relaxed);
         if self.is_lent.load(Ordering::SeqCst) {
@@ -57,12 +58,12 @@ impl Cores {
         Busy(self)
     }
 
-    /// How often a core was taken until now.
+    /// The number of times that a core was taken until now.
     pub(crate) fn begun(&self) -> usize {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// Lends the cores to somebody who stops, by `interrupt`, as soon as there is work.
+    /// Lends the cores to a borrower that is stopped by `interrupt` as soon as there is work.
     pub(crate) fn lend(&self, interrupt: &Interrupt) -> Lent<'_> {
         *self.borrower.lock() = Some(interrupt.clone());
         self.is_lent.store(true, Ordering::SeqCst);
@@ -79,7 +80,7 @@ impl Cores {
         }
     }
 
-    /// Notes how many requests wait for one.
+    /// Notes how many requests wait for a core.
     pub(crate) fn set_waiting(&self, requests: usize) {
         self.waiting.store(requests, Ordering::Relaxed);
     }
@@ -93,7 +94,7 @@ impl Cores {
         }
     }
 
-    /// Notes time on a core that answered a request. On the warm path: never waits for the lock.
+    /// Notes time on a core that answered a request. This is on the warm path, so it never waits for the lock.
     pub(crate) fn earn(&self, useful: Duration) {
         if let Some(mut waste) = self.waste.try_lock() {
             waste.earn(nanoseconds(useful));
@@ -113,7 +114,7 @@ impl Cores {
         self.at_ns(Instant::now())
     }
 
-    /// A moment on the scheduler's clock.
+    /// The time of `moment` on the scheduler's clock.
     pub(crate) fn at_ns(&self, moment: Instant) -> u64 {
         nanoseconds(moment.saturating_duration_since(self.epoch))
     }

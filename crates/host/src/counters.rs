@@ -1,11 +1,11 @@
-//! What a host has done so far, counted.
+//! Counts of what a host has done so far.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts since the host was opened.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Artifacts that were made ready for an expected request, which came in time and found them in memory.
+    /// Artifacts that were made ready for an expected request, if the request came in time and found them in memory.
     pub prewarms_useful: Counter,
     /// Artifacts that were made ready for an expected request that did not come in time, or was answered otherwise.
     pub prewarms_wasted: Counter,
@@ -26,7 +26,7 @@ pub struct Counters {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// As it is now.
+    /// The number as it is now.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

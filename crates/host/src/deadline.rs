@@ -1,5 +1,5 @@
-//! One clock for all deadlines: a thread that sleeps until the next one and raises the interrupt of whoever is late. It is
-//! started by the first deadline.
+//! One clock for all deadlines: a thread that sleeps until the next deadline and raises the interrupt of a request that
+//! is late. The first deadline starts the thread, if the host has not started it ahead.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -31,12 +31,12 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Holes are kept for the next deadline, so that a token stays an index.
+    /// Holes are kept for the next deadlines, so that a token stays an index.
     armed: Vec<Option<(Instant, Interrupt)>>,
     free: Vec<usize>,
-    /// When the thread will wake by itself; `None`: not at all.
+    /// The time at which the thread will wake by itself; `None`: it will not.
     wakes_at: Option<Instant>,
-    /// Whether there is a thread.
+    /// Whether the thread was started.
     runs: bool,
     closed: bool,
 }
@@ -63,10 +63,10 @@ impl Deadlines {
         Ok(())
     }
 
-    /// Raises `interrupt` when `timeout` has passed since `begin`, unless the guard is dropped before. Where the operating
-    /// system has no thread for the clock, nobody could keep the deadline, and `interrupt` is raised at once.
+    /// Raises `interrupt` when `timeout` has passed since `begin`, unless the guard is dropped before. If the operating
+    /// system has no thread for the clock, the deadline cannot be kept, and `interrupt` is raised at once.
     pub(crate) fn arm(&self, begin: Instant, timeout: Duration, interrupt: Interrupt) -> Armed {
-        // A timeout beyond the clock's range is none.
+        // A timeout beyond the clock's range stands for no deadline.
         let deadline = begin.checked_add(timeout).unwrap_or(begin + FAR_AWAY);
         let mut state = self.shared.state.lock();
         let token = state.free.pop().unwrap_or_else(|| {
@@ -121,7 +121,7 @@ impl Shared {
                 .filter(|entry| entry.as_ref().is_some_and(|(deadline, _)| *deadline <= now))
                 .filter_map(Option::as_mut)
                 .map(|(deadline, interrupt)| {
-                    // Fired once; the guard still owns the place.
+                    // The interrupt is raised only once; the guard still owns the place.
                     *deadline = now + FAR_AWAY;
                     interrupt.clone()
                 })
@@ -148,7 +148,7 @@ impl Shared {
     }
 }
 
-/// Further than any process lives.
+/// Longer than any process lives.
 const FAR_AWAY: Duration = Duration::from_hours(100 * 365 * 24);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What would run a request now, and why.
+//! Says which engine would run a request now, and why.
 
 use remuda_engine::Known;
 use remuda_model::{ArtifactState, EngineId};
@@ -7,34 +7,34 @@ use remuda_scheduler::{Prediction, TierUpReason};
 use crate::function::Function;
 use crate::host::Host;
 
-/// What every engine of a function is expected to cost, and what follows from that.
+/// The expected cost of a request on every engine of a function, and what follows from that.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// Engine by engine, those first that would answer first.
+    /// The engines; those that would answer first come first.
     pub engines: Vec<ExplainedEngine>,
-    /// The engine that would run a request now and the reason, or `None` if there is none.
+    /// The engine that would run a request now and the reason, or `None` if no engine could.
     pub decision: Option<(EngineId, String)>,
-    /// After how long other engines may join the race for the answer, in nanoseconds.
+    /// The time after which other engines may join the race for the answer, in nanoseconds.
     pub look_again_after_ns: Option<u64>,
-    /// What should be made ready in the background now, and why.
+    /// The engine that should be made ready in the background now, and the reason.
     pub tier_up: Option<(EngineId, TierUpReason)>,
 }
 
-/// What one engine is expected to cost.
+/// The expected cost of a request on one engine.
 #[derive(Clone, Debug)]
 pub struct ExplainedEngine {
-    /// Which one.
+    /// The engine.
     pub known: &'static Known,
-    /// Where its artifact is, or why it was set aside for this module.
+    /// The state of its artifact, or the reason why the engine was set aside for this module.
     pub artifact: Result<ArtifactState, String>,
     /// Whether its artifact is being loaded or compiled, or waits to be.
     pub in_the_making: bool,
-    /// What a request would cost on it; `None` if it cannot run one.
+    /// The expected cost of a request on it; `None` if it cannot run one.
     pub prediction: Option<Prediction>,
 }
 
 impl Host {
-    /// Says what would run a request of so many bytes of input now, and why. Nothing is changed by asking.
+    /// Says which engine would run a request with `input_bytes` bytes of input now, and why. Asking changes nothing.
     #[must_use]
     pub fn explain(&self, function: &Function, input_bytes: Option<u64>) -> Explanation {
         let shared = self.shared();
@@ -42,7 +42,7 @@ impl Host {
         let request = function.request_when_served(input_bytes, &candidates);
         shared.with_world(|world| {
             let mut world = *world;
-            // The request that is asked about would be one more.
+            // The request that is asked about would be one more on the cores.
             world.load.busy += 1;
             function.scheduler.with(|scheduler| {
                 let predictions: Vec<_> = scheduler
@@ -66,7 +66,7 @@ impl Host {
                     })
                     .collect();
                 engines.sort_by_key(|engine| engine.prediction.map_or(u64::MAX, |prediction| prediction.total_ns()));
-                // On a copy, so that asking leaves nothing behind.
+                // A copy decides, so that asking leaves nothing behind.
                 let decision = scheduler.clone().decide(&request, &world).ok();
                 Explanation {
                     engines,

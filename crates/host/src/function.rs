@@ -1,4 +1,4 @@
-//! A deployed function: its module, what it may do, what is known of it.
+//! A deployed function: its module, what it may do, and what is known of it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,26 +20,26 @@ use crate::time::nanoseconds;
 /// A function to be deployed: what it runs, and with which rights and limits. How requests reach it is not its concern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionSpec {
-    /// Its name in logs and metrics.
+    /// The function's name in logs and metrics.
     pub name: String,
     /// The module's file.
     pub module: PathBuf,
-    /// Engines that may run it, by name; `None`: all.
+    /// The names of the engines that may run the function; `None`: all engines may.
     pub engines: Option<Vec<String>>,
     /// Arguments after the program's name.
     pub args: Vec<String>,
-    /// Its environment.
+    /// The environment variables.
     pub env: Vec<(String, String)>,
-    /// Directories that it may open.
+    /// The directories that the guest may open.
     pub preopens: Vec<Preopen>,
-    /// What one request may use.
+    /// The limits on what one request may use.
     pub limits: GuestLimits,
     /// Whether running a request twice does no harm, although it may write files.
     pub idempotent: bool,
 }
 
 impl FunctionSpec {
-    /// A module's file as a function with nothing configured.
+    /// Makes a function of a module's file, with nothing configured.
     #[must_use]
     pub fn of_module(module: &Path) -> Self {
         let name = module.file_stem().map_or_else(|| "module".into(), |stem| stem.to_string_lossy().into_owned());
@@ -62,15 +62,15 @@ pub struct Function {
     pub(crate) module: Arc<Module>,
     /// The engines that are able and allowed to run it, in the order in which an unknown module tries them.
     pub(crate) engines: Vec<EngineSlot>,
-    /// Which arguments it runs with, as a hash.
+    /// A hash of the arguments with which the function runs.
     pub(crate) workload: u64,
     pub(crate) scheduler: SharedScheduler,
-    /// Tells it apart from all others of its host.
+    /// A number that no other function of this host has.
     pub(crate) id: u64,
     pub(crate) expectation: Expectation,
     /// Whether guests can go on in better code while they run, wherever they are.
     can_move: bool,
-    /// Parts of the module that guests have gone on in.
+    /// Parts of the module in which guests have gone on.
     pub(crate) parts: Parts,
     /// About how long a request keeps a thread, in nanoseconds.
     usual_ns: AtomicU64,
@@ -106,29 +106,29 @@ impl Function {
         }
     }
 
-    /// Its name.
+    /// The function's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.spec.name
     }
 
-    /// As it was configured.
+    /// The function as it was configured.
     #[must_use]
     pub fn spec(&self) -> &FunctionSpec {
         &self.spec
     }
 
-    /// What it runs.
+    /// The module that the function runs.
     #[must_use]
     pub fn module(&self) -> &Module {
         &self.module
     }
 
-    /// One of its engines.
+    /// Finds one of the function's engines.
     ///
     /// # Panics
     ///
-    /// It has no such engine: the scheduler chooses among the candidates that it is given.
+    /// Panics if the function has no such engine. The scheduler chooses among the candidates that it is given.
     pub(crate) fn engine(&self, id: EngineId) -> &EngineSlot {
         self.engines
             .iter()
@@ -141,7 +141,8 @@ impl Function {
         self.usual_ns.load(Ordering::Relaxed)
     }
 
-    /// Notes how long a request has kept its thread. One that is lost among many threads is no loss.
+    /// Notes how long a request has kept its thread. If several threads note a time at once, one of these may be lost,
+    /// which does no harm.
     pub(crate) fn observe_occupancy(&self, time: Duration) {
         let usual = Usual { ns: self.usual_ns() };
         self.usual_ns.store(usual.after(nanoseconds(time)).ns, Ordering::Relaxed);
@@ -163,8 +164,8 @@ impl Function {
         self.engines.iter().filter_map(candidate).collect()
     }
 
-    /// In which engine's code guests go on that begin on an interpreter. Parts are forgotten as soon as there is code of the
-    /// whole module that is as good.
+    /// The engine in whose code guests go on that begin on an interpreter. Parts are forgotten as soon as there is code
+    /// of the whole module that is as good.
     fn goes_on_in(&self) -> Option<EngineId> {
         let (engine, tier) = self.parts.best()?;
         let is_better = |EngineSlot { known, slot }: &EngineSlot| {
@@ -177,18 +178,18 @@ impl Function {
         Some(engine)
     }
 
-    /// What a decision has to know of a call.
+    /// Says what a decision has to know of a call.
     pub(crate) fn request<'a>(&self, call: &Call, candidates: &'a [Candidate]) -> Request<'a> {
         self.request_with(call.input_bytes(), &call.context.preopens, candidates)
     }
 
-    /// Whether two engines may run the same request: nobody outside can tell that they did. The host's own streams are
-    /// kept from them by a gate.
+    /// Whether two engines may run the same request, because nobody outside can tell that they did. A gate keeps the
+    /// host's own streams from them.
     pub(crate) fn may_race(&self, context: &GuestContext) -> bool {
         self.is_harmless(&context.preopens)
     }
 
-    /// As [`Function::request`], of a request over the network with so much input.
+    /// Like [`Function::request`], for a request over the network with `input_bytes` bytes of input.
     pub(crate) fn request_when_served<'a>(&self, input_bytes: Option<u64>, candidates: &'a [Candidate]) -> Request<'a> {
         self.request_with(input_bytes, &self.spec.preopens, candidates)
     }
@@ -206,7 +207,7 @@ impl Function {
         self.spec.idempotent || !preopens.iter().any(|preopen| preopen.writable)
     }
 
-    /// Where each engine's artifact is; `None` for an engine that has failed on this module.
+    /// The state of each engine's artifact; `None` for an engine that has failed on this module.
     pub fn artifacts(&self) -> impl Iterator<Item = (&'static Known, Option<ArtifactState>)> {
         self.engines.iter().map(|EngineSlot { known, slot }| (*known, slot.artifact_state()))
     }
@@ -218,13 +219,13 @@ impl std::fmt::Debug for Function {
     }
 }
 
-/// Tells functions apart whose executions cannot be compared: the same module with other arguments may do something else
-/// entirely. 0 without arguments.
+/// A number that tells functions apart whose executions cannot be compared: the same module with other arguments may do
+/// something else entirely. It is a hash of the arguments, or 0 without arguments.
 pub(crate) fn workload_of(args: &[String]) -> u64 {
     if args.is_empty() {
         return 0;
     }
-    // A published hash, as profiles are shipped between hosts and versions.
+    // The hash is a published one, because profiles are shipped between hosts and versions.
     let mut hasher = blake3::Hasher::new();
     for arg in args {
         hasher.update(&(arg.len() as u64).to_le_bytes()).update(arg.as_bytes());

@@ -1,4 +1,4 @@
-//! The host: functions are deployed to it and called on it.
+//! The host's outer face: functions are deployed to it and called on it. The work itself is done in the other files.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ use crate::time::{nanoseconds, unix_ms};
 
 /// Functions, engines, artifacts and profiles of one process.
 pub struct Host {
-    // Dropped in this order: requests end, then what they left behind is written.
+    // The fields are dropped in this order: requests end first, then what they left behind is written.
     workers: Option<Workers>,
     calibrator: Option<Calibrator>,
     prewarmer: Option<Prewarmer>,
@@ -50,18 +50,18 @@ pub struct Host {
     functions: AtomicU64,
 }
 
-/// A function cannot be deployed.
+/// The reason why a function cannot be deployed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// Its file cannot be read.
+    /// The function's file cannot be read.
     #[error(transparent)]
     Read(#[from] ReadModuleError),
-    /// Its file is not a module that can be run here.
+    /// The function's file is not a module that can be run here.
     #[error("{path:?}: {reason}")]
     Module {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: ModuleError,
     },
     /// An engine is named that does not exist.
@@ -72,24 +72,24 @@ pub enum DeployError {
     Entry {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: EntryError,
     },
-    /// The engines that may run it are not able to.
+    /// None of the engines that may run the function is able to.
     #[error("{reason}")]
     NoEngine {
-        /// Engine by engine.
+        /// The reasons, engine by engine.
         reason: String,
     },
 }
 
-/// An artifact could not be made ahead.
+/// The reason why an artifact could not be made ahead.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
     /// The engine does not compile the module.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// It did, and what it made cannot be kept.
+    /// The engine compiled the module, and the artifact cannot be kept.
     #[error(transparent)]
     NotKept(#[from] NotKept),
 }
@@ -99,7 +99,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// The data directory cannot be used, or threads cannot be started.
+    /// Returns an error if the data directory cannot be used, or if threads cannot be started.
     pub fn open(config: &HostConfig) -> Result<Self, OpenError> {
         let all_cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let core_count = config.cores.unwrap_or_else(all_cores).max(1);
@@ -165,17 +165,18 @@ impl Host {
         self.workers.as_ref()
     }
 
-    /// What it has done so far.
+    /// Counts of what the host has done so far.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
     }
 
-    /// Makes functions ready for their first requests: loads the artifacts that these will run on, as far as they are on
-    /// disk and the memory budget allows, those first that gain most; and starts the engines. Returns when that is done,
-    /// or after `patience`, and then it is done in the background. Nothing of a guest's is run.
+    /// Makes functions ready for their first requests: loads the artifacts on which these requests will run, and starts
+    /// the engines. An artifact is loaded if it is on disk and the memory budget allows it; the function that gains
+    /// most comes first. The method returns when all is done, or after `patience`, and the rest is then done in the
+    /// background. No code of a guest is run.
     ///
-    /// For hosts with [workers](HostConfig::workers); on others nothing happens.
+    /// This is for hosts with [workers](HostConfig::workers); on others nothing happens.
     pub fn make_ready(&self, functions: &[Arc<Function>], patience: Duration) {
         let Some(workers) = &self.workers else { return };
         let began = Instant::now();
@@ -201,7 +202,7 @@ impl Host {
         }
     }
 
-    /// The engines.
+    /// The engines that this host knows.
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.shared.registry
@@ -211,17 +212,17 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// It cannot be run; the error says why and what to do.
+    /// Returns an error if the function cannot be run; the error says why and what to do.
     pub fn deploy(&self, spec: FunctionSpec, entry: Option<&Entry>) -> Result<Arc<Function>, DeployError> {
         let bytes = read_module(&spec.module)?;
         self.deploy_bytes(spec, bytes, entry)
     }
 
-    /// As [`deploy`](Self::deploy), of a module that was read already, in the binary format.
+    /// Like [`deploy`](Self::deploy), for a module that was read already, in the binary format.
     ///
     /// # Errors
     ///
-    /// It cannot be run; the error says why and what to do.
+    /// Returns an error if the function cannot be run; the error says why and what to do.
     pub fn deploy_bytes(
         &self,
         spec: FunctionSpec,
@@ -253,7 +254,7 @@ impl Host {
         Ok(Arc::new(Function::new(id, spec, module, engines, scheduler, self.shared.moves)))
     }
 
-    /// The engines that may run the module and are able to.
+    /// The engines that are allowed to run the module and are able to.
     fn engines_for(&self, spec: &FunctionSpec, module: &Module) -> Result<Vec<&'static Known>, DeployError> {
         let registry = &self.shared.registry;
         let named = match (self.policy, &spec.engines) {
@@ -275,7 +276,7 @@ impl Host {
         Ok(able)
     }
 
-    /// Names what each engine lacks, and which engines lack nothing.
+    /// Says what each engine lacks, and which engines lack nothing.
     fn why_unable(&self, spec: &FunctionSpec, module: &Module, unable: &[&'static Known]) -> String {
         let reasons: Vec<String> = unable
             .iter()
@@ -297,26 +298,27 @@ impl Host {
         format!("{}: {}; {way_out}", spec.module.display(), reasons.join("; "))
     }
 
-    /// A number for the next request.
+    /// Makes an id for the next request.
     #[must_use]
     pub fn next_request_id(&self) -> RequestId {
         RequestId { process: self.process, sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
-    /// Runs a request on the calling thread. No deadline is set: the caller holds the interrupt.
+    /// Runs a request on the calling thread. This sets no deadline: the caller holds the interrupt.
     ///
     /// # Errors
     ///
-    /// No engine could run it, or one broke.
+    /// Returns an error if no engine could run the request, or if one broke.
     pub fn call(&self, function: &Arc<Function>, call: &Arc<Call>, interrupt: &Interrupt) -> Result<Answer, CallError> {
         execute(&self.shared, function, call, interrupt, Duration::ZERO)
     }
 
-    /// Makes an engine's artifact of a function, for later processes. Returns how long it took, or `None` if it was there.
+    /// Makes an engine's artifact of a function, for later processes. Returns how long the compile took, or `None` if
+    /// the artifact was there already.
     ///
     /// # Errors
     ///
-    /// The engine cannot, or the artifact cannot be kept.
+    /// Returns an error if the engine cannot compile the module, or if the artifact cannot be kept.
     pub fn compile(
         &self,
         function: &Function,
@@ -327,7 +329,7 @@ impl Host {
         let prepared = prepare(urgency, &self.shared, function, engine, &Interrupt::new());
         let prepared = prepared.map_err(|reason| match reason {
             NotPrepared::Engine(error) => error,
-            // There is no request that could be interrupted.
+            // No request waits here that could be interrupted.
             NotPrepared::Interrupted => EngineError::Internal { engine, reason: "it was interrupted".into() },
         })?;
         if !prepared.compiled_here {
@@ -345,11 +347,11 @@ impl Host {
         Ok(Some(prepared.compile))
     }
 
-    /// For a process that is about to end, after a call: the engine whose code should be finished for the next one.
+    /// For a process that is about to end, after a call: the engine whose code should be finished for the next process.
     #[must_use]
     pub fn worth_finishing(&self, function: &Function, call: &Call) -> Option<TierUp> {
         if !matches!(self.shared.keeper, Keeper::Leaver(_)) {
-            // The next process would find nothing.
+            // The next process would not find the code.
             return None;
         }
         let candidates = function.candidates(&self.shared.cores);
@@ -364,7 +366,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// Something could not be written. The rest was.
+    /// Returns an error if something could not be written. Everything else was written.
     pub fn leave(self) -> Result<(), NotKept> {
         let kept = match &self.shared.keeper {
             Keeper::Nobody => Ok(()),
@@ -377,22 +379,22 @@ impl Host {
         if let Some(store) = &self.shared.store {
             store.flush();
         }
-        // Its threads end with the process.
+        // The host's threads end with the process.
         std::mem::forget(self);
         kept
     }
 
-    /// Raises `interrupt` when `timeout` has passed, unless the returned guard is dropped before.
+    /// Raises `interrupt` when `timeout` has passed, unless the returned guard is dropped before that.
     #[must_use]
     pub fn arm(&self, timeout: Duration, interrupt: Interrupt) -> impl Drop + use<> {
         self.shared.deadlines.arm(Instant::now(), timeout, interrupt)
     }
 
-    /// Admits a request; a thread of the host runs it and calls `done`. Its time runs from now.
+    /// Admits a request; a thread of the host runs it and calls `done`. The request's time runs from now.
     ///
     /// # Errors
     ///
-    /// The queue is full, or the host is shutting down.
+    /// Returns an error if the queue is full, or if the host is shutting down.
     pub fn submit(
         &self,
         function: &Arc<Function>,
@@ -404,7 +406,7 @@ impl Host {
     }
 }
 
-/// Requests end first, then what was begun in the background.
+/// Ends the requests first, then what was begun in the background.
 impl Drop for Host {
     fn drop(&mut self) {
         self.workers = None;
@@ -415,7 +417,8 @@ impl Drop for Host {
     }
 }
 
-/// Four random bytes, so that request ids of different processes differ; the process's number if there are none.
+/// Four random bytes, so that request ids of different processes differ; the process's number if no random bytes can be
+/// had.
 fn process_id() -> u32 {
     let mut bytes = [0; 4];
     match getrandom::fill(&mut bytes) {

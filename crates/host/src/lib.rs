@@ -1,8 +1,10 @@
-//! A request's way without HTTP: [admitted](Host::submit), decided, prepared, executed, observed.
+//! The way of a request through the host, without HTTP: a request is [admitted](Host::submit), an engine is chosen, its
+//! artifact is prepared, the guest runs, and what that cost is recorded.
 //!
-//! The host knows functions, engines and the scheduler. It does not know who brought the request: a server, a command
-//! line, a benchmark. Its folders are the phases of a request's life and what happens beside them: `request`, `artifact`,
-//! `learn`, `idle`. No two of its files import each other, directly or by way of others.
+//! The host knows functions, engines and the scheduler. It does not know who brings the requests: a server, a command
+//! line or a benchmark. Its folders are `request` (the phases of a request), `artifact` (compiled code), `learn` (what
+//! was measured) and `idle` (work that no request waits for). No two of its files import each other, directly or by way
+//! of others, except a file and the parts that it is split into.
 #![deny(unsafe_code)]
 
 mod artifact;

@@ -1,4 +1,4 @@
-//! Reading modules from files.
+//! Reading modules from files, in the binary format or as text.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use bytes::Bytes;
 ///
 /// # Errors
 ///
-/// The file cannot be read, or is text that is no WebAssembly.
+/// Returns an error if the file cannot be read, or if it is text that is no WebAssembly.
 pub fn read_module(path: &Path) -> Result<Bytes, ReadModuleError> {
     let read = fs::read(path).map_err(|error| ReadModuleError { path: path.to_owned(), reason: error.to_string() });
     decode_module(read?, path)
 }
 
-/// A module as it was read from `path`, in the binary format.
+/// Turns a module that was read from `path` into the binary format.
 ///
 /// # Errors
 ///
-/// It is text that is no WebAssembly.
+/// Returns an error if the module is text that is no WebAssembly.
 pub fn decode_module(bytes: Vec<u8>, path: &Path) -> Result<Bytes, ReadModuleError> {
     // A module as text begins with a parenthesis or a comment.
     let begins_like_text = matches!(bytes.trim_ascii_start().first(), Some(b'(' | b';'));
@@ -32,12 +32,12 @@ pub fn decode_module(bytes: Vec<u8>, path: &Path) -> Result<Bytes, ReadModuleErr
     Ok(Bytes::copy_from_slice(&binary))
 }
 
-/// A module's file cannot be used.
+/// The error of a module's file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the module {path:?}: {reason}")]
 pub struct ReadModuleError {
     /// The file.
     pub path: PathBuf,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }

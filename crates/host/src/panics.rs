@@ -1,4 +1,4 @@
-//! Panics, which end one piece of work and nothing else.
+//! Catching panics, so that each ends one piece of work and nothing else.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ use remuda_model::RequestId;
 
 use crate::call::CallError;
 
-/// Makes a panic in `work` the end of one request and of nothing else.
+/// Runs `work`, so that a panic in it ends one request and nothing else.
 pub(crate) fn catching_panics<T>(function: &str, request: RequestId, work: impl FnOnce() -> T) -> Result<T, CallError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let message = panic_message(&*panic);

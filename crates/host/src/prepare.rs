@@ -1,4 +1,5 @@
-//! Getting an engine ready to run a function.
+//! Getting an engine ready to run a function: the step from a function to its slot, and to the store for a new
+//! artifact.
 
 use remuda_model::{EngineId, Interrupt};
 
@@ -8,7 +9,7 @@ use crate::artifact::slot::NotPrepared;
 use crate::function::{EngineSlot, Function};
 use crate::shared::Shared;
 
-/// Gets an engine ready to run a function, and has a new artifact kept.
+/// Gets an engine ready to run a function, and has a new artifact kept in the store.
 pub(crate) fn prepare(
     urgency: Urgency,
     shared: &Shared,

@@ -1,4 +1,4 @@
-//! Everything that requests of one host share.
+//! Everything that all requests of one host share.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::idle::background::Background;
 use crate::learn::calibrate::{self, LoadCalibrationError};
 use crate::learn::housekeeper::{Keeper, NotKept, Task};
 
-/// What every request needs of its host.
+/// Everything that a request needs of its host.
 pub(crate) struct Shared {
-    /// See [`HostConfig::one_call`].
+    /// See [`HostConfig::one_call`](crate::HostConfig::one_call).
     pub(crate) one_call: bool,
-    /// See [`HostConfig::moves`].
+    /// See [`HostConfig::moves`](crate::HostConfig::moves).
     pub(crate) moves: bool,
-    /// Whether somebody has seen to it that the first part of a module is ready soon.
+    /// Whether a thread has been told to set up what the first part of a module will need.
     pub(crate) are_parts_prepared: AtomicBool,
     pub(crate) registry: Registry,
     pub(crate) store: Option<Arc<ArtifactStore>>,
@@ -41,12 +41,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// What a decision depends on beside the function, as it is now.
+    /// Calls `decide` with what a decision depends on beside the function, as it is now.
     pub(crate) fn with_world<T>(&self, decide: impl FnOnce(&World<'_>) -> T) -> T {
         self.with_world_at(self.cores.now_ns(), decide)
     }
 
-    /// As [`Shared::with_world`], at this moment of the scheduler's clock.
+    /// Like [`Shared::with_world`], at `now_ns` on the scheduler's clock.
     pub(crate) fn with_world_at<T>(&self, now_ns: u64, decide: impl FnOnce(&World<'_>) -> T) -> T {
         let calibration = self.calibration.load();
         decide(&World { calibration: &calibration, load: self.cores.load(), now_ns })
@@ -61,7 +61,8 @@ impl Shared {
         self.keeper.hand_over(task);
     }
 
-    /// Decides by the calibration of a data directory from now on, if that has one of this host.
+    /// Makes decisions go by the calibration in a data directory from now on, if there is one of this host. Returns
+    /// whether there is.
     pub(crate) fn load_calibration(&self, data_dir: &Path) -> bool {
         match calibrate::load(data_dir, &self.registry) {
             Ok(calibration) => self.install(calibration),
@@ -74,12 +75,12 @@ impl Shared {
         true
     }
 
-    /// Decides by this calibration from now on.
+    /// Makes decisions go by this calibration from now on.
     pub(crate) fn install(&self, calibration: Calibration) {
         self.calibration.store(Arc::new(calibration));
     }
 
-    /// Keeps a new artifact, later and on another thread.
+    /// Has a new artifact written to the store, later and outside the request.
     pub(crate) fn keep(
         &self,
         module: ModuleDigest,

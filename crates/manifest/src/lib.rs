@@ -1,5 +1,5 @@
-//! The manifest, `remuda.toml`: which functions to serve, and how HTTP reaches them. What was written there is resolved
-//! and validated once, before any socket opens.
+//! The manifest, `remuda.toml`: it says which functions to serve, and how HTTP reaches them. It is resolved and
+//! validated once, before any socket opens.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -20,22 +20,22 @@ use serde::Deserialize;
 /// The manifest's name in a folder that is deployed.
 const MANIFEST_NAME: &str = "remuda.toml";
 
-/// What makes sense for `server.hedge_share`.
+/// The values that make sense for `server.hedge_share`.
 const HEDGE_SHARES: std::ops::RangeInclusive<f64> = 0.0..=10.0;
 
 /// A manifest, resolved: where to listen, and the functions to serve.
 #[derive(Clone, Debug)]
 pub struct Deployment {
-    /// How to serve.
+    /// The settings of the server.
     pub server: ServerSettings,
-    /// What to serve.
+    /// The functions to serve.
     pub functions: Vec<ServedFunction>,
 }
 
 /// A function to be served: what it runs, and how HTTP reaches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedFunction {
-    /// What it runs.
+    /// What the function runs, and with which rights and limits.
     pub spec: FunctionSpec,
     /// How HTTP reaches it.
     pub endpoint: Endpoint,
@@ -44,61 +44,61 @@ pub struct ServedFunction {
 /// How HTTP reaches a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The path that the function answers: `/exact`, or `/prefix/*` for all below.
+    /// The path that the function answers: `/exact`, or `/prefix/*` for all paths below.
     pub route: String,
-    /// How a request reaches the guest, and its answer comes back.
+    /// How a request reaches the guest, and how its answer comes back.
     pub abi: Abi,
     /// The largest request body that the function takes, in bytes.
     pub body_bytes_max: u64,
-    /// The media type of what the function answers, for [`Abi::Stdio`].
+    /// The media type of the function's answers, for [`Abi::Stdio`].
     pub content_type: String,
 }
 
-/// How to serve.
+/// The settings of the server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerSettings {
-    /// The public address.
+    /// The public address on which the server listens.
     pub listen: SocketAddr,
-    /// Threads that run guests; `None`: one for each core.
+    /// The number of threads that run guests; `None`: one for each core.
     pub workers: Option<usize>,
-    /// Requests that may wait for one of them.
+    /// The number of requests that may wait for one of these threads.
     pub queue_max: usize,
-    /// How a client may use its time: for sending its request, and between two of them.
+    /// The time that a client may take for sending its request, and between two requests.
     pub client_timeout: Duration,
     /// Bytes of artifacts that stay in memory.
     pub artifact_memory_bytes: u64,
     /// Bytes of artifacts that stay in the data directory.
     pub artifact_disk_bytes: u64,
-    /// How much CPU time races may waste, as a share of what answers requests; 0: there are no races.
+    /// The CPU time that races may waste, as a share of the CPU time that answers requests; 0: there are no races.
     pub hedge_share: f64,
-    /// What one compile in a child process may use.
+    /// The budget of one compile in a child process.
     pub compile_budget: CompileBudget,
 }
 
-/// How a request reaches a guest, and its answer comes back.
+/// How a request reaches a guest, and how its answer comes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Abi {
-    /// The body on standard input; standard output is the answer.
+    /// The request's body is on standard input; standard output is the answer.
     #[default]
     Stdio,
-    /// RFC 3875: the request's variables in the environment and its body on standard input; standard output is header
-    /// fields, an empty line and the answer's body.
+    /// RFC 3875: the request's variables are in the environment and its body is on standard input; standard output is
+    /// header fields, an empty line and the answer's body.
     Cgi,
 }
 
-/// What is wrong with a manifest, where, and what to do.
+/// The reason why a manifest cannot be used: what is wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// There is none, or it cannot be read.
+    /// There is no manifest, or it cannot be read.
     #[error("cannot read {path:?}: {reason}; name a {MANIFEST_NAME}, or a folder that has one")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's message.
         reason: String,
     },
-    /// Not what a manifest looks like; the parser shows the place.
+    /// The file is not what a manifest looks like; the parser shows the place.
     #[error("{path:?} is not a valid manifest\n{reason}")]
     Syntax {
         /// The file.
@@ -106,16 +106,16 @@ pub enum ManifestError {
         /// The parser's words, with line and key.
         reason: String,
     },
-    /// A value that makes no sense.
+    /// A value makes no sense.
     #[error("{path:?}: {key} = {value}: {problem}")]
     Value {
         /// The file.
         path: PathBuf,
         /// The key, from the top.
         key: String,
-        /// Its value.
+        /// The key's value.
         value: String,
-        /// What is wrong and what would be right.
+        /// The problem with the value, and what would be right.
         problem: String,
     },
 }
@@ -218,11 +218,11 @@ impl Default for RawLimits {
 }
 
 impl Deployment {
-    /// Reads a manifest, or the one of a folder. Its paths are relative to where it lies.
+    /// Reads a manifest, or the manifest of a folder. Its paths are relative to the folder in which it lies.
     ///
     /// # Errors
     ///
-    /// It cannot be read, is no manifest, or a value makes no sense.
+    /// Returns an error if the manifest cannot be read, is no manifest, or has a value that makes no sense.
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
         let path = if path.is_dir() { path.join(MANIFEST_NAME) } else { path.to_owned() };
         let text = fs::read_to_string(&path)
@@ -230,11 +230,11 @@ impl Deployment {
         Self::parse(&text, &path)
     }
 
-    /// Resolves a manifest's text that came from `path`.
+    /// Resolves a manifest's text, which came from `path`.
     ///
     /// # Errors
     ///
-    /// It is no manifest, or a value makes no sense.
+    /// Returns an error if the text is no manifest, or if a value in it makes no sense.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ManifestError> {
         let raw: RawManifest = toml::from_str(text)
             .map_err(|error| ManifestError::Syntax { path: path.to_owned(), reason: error.to_string() })?;
@@ -291,7 +291,7 @@ impl Deployment {
     }
 }
 
-/// Holds a manifest's values against what makes sense.
+/// Checks a manifest's values.
 struct Check<'a> {
     path: &'a Path,
 }
@@ -306,7 +306,7 @@ impl Check<'_> {
         }
     }
 
-    /// A budget within which nothing could be compiled would set every engine aside.
+    /// Checks the compile budget: one within which nothing could be compiled would set every engine aside.
     fn compile_budget(&self, server: &RawServer) -> Result<(), ManifestError> {
         if server.compile_timeout.is_zero() {
             return Err(self.value("server.compile_timeout", "0s", "nothing could be compiled in time"));
@@ -398,7 +398,7 @@ fn quote(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A folder with a module, and the manifest's text in it.
+    /// Resolves a manifest's text in a folder that has a module.
     fn parse(manifest: &str) -> Result<Deployment, ManifestError> {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.wasm"), b"\0asm\x01\0\0\0").unwrap();
@@ -481,6 +481,23 @@ mod tests {
             }
             assert!(error.contains(MANIFEST_NAME), "{error}");
         }
+    }
+
+    /// README shows the server's keys with their defaults, except for the number of threads.
+    #[test]
+    fn the_manifest_in_the_readme_is_one_and_shows_the_defaults() {
+        let readme = include_str!("../../../README.md");
+        let (_, rest) = readme.split_once("```toml\n").expect("README has a manifest");
+        let (manifest, _) = rest.split_once("```").expect("it ends");
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("canny.wasm"), b"\0asm\x01\0\0\0").unwrap();
+        fs::create_dir(dir.path().join("data")).unwrap();
+        let path = dir.path().join(MANIFEST_NAME);
+        let shown = Deployment::parse(manifest, &path).unwrap();
+        let defaults = Deployment::parse("[[function]]\nname = \"canny\"\nmodule = \"canny.wasm\"", &path).unwrap();
+        assert!(shown.server.workers.is_some());
+        assert_eq!(ServerSettings { workers: None, ..shown.server }, defaults.server);
+        assert_eq!(shown.functions[0].endpoint.route, defaults.functions[0].endpoint.route);
     }
 
     #[test]

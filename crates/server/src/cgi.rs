@@ -8,9 +8,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version, request};
 
 use crate::route::Routed;
 
-/// Header fields of one answer.
+/// The most header fields of one answer.
 const FIELDS_MAX: usize = 100;
-/// Bytes of all header fields of one answer.
+/// The most bytes of all header fields of one answer.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// What a guest's output says about the response.
@@ -91,7 +91,8 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// `%41` becomes `A`; what is no escape, or would be NUL, stays as it is; what is no UTF-8 is replaced.
+/// Decodes `%41` to `A`. Text that is no escape, or would become NUL, stays as it is; bytes that are no UTF-8 are
+/// replaced.
 fn percent_decode(path: &str) -> String {
     let bytes = path.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -134,7 +135,7 @@ pub(crate) fn parse_response(output: &Bytes) -> Result<CgiResponse, &'static str
             status = Some(parse_status(value).ok_or("its status is none")?);
             continue;
         }
-        // These are between the server and its client.
+        // These fields are between the server and its client.
         if [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE].contains(&name) {
             continue;
         }
@@ -148,12 +149,12 @@ pub(crate) fn parse_response(output: &Bytes) -> Result<CgiResponse, &'static str
     Ok(CgiResponse { status: status.unwrap_or(implied), headers, body })
 }
 
-/// Three digits, and perhaps a reason, which HTTP/2 has no place for.
+/// Parses three digits and perhaps a reason, for which HTTP/2 has no place.
 fn parse_status(value: &[u8]) -> Option<StatusCode> {
     let digits = value.get(..3)?;
     let rest_is_apart = value.get(3).is_none_or(|byte| *byte == b' ');
     let status = StatusCode::from_bytes(digits).ok()?;
-    // An informational status is no final one.
+    // An informational status is not a final one.
     (rest_is_apart && status.as_u16() >= 200 && status.as_u16() < 600).then_some(status)
 }
 

@@ -22,14 +22,15 @@ use crate::respond::Reply;
 use crate::route::{Mounted, Routes};
 use crate::serve::State;
 
-/// Connections at the same time; more wait in the operating system's backlog.
+/// The most connections at the same time; more of them wait in the operating system's backlog.
 const CONNECTIONS_MAX: usize = 4096;
-/// Requests of one HTTP/2 connection at the same time.
+/// The most requests of one HTTP/2 connection at the same time.
 const STREAMS_MAX: u32 = 256;
-/// Bodies in memory beyond those that wait in the queue: requests that are being read or answered.
+/// The number of bodies that may be in memory beyond those that wait in the queue: they belong to requests that are
+/// being read or answered.
 const IN_FLIGHT_EXTRA: usize = 256;
 
-/// Whose requests are only rehearsed: no client has this address.
+/// The client's address of requests that are only rehearsed: no client has this address.
 pub(crate) const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A socket that listens and a host that answers.
@@ -38,13 +39,13 @@ pub struct Server {
     state: Arc<State>,
 }
 
-/// The server cannot start.
+/// The error of a server that cannot start.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}; name another address with --listen or server.listen")]
 pub struct ServerError {
-    /// Where.
+    /// The address.
     pub address: SocketAddr,
-    /// Why.
+    /// The reason.
     pub source: io::Error,
 }
 
@@ -53,7 +54,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The address is taken, or not this machine's.
+    /// Returns an error if the address is taken, or is not this machine's.
     pub async fn bind(
         host: Host,
         functions: impl IntoIterator<Item = Mounted>,
@@ -72,12 +73,13 @@ impl Server {
         Ok(Self { listener, state })
     }
 
-    /// Answers a request of its own, over a connection that nobody else can reach and without any function: what the
-    /// network's threads set up when they are first used is then there before the first client comes.
+    /// Answers a request of its own, over a connection that nobody else can reach and without any function. So
+    /// everything that the network's threads set up when they are first used is there before the first client comes.
     ///
     /// # Errors
     ///
-    /// The machine has no loopback network, say. Clients are answered all the same.
+    /// Returns an error if the connection cannot be made, for example because the machine has no loopback network.
+    /// Clients are answered all the same.
     pub async fn rehearse(&self) -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr()?), listener.accept());
@@ -90,12 +92,12 @@ impl Server {
         let connection = tokio::spawn(connection);
         client.write_all(b"GET / HTTP/1.1\r\nhost: nobody\r\nconnection: close\r\n\r\n").await?;
         client.read_to_end(&mut Vec::new()).await?;
-        // It has answered: how it ended is nobody's concern.
+        // The connection has answered, and it does not matter how it ended.
         let _ = connection.await;
         Ok(())
     }
 
-    /// Where the server listens: the port is real also if 0 was asked for.
+    /// The address on which the server listens; the port is the real one, even if 0 was asked for.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.state.local
@@ -169,12 +171,12 @@ async fn accept(
         let permit = Arc::clone(connections).acquire_owned().await.expect("nobody closes this semaphore");
         match listener.accept().await {
             Ok((stream, client)) => {
-                // Answers are written whole: there is nothing to wait for.
+                // Answers are written whole, so there is nothing to wait for.
                 let _ = stream.set_nodelay(true);
                 return (stream, client, permit);
             }
             Err(error) => {
-                // Usually out of file handles: give connections time to end.
+                // The process is usually out of file handles: this gives connections time to end.
                 tracing::error!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -182,7 +184,7 @@ async fn accept(
     }
 }
 
-/// HTTP/1.1, or HTTP/2 where a client begins with its preface.
+/// HTTP/1.1, or HTTP/2 if a client begins with its preface.
 fn protocol(client_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut protocol = auto::Builder::new(TokioExecutor::new());
     protocol.http1().timer(TokioTimer::new()).header_read_timeout(client_timeout);

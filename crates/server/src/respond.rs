@@ -1,4 +1,5 @@
-//! From an answer, or the lack of one, to a response: the client gets a short reason, the log the whole story.
+//! Turns an answer, or the lack of one, into a response: the client gets a short reason, and the log gets the whole
+//! story.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -16,12 +17,12 @@ const ENGINE: HeaderName = HeaderName::from_static("x-remuda-engine");
 const REASON: HeaderName = HeaderName::from_static("x-remuda-reason");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Bytes of a guest's standard error that go to the log.
+/// The most bytes of a guest's standard error that go to the log.
 const STDERR_LOGGED_MAX: usize = 4096;
 
 pub(crate) type Reply = Response<Full<Bytes>>;
 
-/// Why a request never reached a guest, or its answer never came.
+/// The reason why a request never reached a guest, or why its answer never came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal {
     NoRoute,
@@ -31,9 +32,9 @@ pub(crate) enum Refusal {
     BodyBroken,
     BodyTooSlow,
     Rejected(Rejected),
-    /// The host's thread is still busy (with a compiler, say) long after the deadline.
+    /// A thread of the host is still busy with the request (with a compiler, say) long after the deadline.
     TooLate,
-    /// The host has dropped the request, which it never should.
+    /// The host has dropped the request, which it never should do.
     Lost,
 }
 
@@ -59,7 +60,7 @@ impl Refusal {
     }
 }
 
-/// The response to what the host answered. `explain`: the client asks for the reason of the choice.
+/// The response to what the host answered. `explain` says whether the client asks for the reason of the choice.
 pub(crate) fn respond(mounted: &Mounted, id: RequestId, result: Result<Answer, CallError>, explain: bool) -> Reply {
     let function = &mounted.function;
     let answer = match result {
@@ -138,7 +139,7 @@ fn failure(answer: &Answer) -> (StatusCode, String) {
     }
 }
 
-/// A response that is nothing but a status and a reason.
+/// A response with nothing but a status and a reason.
 fn short(status: StatusCode, reason: &str, id: RequestId) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from(format!("{reason}\nrequest {id}\n"))));
     *reply.status_mut() = status;
@@ -148,13 +149,13 @@ fn short(status: StatusCode, reason: &str, id: RequestId) -> Reply {
     reply
 }
 
-/// Text that we made, or that came from a manifest, as a header's value.
+/// Makes a header's value of text that the server made, or that came from a manifest.
 fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("unprintable"))
 }
 
-/// The phases that took time, in milliseconds, as the Server Timing specification has them; and of a guest that went on in
-/// another engine's code, how much of its execution that was.
+/// The phases that took time, in milliseconds, in the form of the Server Timing specification. If a guest went on in
+/// another engine's code, an entry says how much of its execution that was.
 fn server_timing(answer: &Answer) -> String {
     let entries: Vec<String> = answer
         .phases

@@ -1,4 +1,4 @@
-//! From a path to a function.
+//! From a request's path to the function that it reaches.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ pub struct Mounted {
 #[derive(Default)]
 pub(crate) struct Routes {
     exact: HashMap<String, Mounted>,
-    /// Prefixes without their `/*`, the longest first.
+    /// Routes of whole folders, as prefixes without their `/*`, the longest first.
     below: Vec<(String, Mounted)>,
 }
 
-/// Where a request goes.
+/// The function that a request goes to, and the two parts of its path.
 pub(crate) struct Routed<'a> {
     pub(crate) mounted: &'a Mounted,
     /// The part of the path that names the function: CGI's `SCRIPT_NAME`.
     pub(crate) script_name: &'a str,
-    /// What comes after it: CGI's `PATH_INFO`.
+    /// The part of the path that comes after it: CGI's `PATH_INFO`.
     pub(crate) path_info: &'a str,
 }
 
@@ -48,7 +48,7 @@ impl Routes {
         routes
     }
 
-    /// The function for a path: of that exact route, else of the longest prefix.
+    /// The function for a path: the one with exactly this route, or else the one with the longest prefix.
     pub(crate) fn find<'a>(&'a self, path: &'a str) -> Option<Routed<'a>> {
         if let Some(mounted) = self.exact.get(path) {
             return Some(Routed { mounted, script_name: path, path_info: "" });
@@ -63,7 +63,7 @@ impl Routes {
         })
     }
 
-    /// Every function, by its route.
+    /// All functions, in the order of their routes.
     pub(crate) fn list(&self) -> Vec<&Mounted> {
         let mut mounted: Vec<_> = self.exact.values().chain(self.below.iter().map(|(_, mounted)| mounted)).collect();
         mounted.sort_by_key(|mounted| &mounted.endpoint.route);

@@ -1,4 +1,4 @@
-//! One request, on the network's side: route, read the body, admit, await the answer.
+//! One request, on the network's side: it is routed, its body is read, it is admitted, and its answer is awaited.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use crate::listen::NOBODY;
 use crate::respond::{Refusal, Reply, respond};
 use crate::route::{Routed, Routes};
 
-/// Bytes of a guest's standard error that are kept for the log.
+/// The most bytes of a guest's standard error that are kept for the log.
 const STDERR_BYTES_MAX: u64 = 64 << 10;
 
-/// How long after a deadline the host's own answer is awaited before the server gives one.
+/// The time after a deadline for which the server waits for the host's own answer before it gives one itself.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// A header by which a client asks for the reason of the choice.
+/// The header by which a client asks for the reason of the choice.
 const EXPLAIN: &str = "x-remuda-explain";
 
-/// What every connection shares.
+/// Everything that all connections share.
 pub(crate) struct State {
     pub(crate) host: Host,
     pub(crate) routes: Routes,
-    /// Requests whose bodies may be in memory at the same time.
+    /// A permit for each request whose body may be in memory at the same time.
     pub(crate) in_flight: Semaphore,
     pub(crate) client_timeout: Duration,
     pub(crate) local: SocketAddr,
@@ -68,11 +68,11 @@ impl State {
 
         let patience = call.limits.timeout.saturating_add(GRACE);
         let (done, answered) = oneshot::channel();
-        // If the client leaves, hyper drops this future, the ticket with it, and so the request is cancelled.
+        // If the client leaves, hyper drops this future, and with it the ticket, which cancels the request.
         let _ticket = self
             .host
             .submit(&mounted.function, call, move |result| {
-                // Nobody waits any more: the client has left.
+                // If this fails, nobody waits any more: the client has left.
                 let _ = done.send(result);
             })
             .map_err(Refusal::Rejected)?;
@@ -86,7 +86,7 @@ impl State {
         let mut env = spec.env.clone();
         if routed.mounted.endpoint.abi == Abi::Cgi {
             let variables = cgi::variables(head, routed, body.len(), client, self.local);
-            // What the operator has set, no client sets otherwise.
+            // A request sets no variable that the operator has set.
             env.extend(variables.into_iter().filter(|(name, _)| spec.env.iter().all(|(set, _)| set != name)));
         }
         Call {
@@ -106,7 +106,7 @@ impl State {
     }
 }
 
-/// A program's arguments begin with its name.
+/// A program's arguments, which begin with its name.
 fn program_and_args(spec: &FunctionSpec) -> Vec<String> {
     std::iter::once(&spec.name).chain(&spec.args).cloned().collect()
 }

@@ -1,4 +1,5 @@
-//! Making an artifact: loading it from the store, or compiling it.
+//! Making an artifact: loading it from the store, or compiling it. That this is done once for all requests that wait is
+//! seen to in `slot`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use super::compile::{CompileBudget, Compiled, Compiler, Failure, Urgency};
 use super::store::{ArtifactStore, Refusal};
 use crate::panics::panic_message;
 
-/// Who makes artifacts, and for whom.
+/// The tools that make artifacts, and how urgent that is.
 #[derive(Clone, Copy)]
 pub(crate) struct Maker<'a> {
     pub(crate) registry: &'a Registry,
@@ -24,15 +25,15 @@ pub(crate) struct Prepared {
     pub(crate) artifact: Arc<dyn Artifact>,
     pub(crate) compile: Duration,
     pub(crate) load: Duration,
-    /// Where it was before.
+    /// The state of the artifact before that.
     pub(crate) was: ArtifactState,
-    /// Whether this request compiled it, and did not only wait for another that did.
+    /// Whether this request compiled the artifact, and did not only wait for another request that did.
     pub(crate) compiled_here: bool,
-    /// Its bytes, if they are at hand because it was just compiled.
+    /// The artifact's bytes, if they are at hand because it was just compiled.
     pub(crate) serialized: Option<StoredArtifact>,
 }
 
-/// Loads or compiles. A panicking compiler is a failed one.
+/// Loads or compiles an artifact. A compiler that panics counts as one that failed.
 pub(crate) fn make(
     maker: Maker<'_>,
     known: &'static Known,
@@ -61,7 +62,7 @@ pub(crate) fn make(
     })
 }
 
-/// Loads from the store, and takes out of it what cannot be loaded.
+/// Loads an artifact from the store, and removes it from there if it cannot be loaded.
 pub(crate) fn load(
     engine: &dyn Engine,
     known: &'static Known,

@@ -16,14 +16,14 @@ pub(crate) trait Evictable {
     /// The number of requests that found the artifact in memory since this was asked last.
     fn take_uses(&self) -> u64;
 
-    /// Lets go of the artifact and returns it; requests that run it keep it until they end.
+    /// Takes the artifact out of its place and returns it; requests that run it keep it until they end.
     fn evict(&self) -> Option<Arc<dyn Artifact>>;
 }
 
-/// Which artifacts are in memory, under a budget. When it is spent, those with the least [`GreedyDual`] credit go.
+/// The artifacts that are in memory, under a budget. When it is spent, those with the least [`GreedyDual`] credit go.
 pub(crate) struct Memory<S> {
     slots: Mutex<HashMap<Key, Arc<S>>>,
-    /// Locked before a slot, never while one is locked.
+    /// The credits of the artifacts in memory. This is locked before a slot, and never while a slot is locked.
     resident: Mutex<GreedyDual<Key>>,
 }
 
@@ -38,19 +38,19 @@ impl<S: Evictable> Memory<S> {
         let slots = self.slots();
         let uses_since = |key: &Key| slots.get(key).map_or(0, |slot| slot.take_uses());
         let evicted = resident.insert_counting(key, bytes, cost_ns, uses_since);
-        // While `resident` is locked: nobody can have made one of them again.
+        // The artifacts are evicted while `resident` is locked, so that nobody can have made one of them again.
         let gone: Vec<_> = evicted.iter().filter_map(|key| slots.get(key)?.evict()).collect();
         drop(slots);
         drop(resident);
         if !gone.is_empty() {
             tracing::debug!(evicted = gone.len(), "artifacts left the memory, which its budget demands");
         }
-        // Here at last the memory is given back, with no lock held.
+        // The memory is given back here, with no lock held.
         drop(gone);
     }
 
-    /// As [`Memory::admit`], for what is only expected to be used: it displaces nothing that is worth more. Says whether it
-    /// is in.
+    /// Like [`Memory::admit`], for an artifact that is only expected to be used: it displaces nothing that is worth
+    /// more. Returns whether it is in memory now.
     pub(crate) fn admit_expected(&self, key: Key, bytes: u64, cost_ns: u64) -> bool {
         let mut resident = self.resident();
         let slots = self.slots();

@@ -1,4 +1,4 @@
-//! Parts of a function's module that are kept for its next requests.
+//! Parts of a function's module that are kept for its next requests. They are made in `request::mover`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -6,24 +6,24 @@ use parking_lot::Mutex;
 use remuda_engine::{Extent, Instance, Part};
 use remuda_model::{EngineId, Tier};
 
-/// Parts that are kept for a function's next requests, at most, until better code of the whole module is ready. Each takes
-/// some 50 KB.
+/// The most parts that are kept for a function's next requests, until better code of the whole module is ready. Each
+/// part takes some 50 KB.
 ///
-/// Source: chosen. Fewer, and the next request of a program of many phases waits for parts again; more, and each function may
-/// take more memory that no budget knows of.
+/// Source: chosen. With fewer, the next request of a program of many phases waits for parts again; with more, each
+/// function may take more memory that no budget knows of.
 const PARTS_KEPT_MAX: usize = 16;
 
 /// The parts of a function's module that are kept for its next requests.
 #[derive(Default)]
 pub(crate) struct Parts {
-    /// So that who finds none, which is usual, need not take the lock.
+    /// Lets a request that finds no parts, which is usual, do without the lock.
     are_any: AtomicBool,
     kept: Mutex<Vec<(Part, Extent)>>,
 }
 
 impl Parts {
-    /// Has a guest that has not begun go on in what its function's earlier guests went on in, if it can move; returns what that
-    /// is.
+    /// Has a guest that has not begun go on in the parts in which its function's earlier guests went on, if it can
+    /// move. Returns these parts.
     pub(crate) fn offer_to(&self, instance: &dyn Instance) -> Vec<(Part, Extent)> {
         if !self.are_any.load(Ordering::Acquire) {
             return Vec::new();
@@ -44,7 +44,7 @@ impl Parts {
         }
     }
 
-    /// The engine whose code a guest would go on in, and its kind.
+    /// The engine in whose code a guest would go on, and its tier.
     pub(crate) fn best(&self) -> Option<(EngineId, Tier)> {
         if !self.are_any.load(Ordering::Acquire) {
             return None;
@@ -52,7 +52,7 @@ impl Parts {
         self.kept.lock().iter().map(|(part, _)| (part.engine(), part.tier())).max_by_key(|(_, tier)| *tier)
     }
 
-    /// There is code of the whole module that is as good.
+    /// Forgets the parts, because there is code of the whole module that is as good.
     pub(crate) fn forget(&self) {
         self.kept.lock().clear();
         self.are_any.store(false, Ordering::Release);

@@ -1,5 +1,6 @@
-//! The place of an engine's artifact of a module: in memory already, or loaded or compiled once for all requests that
-//! wait for it.
+//! The slot of one engine's artifact of one module. The artifact is in memory already, or is loaded or compiled once
+//! for all requests that wait for it. How that is done stands in `make`, and which artifacts stay in memory in
+//! `memory`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,8 @@ use super::memory::{Evictable, Key, Memory};
 use super::store::ArtifactStore;
 use crate::time::nanoseconds;
 
-/// What it takes to load an artifact that was never loaded yet, about: opening and mapping it, and a MAC over its bytes.
+/// About how many nanoseconds it takes to load an artifact that was never loaded yet: to open and map it, and to
+/// compute a MAC over its bytes.
 const LOAD_NS: u64 = 200_000;
 const LOAD_NS_PER_BYTE: u64 = 1;
 
@@ -25,31 +27,32 @@ pub(crate) struct Slot {
     key: Key,
     state: Mutex<State>,
     changed: Condvar,
-    /// Requests that found it in memory since its last turn to be evicted. Counted here so that they need no common lock.
+    /// Requests that found the artifact in memory since its last turn to be evicted. They are counted here so that they
+    /// need no common lock.
     uses: AtomicU64,
     memory: Weak<Memory<Slot>>,
 }
 
 struct State {
     place: Place,
-    /// Whether the store may have it, as far as is known.
+    /// Whether the store may have the artifact, as far as is known.
     on_disk: bool,
-    /// What it took the last time to compile it, and to load it.
+    /// The times that the last compile and the last load took, in nanoseconds.
     compile_ns: Option<u64>,
     load_ns: Option<u64>,
 }
 
 enum Place {
     Nowhere,
-    /// Somebody has been loading or compiling it since then.
+    /// A thread has been loading or compiling the artifact since then.
     InTheMaking(Instant),
     Ready(Arc<dyn Artifact>),
     Failed(EngineError),
 }
 
-/// Why there is no artifact.
+/// The reason why there is no artifact.
 pub(crate) enum NotPrepared {
-    /// The engine cannot, now or ever.
+    /// The engine cannot make or load it, now or ever.
     Engine(EngineError),
     /// The request's time was up while it waited.
     Interrupted,
@@ -61,12 +64,12 @@ impl Slot {
         Self { key, state: Mutex::new(state), changed: Condvar::new(), uses: AtomicU64::new(0), memory }
     }
 
-    /// Where the artifact is, or `None` if the engine has failed on this module.
+    /// The state of the artifact, or `None` if the engine has failed on this module.
     pub(crate) fn artifact_state(&self) -> Option<ArtifactState> {
         self.state.lock().artifact_state()
     }
 
-    /// Since when somebody has been loading or compiling the artifact.
+    /// The time since which a thread has been loading or compiling the artifact.
     pub(crate) fn making_since(&self) -> Option<Instant> {
         self.state.lock().making_since()
     }
@@ -77,12 +80,12 @@ impl Slot {
         Some((state.artifact_state()?, state.making_since()))
     }
 
-    /// What it took to compile it, if that was done here.
+    /// The time that the compile took, in nanoseconds, if the artifact was compiled here.
     pub(crate) fn compile_ns(&self) -> Option<u64> {
         self.state.lock().compile_ns
     }
 
-    /// Gets the artifact ready. If somebody else is at it already, waits for them.
+    /// Gets the artifact ready. If another thread is making it already, this waits for that thread.
     pub(crate) fn prepare(
         &self,
         maker: Maker<'_>,
@@ -132,7 +135,7 @@ impl Slot {
             Ok(prepared) => {
                 state.place = Place::Ready(Arc::clone(&prepared.artifact));
                 if prepared.compiled_here {
-                    // The store did not have it, whatever was believed before.
+                    // The store did not have the artifact, whatever was believed before.
                     state.on_disk = false;
                     state.compile_ns = Some(nanoseconds(prepared.compile));
                 } else {
@@ -162,7 +165,7 @@ impl Slot {
     }
 
     /// Loads the artifact for a request that is only expected, if it is on disk and not worth less than what it would
-    /// displace. Says whether it is in memory because of that.
+    /// displace. Returns whether it is in memory because of that.
     pub(crate) fn load_expected(
         &self,
         registry: &Registry,
@@ -181,7 +184,7 @@ impl Slot {
         let loaded = catch_unwind(AssertUnwindSafe(attempt)).ok().flatten();
         let mut state = self.state.lock();
         let Some(Prepared { artifact, load, .. }) = loaded else {
-            // Whoever needs it compiles it.
+            // A request that needs the artifact compiles it.
             (state.place, state.on_disk) = (Place::Nowhere, false);
             drop(state);
             self.changed.notify_all();
@@ -191,8 +194,9 @@ impl Slot {
         self.arrived(state, artifact)
     }
 
-    /// Makes the artifact of an engine that keeps none, if nobody has yet: as complete as the engine can, so that the first
-    /// call finds nothing left to do. It has the place of what is only expected, too.
+    /// Makes the artifact of an engine that keeps none, if no thread has yet: as complete as the engine can, so that
+    /// the first call finds nothing left to do. In memory, too, it counts as an artifact that is only expected to be
+    /// used.
     pub(crate) fn make_expected(&self, registry: &Registry, known: &'static Known, module: &Module) -> bool {
         let mut state = self.state.lock();
         if !matches!(state.place, Place::Nowhere) {
@@ -205,7 +209,7 @@ impl Slot {
         let made = catch_unwind(AssertUnwindSafe(attempt)).ok().flatten();
         let mut state = self.state.lock();
         let Some(artifact) = made else {
-            // Whoever needs it finds out why.
+            // A request that needs the artifact finds out why.
             state.place = Place::Nowhere;
             drop(state);
             self.changed.notify_all();
@@ -215,7 +219,8 @@ impl Slot {
         self.arrived(state, artifact)
     }
 
-    /// What was made or loaded for an expected request is there. Says whether it stays.
+    /// Puts an artifact that was made or loaded for an expected request in its place. Returns whether it stays in
+    /// memory.
     fn arrived(&self, mut state: MutexGuard<'_, State>, artifact: Arc<dyn Artifact>) -> bool {
         let bytes = artifact.memory_bytes();
         let cost_ns = state.cost_ns(bytes);
@@ -225,11 +230,11 @@ impl Slot {
         self.memory.upgrade().is_some_and(|memory| memory.admit_expected(self.key, bytes, cost_ns))
     }
 
-    /// Lets go of an artifact that was loaded for a request that did not come.
+    /// Drops an artifact that was loaded for a request that did not come.
     pub(crate) fn release_unused(&self) {
         let Some(memory) = self.memory.upgrade() else { return };
         let mut resident = memory.resident();
-        // It counts as used once when it comes in; and another function may have the same module.
+        // The artifact counts as used once when it comes in; and a function with the same module may have used it.
         let is_unused = resident.uses(&self.key) == Some(1) && self.uses.load(Ordering::Relaxed) == 0;
         if !is_unused || !self.state.lock().on_disk {
             return;
@@ -240,7 +245,7 @@ impl Slot {
         drop(gone);
     }
 
-    /// The artifact, if it is in memory. That is no use of it.
+    /// The artifact, if it is in memory. This does not count as a use.
     pub(crate) fn in_memory(&self) -> Option<Arc<dyn Artifact>> {
         match &self.state.lock().place {
             Place::Ready(artifact) => Some(Arc::clone(artifact)),
@@ -260,7 +265,7 @@ impl Slot {
         }
     }
 
-    /// Why the engine was set aside for this module, if it was.
+    /// The reason why the engine was set aside for this module, if it was.
     pub(crate) fn failure(&self) -> Option<EngineError> {
         match &self.state.lock().place {
             Place::Failed(error) => Some(error.clone()),
@@ -276,9 +281,9 @@ impl Slot {
         }
     }
 
-    /// Waits until somebody has finished, for a while, unless the request's time is up.
+    /// Waits for a while for the thread that makes the artifact, unless the request's time is up.
     fn wait(&self, state: &mut MutexGuard<'_, State>, interrupt: &Interrupt) -> Result<(), NotPrepared> {
-        /// How long a raised interrupt can go unnoticed here.
+        /// The longest time that a raised interrupt can go unnoticed here.
         const LOOK_EVERY: Duration = Duration::from_millis(5);
         self.changed.wait_for(state, LOOK_EVERY);
         if interrupt.cause().is_some() { Err(NotPrepared::Interrupted) } else { Ok(()) }
@@ -319,7 +324,7 @@ impl State {
         }
     }
 
-    /// What it would take to get the artifact back.
+    /// The cost of getting the artifact back, in nanoseconds.
     fn cost_ns(&self, artifact_bytes: u64) -> u64 {
         let compile_ns = self.compile_ns.unwrap_or(u64::MAX);
         if !self.on_disk {

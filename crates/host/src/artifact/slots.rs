@@ -20,7 +20,8 @@ impl Slots {
         Self { memory: Arc::new(Memory::new(memory_budget_bytes)) }
     }
 
-    /// The place of a module's artifact on an engine, which may have been set aside for it by an earlier process.
+    /// Returns the slot of a module's artifact on an engine. The slot has failed already if an earlier process has set
+    /// the engine aside for the module, and its note still holds for this budget.
     pub(crate) fn get_unless_refused(
         &self,
         module: ModuleDigest,
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
     use crate::artifact::compile::tests as tests_of_compile;
 
-    /// What the mock engine's artifacts say of themselves.
+    /// The bytes of memory that the mock engine reports for each artifact.
     const ARTIFACT_BYTES: u64 = 32;
 
     fn mock() -> &'static Known {
@@ -101,7 +102,7 @@ mod tests {
         let modules: Vec<_> = (0..3).map(module).collect();
         for module in &modules[..2] {
             assert!(prepare(&slots, module, None).compiled_here);
-            // Instead of what the clock said.
+            // A fixed cost, in place of the measured one.
             slots.memory.resident().set_cost(&(module.digest(), mock().id), 1000);
         }
         for _ in 0..5 {
@@ -162,7 +163,7 @@ mod tests {
         let loaded = prepare(&slots, &modules[0], Some(&store));
         assert!(!loaded.compiled_here && loaded.was == ArtifactState::OnDisk);
         assert_eq!(states(&slots, &modules), [ArtifactState::InMemory, ArtifactState::OnDisk]);
-        // Another process evicts it meanwhile.
+        // Another process evicts the artifact meanwhile.
         store.remove(modules[1].digest(), mock());
         let compiled = prepare(&slots, &modules[1], Some(&store));
         assert!(compiled.compiled_here && compiled.was == ArtifactState::Absent);

@@ -1,4 +1,5 @@
-//! When the prewarming thread has to look at which function.
+//! The appointments of the prewarming thread: which function it has to look at, and when. What it does there stands in
+//! `prewarm`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Weak;
@@ -17,27 +18,27 @@ pub(crate) struct Appointments {
 
 #[derive(Default)]
 struct State {
-    /// Functions that have just been deployed, those first that gain most.
+    /// Functions that have just been deployed; those that gain most come first.
     starting: VecDeque<Weak<Function>>,
-    /// Functions by the time of the next look, on the clock of the host's cores.
+    /// Functions by the time of their next look, on the clock of the host's cores.
     looks: BTreeMap<(u64, u64), Weak<Function>>,
-    /// Tells appointments at the same time apart.
+    /// A number that tells appointments at the same time apart.
     made: u64,
     is_at_work: bool,
     closed: bool,
 }
 
-/// What the prewarming thread does next.
+/// The next thing that the prewarming thread does.
 pub(crate) enum Next {
-    /// Have in memory what the function's first request will want.
+    /// Bring into memory what the function's first request will want.
     Start(Weak<Function>),
-    /// Ask whether the function's next request is expected soon.
+    /// Find out whether the function's next request is expected soon.
     Look(Weak<Function>),
 }
 
 impl Appointments {
-    /// Has functions made ready that nobody has called yet, in this order. Returns when that is done, or after `patience`;
-    /// then the rest is done meanwhile.
+    /// Has functions made ready that nobody has called yet, in this order. Returns when that is done, or after
+    /// `patience`; the rest is then done while requests come.
     pub(crate) fn make_ready(&self, functions: impl IntoIterator<Item = Weak<Function>>, patience: Duration) {
         let began = Instant::now();
         let mut state = self.state.lock();
@@ -52,7 +53,7 @@ impl Appointments {
         }
     }
 
-    /// Has a function looked at then, on the clock of the host's cores.
+    /// Makes an appointment to look at a function at `at_ns`, on the clock of the host's cores.
     pub(crate) fn look_at(&self, at_ns: u64, function: Weak<Function>) {
         let mut state = self.state.lock();
         if state.closed {
@@ -68,7 +69,7 @@ impl Appointments {
         }
     }
 
-    /// Waits until there is something to do; `None` when that is over.
+    /// Waits until there is something to do; returns `None` when the appointments are closed.
     pub(crate) fn next(&self, cores: &Cores) -> Option<Next> {
         let mut state = self.state.lock();
         state.is_at_work = false;

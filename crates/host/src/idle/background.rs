@@ -1,9 +1,10 @@
-//! Threads beside those that run requests: some that compile, some that join races.
+//! Threads beside those that run requests: some compile, others join races. What they are to do is decided elsewhere.
 //!
-//! Compilers that no request waits for get what cores have left (`SCHED_IDLE`): whoever has a request to run takes a core
-//! from them at once. Being merely less important is not enough, because Linux lets a thread that has begun finish its
-//! slice of some milliseconds, and a request that is woken beside a compiler would wait for it. Each compiler's thread
-//! is a rayon pool of its own, so that one that works in parallel stays on the one core that the decision gave it.
+//! Compilers that no request waits for get only the core time that no other thread wants (`SCHED_IDLE`): a thread that
+//! has a request to run takes a core from them at once. A lower priority is not enough, because Linux lets a thread
+//! that has begun finish its slice of some milliseconds, and a request that is woken beside a compiler would wait for
+//! it. Each compiler's thread is a rayon pool of its own, so that a compiler that works in parallel stays on the one
+//! core that the decision gave it.
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,23 +19,24 @@ use thread_priority::{ThreadId, thread_native_id};
 
 use crate::placement::{Home, Stays, compile_alone, stand_back, stay_on};
 
-/// A compiler's recursion needs more than a thread's usual stack, and a racing guest needs its own.
+/// The stack of each thread: a compiler's recursion needs more than a thread's usual stack, and a racing guest needs
+/// its own.
 const STACK_BYTES: usize = 8 << 20;
 
-/// What one compile is for; there is never more than one waiting or under way for the same.
+/// The module and the engine of a compile. There is never more than one compile waiting or under way for the same key.
 pub(crate) type CompileKey = (ModuleDigest, EngineId);
 
 /// The threads, and the work that waits for them.
 pub(crate) struct Background {
     queue: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Those that compile for one race each included.
+    /// The most threads at the same time, including those that compile for one race each.
     threads_max: usize,
     racers_per_lane: usize,
     compilers_max: usize,
     /// The cores that this process may use.
     home: Home,
-    /// Whether threads for races stay on some of them.
+    /// Whether the threads for races stay on some of these cores.
     is_pinned: bool,
 }
 
@@ -42,19 +44,19 @@ type Work = Box<dyn FnOnce() + Send>;
 
 struct Queue {
     state: Mutex<State>,
-    /// Where compilers wait.
+    /// Wakes compilers that wait for work.
     compiles: Condvar,
-    /// Where racers wait, lane by lane.
+    /// Wakes racers that wait for work, lane by lane.
     lanes: Vec<Condvar>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Lane by lane.
+    /// The races' work, lane by lane.
     races: Vec<VecDeque<Work>>,
     next_lane: usize,
     compiles: CompileQueue<ModuleDigest, QueuedCompile>,
-    /// The threads that there are, lane by lane, and those that compile.
+    /// The threads for races, lane by lane, and the threads that compile.
     racers: Vec<Crew>,
     compilers: Crew,
     keys: HashSet<CompileKey>,
@@ -70,7 +72,7 @@ struct QueuedCompile {
 #[derive(Clone, Copy, Default)]
 struct Crew {
     threads: usize,
-    /// Those that have nothing to do, or are about to look.
+    /// The threads that have nothing to do, or are about to look for work.
     idle: usize,
 }
 
@@ -90,34 +92,36 @@ enum Kind {
 /// When threads are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Threads {
-    /// All at once, so that no request waits for one to start.
+    /// All threads are started at once, so that no request waits for one to start.
     Ahead,
-    /// Each when there is work for it that no other is free for: for a process that will most likely end before.
+    /// Each thread is started when there is work that no other thread is free for. This is for a process that will most
+    /// likely end before there is any.
     WhenNeeded,
 }
 
-/// Where something is to be done.
+/// The core on which something is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Core {
-    /// The caller is about to leave its core.
+    /// The caller's core, which the caller is about to leave.
     ThisOne,
-    /// The caller needs its own.
+    /// Another core than the caller's, because the caller needs its own.
     Another,
-    /// A guest needs this one, wherever the caller is.
+    /// Another core than this one, which a guest needs, wherever the caller is.
     AnotherThan(usize),
 }
 
-/// Up to so many cores, each has a lane for races, whose threads stay on it. Linux hardly looks for an idle core when few
-/// cores share a cache and half of them are busy: a racer would be woken on the core of the guest that it is to race,
-/// and wait there for some milliseconds.
+/// Up to this number of cores, each core has a lane for races, whose threads stay on it. Linux hardly looks for an idle
+/// core when few cores share a cache and half of them are busy: a racer would be woken on the core of the guest that it
+/// is to race, and would wait there for some milliseconds.
 const PINNED_CORES_MAX: usize = 4;
-/// Threads of a lane: while one races, another looks on.
+/// The threads of a lane: while one runs a racer, another looks on.
 const THREADS_PER_LANE: usize = 2;
-/// Compiles for races that may be under way, those that stood back included: each may take much memory.
+/// The most compiles for races that may be under way for each core, including those that stood back: each may take much
+/// memory.
 const RACE_COMPILES_PER_CORE_MAX: usize = 4;
 
 impl Background {
-    /// Threads for `cores` cores: compilers, and racers if there are races.
+    /// Sets up threads for `cores` cores: compilers, and racers if there are races.
     pub(crate) fn start(cores: usize, may_race: bool, threads: Threads) -> std::io::Result<Self> {
         let is_pinned = (2..=PINNED_CORES_MAX).contains(&cores);
         let lanes = if is_pinned { cores } else { 1 };
@@ -180,13 +184,13 @@ impl Background {
     /// Starts one more thread for work that waits for it.
     fn spawn_for_work(&self, kind: Kind) {
         if let Err(error) = self.spawn(kind) {
-            // Another thread of its kind comes to it by and by, if there is one; requests do without it.
+            // Another thread of this kind comes to the work by and by, if there is one; requests do without the work.
             tracing::warn!(%error, "cannot start a thread for work in the background");
         }
     }
 
-    /// Keeps the caller on its core if the threads for races stay on theirs: else it may be moved to the core of one who
-    /// sleeps, who is then woken late. Returns which core that is, too.
+    /// Keeps the calling thread on its core, if the threads for races stay on theirs: otherwise it might be moved to
+    /// the core of a thread that sleeps, which would then be woken late. Also returns which core that is.
     pub(crate) fn stay_here(&self) -> (Option<Stays>, usize) {
         let here = sched_getcpu();
         if self.queue.lanes.len() < 2 {
@@ -195,7 +199,7 @@ impl Background {
         (Stays::on(here), here)
     }
 
-    /// Has `work` done at once, by a thread for races; if there are lanes, on the core that is said.
+    /// Has a thread for races do `work` at once; if there are lanes, on the core that `on` names.
     pub(crate) fn race(&self, on: Core, work: impl FnOnce() + Send + 'static) {
         let lanes = self.queue.lanes.len();
         let here = if lanes > 1 { sched_getcpu() % lanes } else { 0 };
@@ -217,13 +221,14 @@ impl Background {
         self.queue.lanes[lane].notify_one();
     }
 
-    /// Has `work` done by a compiler's thread of its own, at the priority of requests until it is told to
-    /// [stand back](CompileThread::stand_back); `None` if there is no such thread to be had, or too many are at it.
+    /// Has a compiler's thread of its own do `work`, at the priority of requests until the thread is told to
+    /// [stand back](CompileThread::stand_back). Returns `None` if no such thread can be had, or if too many are at
+    /// work.
     pub(crate) fn compile_now(&self, work: impl FnOnce() + Send + 'static) -> Option<CompileThread> {
         self.compile_apart(false, work)
     }
 
-    /// As [`Background::compile_now`], but with what cores have left from the beginning.
+    /// Like [`Background::compile_now`], but the thread stands back from the beginning.
     pub(crate) fn compile_behind(&self, work: impl FnOnce() + Send + 'static) -> Option<CompileThread> {
         self.compile_apart(true, work)
     }
@@ -233,14 +238,15 @@ impl Background {
         let theirs = compiler.clone();
         let mut threads = self.threads.lock();
         threads.retain(|thread| !thread.is_finished());
-        // There is nobody any more who would wait for it, or there are enough that were told to stand back.
+        // No request would wait for it any more, or there are enough threads that were told to stand back.
         if self.queue.state.lock().closed || threads.len() >= self.threads_max {
             return None;
         }
         let spawned = thread::Builder::new().name("remuda-comp".into()).stack_size(STACK_BYTES).spawn(move || {
             theirs.begin();
             if stands_back {
-                // On the core of who sends it: Linux may leave it behind a guest on another one.
+                // The thread stays on the core of the thread that started it: on another one, Linux may leave it behind
+                // a guest.
                 stand_back(thread_native_id());
             }
             let _alone = compile_alone();
@@ -253,8 +259,8 @@ impl Background {
         Some(compiler)
     }
 
-    /// Has `work` done when a compiler's thread is free, the most worthwhile first, as long as modules take turns; unless it
-    /// waits or is under way already.
+    /// Has `work` done when a compiler's thread is free, unless it waits or is under way already. The most worthwhile
+    /// compile comes first, as long as modules take turns.
     pub(crate) fn compile(&self, key: CompileKey, worth_ns: f64, work: impl FnOnce() + Send + 'static) {
         let mut state = self.queue.state.lock();
         if state.closed || !state.keys.insert(key) {
@@ -269,9 +275,9 @@ impl Background {
         self.queue.compiles.notify_one();
     }
 
-    /// Waits for what is under way, and drops what waits: nobody is answered by it any more.
+    /// Waits for work that is under way, and drops work that waits: no request is answered by it any more.
     ///
-    /// What waits may keep alive whoever holds this, so its end is not left to being dropped.
+    /// Work that waits may keep the owner of this value alive, so closing it cannot be left to `drop`.
     pub(crate) fn close(&self) {
         let mut state = self.queue.state.lock();
         state.closed = true;
@@ -284,12 +290,12 @@ impl Background {
         }
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
-            // What it did was caught where it was done.
+            // A panic of its work was caught where it happened.
             let _ = thread.join();
         }
     }
 
-    /// Whether that compile waits or is under way.
+    /// Whether this compile waits or is under way.
     pub(crate) fn is_compiling(&self, key: CompileKey) -> bool {
         self.queue.state.lock().keys.contains(&key)
     }
@@ -346,9 +352,10 @@ impl Queue {
 /// A thread that compiles for a race.
 #[derive(Clone)]
 pub(crate) struct CompileThread {
-    /// While it is at it.
+    /// The thread's ids, while it is at work.
     thread: Arc<Mutex<Option<(ThreadId, Pid)>>>,
-    /// Where it may go when the race is over. Until then it is on the core of who joined the race.
+    /// The cores that it may use when the race is over. Until then it is on the core of the thread that joined the
+    /// race.
     home: Option<Home>,
 }
 
@@ -361,7 +368,7 @@ impl CompileThread {
         *self.thread.lock() = None;
     }
 
-    /// The race is over: what it compiles is for later, and gives way to requests.
+    /// Makes the thread give way to requests, because the race is over: what it compiles is for later.
     pub(crate) fn stand_back(&self) {
         // The thread cannot end while this is locked.
         if let Some((thread, id)) = *self.thread.lock() {

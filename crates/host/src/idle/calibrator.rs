@@ -1,4 +1,5 @@
-//! Calibrating by itself: on the first start, while no request runs.
+//! Calibrating the host by itself: on the first start, while no request runs. The measuring stands in
+//! `learn::calibrate`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use remuda_model::{Cause, Interrupt};
 use crate::learn::calibrate::{CalibrateError, measure, save};
 use crate::shared::Shared;
 
-/// How long no request must have run before it begins.
+/// The time for which no request must have run before the calibration begins.
 const IDLE_FIRST: Duration = Duration::from_secs(2);
-/// A host that is never idle for that long stays with what is shipped. Each time that a request came in between, twice
-/// the time is waited for, up to this.
+/// The longest such time. Each time that a request came in between, the thread waits for twice the time, up to this. A
+/// host that is never idle for that long stays with the estimates that are shipped.
 const IDLE_MAX: Duration = Duration::from_mins(10);
-/// How far it stands back behind everything else.
+/// The niceness of the calibration: how far it stands back behind everything else.
 const NICENESS: i32 = 15;
 
 /// The thread that calibrates.
@@ -29,12 +30,12 @@ pub(crate) struct Calibrator {
 struct Control {
     closed: Mutex<bool>,
     changed: Condvar,
-    /// Of the measurement that is under way.
+    /// The interrupt of the measurement that is under way.
     interrupt: Mutex<Interrupt>,
 }
 
 impl Calibrator {
-    /// Starts it. What is measured is installed in the host, and kept in `data_dir` if there is one.
+    /// Starts the thread. The calibration is installed in the host, and kept in `data_dir` if there is one.
     pub(crate) fn start(shared: &Arc<Shared>, data_dir: Option<PathBuf>) -> std::io::Result<Self> {
         let control = Arc::<Control>::default();
         let (theirs, shared) = (Arc::clone(&control), Arc::clone(shared));
@@ -45,7 +46,7 @@ impl Calibrator {
     }
 }
 
-/// Stops it, and waits for the step that it is at.
+/// Stops the thread, and waits for the step that it is at.
 impl Drop for Calibrator {
     fn drop(&mut self) {
         *self.control.closed.lock() = true;
@@ -63,7 +64,7 @@ impl Control {
     }
 
     fn calibrate(&self, shared: &Shared, data_dir: Option<&std::path::Path>) {
-        // Threads that this one starts inherit it.
+        // Threads that this one starts inherit its niceness.
         if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
             tracing::warn!(%error, "calibrating runs at the priority of requests");
         }
@@ -97,7 +98,7 @@ impl Control {
         }
     }
 
-    /// Whether there was nothing to do for so long; `false` when it is to stop.
+    /// Waits until the host has had nothing to do for `idle`; returns `false` when the thread is to stop.
     fn wait_until_idle(&self, shared: &Shared, idle: Duration) -> bool {
         let mut closed = self.closed.lock();
         loop {

@@ -1,20 +1,20 @@
-//! What was made ready for a function's next request.
+//! The record of what was made ready for a function's next request, until that request comes or is overdue.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use remuda_model::EngineId;
 
-/// What a function has to do with this.
+/// A function's record of what was made ready for its next request.
 #[derive(Default)]
 pub(crate) struct Expectation {
     pub(super) has_appointment: AtomicBool,
-    /// Whether there is something in `prewarmed`, so that requests need not lock it to find nothing.
+    /// Whether `prewarmed` holds something, so that requests need not lock it to find nothing.
     is_prewarmed: AtomicBool,
     prewarmed: Mutex<Option<Prewarmed>>,
 }
 
-/// What was made ready for the next request.
+/// The engine whose artifact was made ready for the next request, and until when the request is expected.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prewarmed {
     pub(super) engine: EngineId,

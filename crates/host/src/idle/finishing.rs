@@ -1,8 +1,8 @@
-//! Better code that is finished after the process that would have wanted it: one process for a data directory at a time,
-//! and everybody can see what it is at.
+//! Better code that is finished after the process that would have wanted it. One process for a data directory does this
+//! at a time, and everybody can see what it is doing. Here are the lock and the note; the compile is not made here.
 //!
-//! The process holds a lock ([flock(2)]) on a file that says what it does. The kernel takes the lock back from the dead, so
-//! that what the file says only counts while it is locked.
+//! The process holds a lock ([flock(2)]) on a file that says what the process does. The kernel takes the lock back when
+//! the process dies, so the text in the file only counts while the file is locked.
 //!
 //! [flock(2)]: https://man7.org/linux/man-pages/man2/flock.2.html
 
@@ -16,30 +16,30 @@ use serde::{Deserialize, Serialize};
 
 const FILE_NAME: &str = "finishing.lock";
 
-/// What is being compiled after the process that would have wanted it.
+/// A compile that is made after the process that would have wanted it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finishing {
-    /// The process that is at it.
+    /// The id of the process that compiles.
     pub pid: u32,
     /// The SHA-256 of the module, in hexadecimal.
     pub module: String,
-    /// The engine.
+    /// The engine's name.
     pub engine: String,
-    /// Since when, in milliseconds since the Unix epoch.
+    /// The time at which the compile began, in milliseconds since the Unix epoch.
     pub since_unix_ms: u64,
 }
 
 impl Finishing {
-    /// Takes the lock and says what will be done; `None` if another process is at something. Dropping the file gives the
-    /// lock back.
+    /// Takes the lock and writes down what will be done; returns `None` if another process has the lock. Dropping the
+    /// file gives the lock back.
     ///
     /// # Errors
     ///
-    /// The file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn begin(&self, data_dir: &Path) -> io::Result<Option<File>> {
         let path = data_dir.join(FILE_NAME);
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        if !is_free(&file, FlockOperation::NonBlockingLockExclusive)? {
+        if !try_lock(&file, FlockOperation::NonBlockingLockExclusive)? {
             return Ok(None);
         }
         file.set_len(0)?;
@@ -48,11 +48,11 @@ impl Finishing {
         Ok(Some(file))
     }
 
-    /// What a process is at now, if one is.
+    /// The compile that a process is at now, if there is one.
     #[must_use]
     pub fn current(data_dir: &Path) -> Option<Self> {
         let mut file = File::open(data_dir.join(FILE_NAME)).ok()?;
-        if is_free(&file, FlockOperation::NonBlockingLockShared).ok()? {
+        if try_lock(&file, FlockOperation::NonBlockingLockShared).ok()? {
             return None;
         }
         let mut text = Vec::new();
@@ -61,8 +61,8 @@ impl Finishing {
     }
 }
 
-/// Takes a lock if nobody has one that is in its way.
-fn is_free(file: &File, operation: FlockOperation) -> io::Result<bool> {
+/// Takes a lock if no process has one that is in its way. Returns whether it was taken.
+fn try_lock(file: &File, operation: FlockOperation) -> io::Result<bool> {
     match flock(file, operation) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),

@@ -1,10 +1,11 @@
-//! Having artifacts in memory when requests come: at start, and before each request that is expected.
+//! Bringing artifacts into memory before requests come: at start, and before each request that is expected.
 //!
-//! What to have ready, and when, is the scheduler's decision; here is the thread that carries it out. It has one
-//! appointment for each function that was called lately, sleeps until the next one, and loads on its own: a load takes
-//! less than a millisecond, and must not wait behind a compile. Compiles go to the pool for them.
+//! The scheduler decides what to have ready, and when; the thread in this file carries that out. It has one appointment
+//! for each function that was called lately, sleeps until the next one, and loads artifacts itself: a load takes less
+//! than a millisecond, and must not wait behind a compile. Compiles go to the threads for them.
 //!
-//! A request does not wait for any of that. It takes the lock of the appointments only if its function has none.
+//! A request does not wait for any of that. It takes the lock of the appointments only if its function has no
+//! appointment.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,7 +27,7 @@ use crate::shared::Shared;
 /// same core should get most of that core meanwhile. If it is too high, artifacts come late on a busy host.
 const NICENESS: i32 = 5;
 
-/// The prewarming thread; dropping it ends it, and forgets what it was to do.
+/// The prewarming thread; dropping this ends the thread, and forgets its appointments.
 pub(crate) struct Prewarmer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -45,13 +46,13 @@ impl Drop for Prewarmer {
     fn drop(&mut self) {
         self.shared.appointments.close();
         if let Some(thread) = self.thread.take() {
-            // It only ends early if it panicked, and then the panic has been reported.
+            // The thread only ends early if it panicked, and then the panic has been reported.
             let _ = thread.join();
         }
     }
 }
 
-/// Notes that a request was answered.
+/// Notes that a request was answered, and makes an appointment for its function if it has none.
 pub(crate) fn answered(shared: &Shared, function: &Arc<Function>, answer: &Answer) {
     let expectation = &function.expectation;
     if let Some(prewarmed) = expectation.take() {
@@ -87,10 +88,11 @@ fn keep_appointments(shared: &Arc<Shared>) {
     }
 }
 
-/// Keeps an appointment with a function, and makes the next.
+/// Keeps an appointment with a function, and makes the next one.
 fn look(shared: &Arc<Shared>, function: &Arc<Function>, now_ns: u64) {
     let has_appointment = &function.expectation.has_appointment;
-    // Before anything is looked at: a request that comes from here on asks for an appointment by itself.
+    // The flag is cleared before anything is looked at: a request that comes from here on asks for an appointment by
+    // itself.
     has_appointment.store(false, Ordering::Release);
     if let Some(next_ns) = prewarm(shared, function, now_ns)
         && !has_appointment.swap(true, Ordering::AcqRel)
@@ -99,7 +101,7 @@ fn look(shared: &Arc<Shared>, function: &Arc<Function>, now_ns: u64) {
     }
 }
 
-/// Makes ready what the next request of a function will want, if it is time for that, and says when to look again.
+/// Makes ready what the next request of a function will want, if it is time for that. Returns when to look again.
 fn prewarm(shared: &Arc<Shared>, function: &Arc<Function>, now_ns: u64) -> Option<u64> {
     if let Some(prewarmed) = function.expectation.take_if(|prewarmed| prewarmed.until_ns <= now_ns) {
         count(shared, function, prewarmed, false);
@@ -137,7 +139,7 @@ fn count(shared: &Shared, function: &Function, prewarmed: Prewarmed, is_useful: 
     tracing::debug!(function = function.name(), %engine, is_useful, "the expected request came, or did not");
 }
 
-/// Has in memory what the first request of a function will run on, and touches what it will touch.
+/// Brings into memory what the first request of a function will run on, and touches what that request will touch.
 fn make_ready(shared: &Arc<Shared>, function: &Arc<Function>) {
     let candidates = function.candidates(&shared.cores);
     let favourite =
@@ -160,9 +162,9 @@ fn make_ready(shared: &Arc<Shared>, function: &Arc<Function>) {
     {
         tracing::debug!(function = function.name(), engine = %known.id, %error, "no instance can be made ahead");
     }
-    // An engine that starts costs a request milliseconds, whichever it is.
+    // The start of an engine costs a request milliseconds, whichever engine it is.
     for EngineSlot { known, .. } in &function.engines {
-        // Whoever wants it hears of it.
+        // A request that wants the engine hears of the error.
         let _ = registry.open(known.id);
     }
 }
@@ -175,8 +177,8 @@ const REHEARSAL: &str = r#"(module
     (func (export "_start")
         (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))))"#;
 
-/// What a thread does once before its first request on these engines: what the engines, WASI and the thread itself set
-/// up when they are first used is then there. No guest runs, but a module of the host's own.
+/// Returns what a thread does once before its first request on these engines. After it, everything is there that the
+/// engines, WASI and the thread itself set up when they are first used. No guest runs, but a module of the host's own.
 pub(crate) fn rehearsal(registry: &Registry, engines: &[EngineId]) -> Option<impl Fn() + Send + Sync + use<>> {
     let bytes = wat::parse_str(REHEARSAL).ok()?;
     let module = Module::parse(bytes, &ModuleLimits::default()).ok()?;
@@ -186,13 +188,13 @@ pub(crate) fn rehearsal(registry: &Registry, engines: &[EngineId]) -> Option<imp
     Some(move || {
         for artifact in &artifacts {
             let instance = Arc::clone(artifact).instantiate(&context, &GuestLimits::default(), &Interrupt::new());
-            // If it fails here, a request will find out.
+            // If this fails, a request will find out.
             let _ = instance.map(|mut instance| instance.call(&Entry::Command).map(|_| instance.into_output()));
         }
     })
 }
 
-/// Makes an instance and drops it, where that runs nothing of the guest's.
+/// Makes an instance and drops it, unless that would run code of the guest's.
 fn touch(function: &Function, artifact: Arc<dyn Artifact>) -> Result<(), EngineError> {
     if function.module.has_start() {
         return Ok(());
@@ -215,10 +217,10 @@ mod tests {
     use crate::{FunctionSpec, Host, HostConfig};
 
     const S: u64 = 1_000_000_000;
-    /// What the mock engine's artifacts say of themselves.
+    /// The bytes of memory that the mock engine reports for each artifact.
     const ARTIFACT_BYTES: u64 = 32;
 
-    /// A data directory with the artifacts of so many functions on disk and none in memory, and their modules.
+    /// A data directory with the artifacts of `count` functions on disk and none in memory, and these functions.
     fn known_functions(count: usize, memory_budget_bytes: u64) -> (TempDir, Host, Vec<Arc<Function>>) {
         let dir = tempfile::tempdir().unwrap();
         let open = || {
@@ -240,7 +242,7 @@ mod tests {
             let functions: Vec<_> = functions.collect();
             (host, functions)
         };
-        // What a host leaves behind is on disk when it has been dropped.
+        // Everything that a host leaves behind is on disk when it has been dropped.
         let (host, functions) = open();
         for function in &functions {
             call(&host, function);
@@ -264,7 +266,7 @@ mod tests {
         function.engines[0].slot.artifact_state().unwrap()
     }
 
-    /// Requests every minute; the time of the last.
+    /// Lets a request arrive every minute; returns the time of the last one.
     fn called_every_minute(function: &Function) -> u64 {
         function.scheduler.with(|scheduler| (0..=20).for_each(|i| scheduler.arrived(60 * S * i)));
         60 * S * 20

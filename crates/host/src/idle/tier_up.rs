@@ -1,4 +1,4 @@
-//! Better code of a module, compiled while no request waits for it.
+//! Tier-up: better code of a module is compiled while no request waits for it. The scheduler decides which.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(crate) fn start(shared: &Arc<Shared>, function: &Arc<Function>, tier_up: &Ti
                     unix_ms: unix_ms(),
                 }));
             }
-            // The artifact was loaded, or somebody else has made it meanwhile.
+            // The artifact was loaded, or another thread has made it meanwhile.
             Ok(_) => {}
             // The slot has noted the failure.
             Err(_) => theirs.counters.compiles_failed.add_one(),

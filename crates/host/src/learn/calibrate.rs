@@ -1,9 +1,9 @@
-//! What each engine costs on this host, measured: compiling, loading, instantiating, making parts for guests that move, and
-//! how fast its code runs.
+//! Measures what each engine costs on this host: compiling, loading, instantiating, making parts for guests that move,
+//! and how fast its code runs.
 //!
-//! What computes is measured in CPU time of its thread, and every figure is the best or the median of several tries, so
-//! that what else the host does meanwhile changes little. The whole takes a few seconds and is cut down on a slow host,
-//! never below one try.
+//! Computing is measured in CPU time of its thread, and every figure is the best or the median of several tries, so
+//! that other work on the host changes little. The whole takes a few seconds and is cut down on a slow host, but never
+//! below one try.
 
 mod file;
 mod kernels;
@@ -27,46 +27,46 @@ use crate::config::ARTIFACT_DISK_BYTES_DEFAULT;
 use crate::panics::panic_message;
 use crate::time::nanoseconds;
 
-/// When this much time has passed, what was measured once is not measured again, unless that is cheap.
+/// When this much time has passed, a thing that was measured once is not measured again, unless that is cheap.
 const BUDGET: Duration = Duration::from_secs(8);
-/// As often as this everything is tried until then.
+/// Until then, everything is tried at least this often.
 const TRIES_MIN: usize = 3;
-/// More tries are only made as long as all of them together take less.
+/// More tries of a thing are only made as long as all its tries together take less than this.
 const STEP: Duration = Duration::from_millis(250);
-/// The same when time is up.
+/// The same limit when [`BUDGET`] is spent.
 const CHEAP: Duration = Duration::from_millis(20);
-/// Tries of each compile; the best counts.
+/// The number of tries of each compile; the best counts.
 const COMPILES: usize = 9;
-/// A compile that takes so many times its CPU time was held up by something else.
+/// A compile that takes this many times its CPU time was held up by other work.
 const BUSY: f64 = 1.25;
-/// Tries of each load; the best counts.
+/// The number of tries of each load; the best counts.
 const LOADS: usize = 9;
-/// Instances of a module that does nothing; the median counts.
+/// The number of instances of a module that does nothing; the median counts.
 const INSTANCES: usize = 201;
-/// Tries of each kernel; the best counts.
+/// The number of tries of each kernel; the best counts.
 const RUNS: usize = 7;
 
-/// The host could not be calibrated.
+/// The reason why the host could not be calibrated.
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrateError {
-    /// Somebody wanted the time for something else.
+    /// The calibration was interrupted, because its time was wanted for something else.
     #[error("the calibration was stopped")]
     Interrupted,
     /// No engine did what was asked of it.
     #[error("no engine could be measured: {reasons}")]
     NoEngine {
-        /// Engine by engine.
+        /// The reasons, engine by engine.
         reasons: String,
     },
-    /// There is no folder for artifacts.
+    /// The folder for artifacts cannot be made.
     #[error("cannot make a folder in {path:?} for the calibration: {source}")]
     Folder {
-        /// Where it was to be.
+        /// The folder in which it was to be made.
         path: std::path::PathBuf,
-        /// Why not.
+        /// The reason.
         source: std::io::Error,
     },
-    /// Artifacts cannot be kept there.
+    /// Artifacts cannot be kept in that folder.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The operating system has no threads left.
@@ -74,26 +74,27 @@ pub enum CalibrateError {
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
-/// How far a calibration is.
+/// The progress of a calibration.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Steps that are done.
+    /// The number of steps that are done.
     pub done: usize,
-    /// Steps in all.
+    /// The number of all steps.
     pub of: usize,
-    /// The engine that is measured next; `None`: all in turn.
+    /// The engine that is measured next; `None`: all engines in turn.
     pub engine: Option<EngineId>,
 }
 
 /// Measures every engine of this build that is chosen without being asked for. An engine that fails is left out, with a
 /// warning in the log.
 ///
-/// Artifacts are kept in a temporary folder within `scratch` meanwhile, so that loading is measured from the disk that it
-/// will be done from. The threads that compile inherit the calling thread's priority.
+/// Meanwhile artifacts are kept in a temporary folder within `scratch`, so that loading is measured from the disk that
+/// artifacts will be loaded from. The threads that compile inherit the calling thread's priority.
 ///
 /// # Errors
 ///
-/// The interrupt was raised, nothing could be measured, or the operating system refused something.
+/// Returns an error if the interrupt was raised, if nothing could be measured, or if the operating system refused
+/// something.
 pub fn measure(
     registry: &Registry,
     scratch: &Path,
@@ -165,14 +166,14 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// What the measurements share.
+/// Everything that the measurements share.
 struct Bench<'a> {
     store: ArtifactStore,
     one_core: ThreadPool,
     all_cores: ThreadPool,
-    /// What is compiled and loaded, in ascending order of size.
+    /// The modules that are compiled and loaded, in ascending order of size.
     materials: Vec<Module>,
-    /// What parts are made of: a module, the point to go on at, and about how much code that is.
+    /// The parts that are made: a module, the point to go on at, and about how many bytes of code that is.
     parts: Vec<(Module, Point, u64)>,
     noop: Module,
     kernels: Module,
@@ -183,26 +184,26 @@ struct Bench<'a> {
 /// An engine that is measured.
 struct Subject {
     known: &'static Known,
-    /// Its `slowdown` is still to be found.
+    /// The engine's costs; the `slowdown` is still to be found.
     costs: EngineCalibration,
-    /// The kernels.
+    /// The kernels' artifact.
     artifact: Arc<dyn Artifact>,
     /// The best time of each kernel, in nanoseconds.
     best_ns: HashMap<&'static str, u64>,
 }
 
 impl Subject {
-    /// The geometric mean over the kernels.
+    /// The geometric mean of the kernels' best times, in nanoseconds.
     fn kernels_ns(&self) -> f64 {
         let sum_ln: f64 = self.best_ns.values().map(|ns| (*ns as f64).ln()).sum();
         (sum_ln / self.best_ns.len() as f64).exp()
     }
 }
 
-/// What a compile took and made.
+/// The result of a compile, and how long that took.
 struct Compiled<T> {
     wall: Duration,
-    /// Of the thread that began it: all of it on a pool of one thread.
+    /// The CPU time of the thread that began the compile; on a pool of one thread that is all of it.
     cpu: Duration,
     made: T,
 }
@@ -211,7 +212,7 @@ fn compile<T: Send>(
     pool: &ThreadPool,
     make: impl FnOnce() -> Result<T, EngineError> + Send,
 ) -> Result<Compiled<T>, Stop> {
-    // Compilers that work in parallel do so on the pool whose thread calls them.
+    // A compiler that works in parallel does so on the pool whose thread calls it.
     pool.install(|| {
         let (began, began_cpu) = (Instant::now(), thread_cpu());
         let made = make()?;
@@ -225,7 +226,7 @@ fn thread_cpu() -> Duration {
     Duration::try_from(now).unwrap_or_default()
 }
 
-/// Why a measurement came to nothing.
+/// The reason why a measurement came to nothing.
 enum Stop {
     Interrupted,
     Failed(String),
@@ -237,14 +238,14 @@ impl<E: std::error::Error> From<E> for Stop {
     }
 }
 
-/// A panicking engine is a failed one.
+/// Does `work`; an engine that panics counts as one that failed.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(Stop::Failed(format!("it panicked: {}", panic_message(&*panic)))))
 }
 
 impl Bench<'_> {
-    /// Everything but the speed of the code.
+    /// Measures everything but the speed of the code.
     fn subject(&self, registry: &Registry, known: &'static Known) -> Result<Subject, Stop> {
         let engine = &**registry.open(known.id)?;
         let mut compiles = Vec::new();
@@ -280,7 +281,7 @@ impl Bench<'_> {
         })
     }
 
-    /// What making parts costs that guests go on in.
+    /// Measures what it costs to make parts that guests go on in.
     fn parts(&self, engine: &dyn Engine) -> Result<PartCosts, Stop> {
         let mut compiles = Vec::new();
         for (module, point, code_bytes) in &self.parts {
@@ -294,7 +295,7 @@ impl Bench<'_> {
         Ok(PartCosts { fixed_ns, ns_per_code_byte })
     }
 
-    /// How many times sooner a compile is done on all cores than on one. Tries alternate.
+    /// Measures how many times sooner a compile is done on all cores than on one. The tries of both alternate.
     fn parallelism(&self, engine: &dyn Engine, known: &Known) -> Result<f64, Stop> {
         let cores = cores();
         if cores == 1 {
@@ -375,7 +376,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// One run of a kernel, in nanoseconds.
+    /// The CPU time of one run of a kernel, in nanoseconds.
     fn run(&self, artifact: &Arc<dyn Artifact>, kernel: &Kernel) -> Result<u64, Stop> {
         let mut instance =
             Arc::clone(artifact).instantiate(&GuestContext::default(), &GuestLimits::default(), self.interrupt)?;
@@ -398,7 +399,7 @@ impl Bench<'_> {
         }
     }
 
-    /// The best of several tries in nanoseconds, and what the last one made.
+    /// The best of several tries in nanoseconds, and what the last try made.
     fn best<T>(&self, tries: usize, mut work: impl FnMut() -> Result<(Duration, T), Stop>) -> Result<(f64, T), Stop> {
         let mut best = Duration::MAX;
         let mut made = None;
@@ -411,7 +412,8 @@ impl Bench<'_> {
         Ok((nanoseconds(best) as f64, made.expect("there is at least one try")))
     }
 
-    /// Does something several times, but fewer times if it takes long, and once if all of it has.
+    /// Does `work` several times, but fewer times if that takes long, and once if the time of the whole calibration is
+    /// up.
     fn repeat(&self, tries: usize, mut work: impl FnMut() -> Result<(), Stop>) -> Result<(), Stop> {
         let began = Instant::now();
         for done in 0..tries {
@@ -432,8 +434,8 @@ impl Bench<'_> {
     }
 }
 
-/// The line that costs follow, as its value at zero and its slope, neither negative: least squares of the relative
-/// errors, as a microsecond matters for a small module and not for a large one.
+/// The line that costs follow, as its value at zero and its slope, neither of which is negative. It has the least
+/// squares of the relative errors, because a microsecond matters for a small module and not for a large one.
 fn fit_line(points: &[(u64, f64)]) -> (f64, f64) {
     let (mut w, mut wx, mut wy, mut wxx, mut wxy) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for (x, y) in points {

@@ -1,5 +1,5 @@
-//! Who keeps what requests leave behind, so that no request waits for a disk: a thread; or, in a process that makes one
-//! call, whoever leaves the host, after the answer.
+//! Keeping what requests leave behind, so that no request waits for a disk. A thread does that; or, in a process that
+//! makes one call, the caller that leaves the host, after the answer.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -13,21 +13,22 @@ use crate::cores::Cores;
 use crate::learn::profile::Profiles;
 use crate::learn::row::CompileObservation;
 
-/// Tasks that may wait for the disk. Observations beyond are dropped, and counted.
+/// The most tasks that may wait for the disk. Further tasks are dropped, with a warning in the log.
 const TASKS_MAX: usize = 4096;
-/// How long tasks wait for an idle core. They take a core for a millisecond, and would take it from a request; but on a
-/// host that is never idle they have to be done, too.
+/// The longest time that tasks wait for an idle core. They take a core for a millisecond, and would take it from a
+/// request; but on a host that is never idle they have to be done, too.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// The time between two looks. A core counts as idle if it is so twice in a row: in between, an answer is on its way.
+/// The time between two looks at the cores. A core counts as idle if it is so twice in a row: it may be idle for a
+/// moment while an answer is on its way.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Who does the tasks that requests leave behind.
+/// What becomes of the tasks that requests leave behind.
 pub(crate) enum Keeper {
-    /// Nobody: nothing outlives the process.
+    /// They are dropped: nothing outlives the process.
     Nobody,
-    /// A thread, by and by.
+    /// A thread does them, by and by.
     Thread(Housekeeper),
-    /// Whoever leaves the host. They wait here until then.
+    /// The caller that leaves the host does them. They wait here until then.
     Leaver(Mutex<Vec<Task>>),
 }
 
@@ -49,23 +50,23 @@ pub(crate) struct Housekeeper {
 }
 
 pub(crate) enum Task {
-    /// A request, for the profile.
+    /// A request's observation, for the profile.
     Observed(Observation),
     /// A compile that no request waited for, for the profile.
     Compiled(CompileObservation),
-    /// An artifact to be kept, say.
+    /// Other work, such as keeping an artifact.
     Do(Box<dyn FnOnce() -> Result<(), NotKept> + Send>),
-    /// To be answered when all that came before is written.
+    /// A message whose sender is answered when all tasks that came before are written.
     Flush(SyncSender<()>),
 }
 
-/// Something that was to be kept could not be written.
+/// The error of something that was to be kept and could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot keep {what}: {reason}")]
 pub struct NotKept {
-    /// What.
+    /// The thing that was to be kept.
     pub what: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -77,7 +78,7 @@ impl Housekeeper {
         Ok(Self { tasks: Some(tasks), thread: Some(thread) })
     }
 
-    /// Hands over a task, or drops it if the disk is that far behind.
+    /// Hands over a task, or drops it if the disk is too far behind.
     pub(crate) fn hand_over(&self, task: Task) {
         if let Some(tasks) = &self.tasks
             && tasks.try_send(task).is_err()
@@ -90,7 +91,7 @@ impl Housekeeper {
     pub(crate) fn flush(&self) {
         let (done, wait) = sync_channel(1);
         self.hand_over(Task::Flush(done));
-        // If it was dropped, the disk is so far behind that nobody should wait for it.
+        // If the message was dropped, the disk is so far behind that nobody should wait for it.
         let _ = wait.recv();
     }
 }
@@ -105,7 +106,8 @@ impl Drop for Housekeeper {
     }
 }
 
-/// Waits for a core that nobody else wants, or until somebody waits for a task, and returns those that came meanwhile.
+/// Waits for a core that no request wants, for [`PATIENCE`] at most, or until a caller waits in `flush`. Returns the
+/// tasks that have come meanwhile.
 fn collect_batch(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task> {
     let began = Instant::now();
     let mut batch = vec![first];
@@ -130,7 +132,7 @@ fn collect_batch(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task
 fn run(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
     let mut reported = false;
     while let Ok(first) = tasks.recv() {
-        // One transaction for all that has come meanwhile.
+        // One transaction holds all that has come meanwhile.
         let (mut observations, mut compiles, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         for task in collect_batch(first, tasks, cores) {
             match task {
@@ -152,13 +154,13 @@ fn run(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
         match profiles.lock().append(&observations, &compiles) {
             Ok(()) => reported = false,
             Err(error) if !reported => {
-                // Once for each spell of trouble, not for each request.
+                // The error is reported once for each spell of trouble, not for each request.
                 reported = true;
                 tracing::error!(%error, "cannot write the profile; requests go on without it");
             }
             Err(_) => {}
         }
-        // Whoever waits for them learns it by their end.
+        // The callers that wait for these tasks see their channels close.
         drop(waiting);
     }
 }
@@ -199,7 +201,7 @@ mod tests {
         profiles.pretend_disk_is_full(true);
         let profiles = Arc::new(Mutex::new(profiles));
         let housekeeper = start(Arc::clone(&profiles));
-        // Of as many modules, so that none of these rows takes another's place.
+        // Each row is of another module, so that none of these rows takes another's place.
         let other = |n: u32| {
             let module = remuda_model::ModuleDigest::of(&n.to_le_bytes());
             Observation { module, ..observation(1) }

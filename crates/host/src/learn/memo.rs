@@ -1,15 +1,17 @@
-//! What a process that makes one call remembers of a module for the next one. A server has a database for that, and a
-//! process of a few milliseconds cannot afford to open one. So it reads and writes two small files for each module, in
-//! the data directory's folder `modules`:
+//! What a process that makes one call remembers of a module for the next process. A server has a database for that, but
+//! a process of a few milliseconds cannot afford to open one. So it reads and writes two small files for each module,
+//! in the data directory's folder `modules`:
 //!
-//! - `<digest>.module`: what parsing the module has found ([`Findings`]), so that it need not be validated again. Sealed
-//!   with a MAC under the store's key: the promise that a module is valid and within bounds is only taken from this host.
-//! - `<digest>.runs`: what was measured, a line of JSON for each row, added by one appending write. A line that cannot be
-//!   read is left out.
+//! - `<digest>.module`: what parsing the module has found ([`Findings`]), so that it need not be validated again. The
+//!   file is sealed with a MAC under the store's key: the promise that a module is valid and within bounds is only
+//!   taken from this host.
+//! - `<digest>.runs`: what was measured, a line of JSON for each row. Rows are added by one appending write. A line
+//!   that cannot be read is left out.
 //!
-//! The database is the record, and a `.runs` file is a note of what it may not know yet. Whoever opens the database takes
-//! over the rows that came from here, and removes the file; a module without a file gets one that
-//! begins with what the database knows. A row that is written between the two is lost, which costs one measurement.
+//! The database is the record, and a `.runs` file is a note of what the database may not know yet. A process that opens
+//! the database takes over the rows that came from here, and removes the file; a module without a file gets one that
+//! begins with what the database knows. A row that is written between taking over and removing is lost, which costs one
+//! measurement.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -28,21 +30,21 @@ const FOLDER: &str = "modules";
 const FINDINGS_SUFFIX: &str = "module";
 const RUNS_SUFFIX: &str = "runs";
 const MAC_BYTES: usize = blake3::OUT_LEN;
-/// What sets these MACs apart from those of artifacts, under the same key.
+/// Sets these MACs apart from those of artifacts, under the same key.
 const FINDINGS_DOMAIN: &[u8] = b"remuda: findings of a module\0";
 /// Modules below this size are parsed sooner than a file is read.
 const FINDINGS_MODULE_BYTES_MIN: usize = 4 << 10;
-/// A larger file was not written by us: a module of 128 MiB has findings of a few megabytes.
+/// A larger file was not written by this program: a module of 128 MiB has findings of a few megabytes.
 const FINDINGS_FILE_BYTES_MAX: u64 = 64 << 20;
-/// A `.runs` file that has grown beyond this is cut to the latest half of it. Reading so much takes about 0.1 ms, and it
-/// holds a hundred rows; an estimate remembers fifteen.
+/// A `.runs` file that has grown beyond this is cut to its latest rows, of half as many bytes. Reading a file of this
+/// size takes about 0.1 ms, and it holds a hundred rows; an estimate remembers fifteen.
 const RUNS_BYTES_MAX: u64 = 32 << 10;
-/// Modules that are remembered; beyond, those that ran longest ago are forgotten, a quarter at a time.
+/// The number of modules that are remembered; beyond it, those that ran longest ago are forgotten, a quarter at a time.
 const MODULES_MAX: usize = 4096;
-/// One in so many new modules looks whether there are too many.
+/// One in this many new modules looks whether there are too many.
 const LOOK_EVERY: u8 = 64;
 
-/// The folder.
+/// The folder `modules` of a data directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Memos {
     dir: PathBuf,
@@ -54,7 +56,7 @@ impl Memos {
         Self { dir: data_dir.join(FOLDER) }
     }
 
-    /// What an earlier process has found out about a module, within these limits.
+    /// Reads what an earlier process has found out about a module, within these limits.
     pub(crate) fn findings(&self, key: &Key, module: ModuleDigest, limits: &ModuleLimits) -> Option<Findings> {
         let mut file = File::open(self.path(module, FINDINGS_SUFFIX)).ok()?;
         let file_bytes = file.metadata().ok().filter(|metadata| metadata.len() <= FINDINGS_FILE_BYTES_MAX)?.len();
@@ -83,12 +85,12 @@ impl Memos {
         Ok(())
     }
 
-    /// What was measured of a module, oldest first, or `None` if there is no file.
+    /// Reads what was measured of a module, oldest first; returns `None` if there is no file.
     pub(crate) fn runs(&self, module: ModuleDigest) -> Option<Vec<Line>> {
         fs::read(self.path(module, RUNS_SUFFIX)).ok().map(|text| lines(&text))
     }
 
-    /// Adds to what was measured of a module.
+    /// Adds rows to what was measured of a module.
     pub(crate) fn add_runs(&self, module: ModuleDigest, lines: &[Line]) -> io::Result<()> {
         let text = text(lines)?;
         let path = self.path(module, RUNS_SUFFIX);
@@ -100,7 +102,7 @@ impl Memos {
             }
             opened => opened?,
         };
-        // One write: others who append at the same time do not get in between.
+        // The lines are written in one write, so that lines of other processes do not get in between.
         file.write_all(&text)?;
         if file.metadata()?.len() <= RUNS_BYTES_MAX {
             return Ok(());
@@ -111,7 +113,7 @@ impl Memos {
         self.replace(module, RUNS_SUFFIX, &all[begin..])
     }
 
-    /// Forgets what was measured of a module: the database has it.
+    /// Forgets what was measured of a module, because the database has it.
     pub(crate) fn forget_runs(&self, module: ModuleDigest) {
         let path = self.path(module, RUNS_SUFFIX);
         if let Err(error) = fs::remove_file(&path)
@@ -136,14 +138,14 @@ impl Memos {
         entries.filter_map(digest).collect()
     }
 
-    /// Keeps so many files of modules, and forgets those that were written longest ago if there are more.
+    /// Keeps the files of `modules_max` modules; if there are more, forgets those that were written longest ago.
     fn forget_oldest(&self, modules_max: usize) -> io::Result<()> {
         let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             files.push((entry.metadata()?.modified()?, entry.path()));
         }
-        // A module has two at most.
+        // A module has two files at most.
         let files_max = 2 * modules_max;
         if files.len() <= files_max {
             return Ok(());
@@ -170,7 +172,7 @@ impl Memos {
         Ok(())
     }
 
-    /// Puts a file in its place, whole.
+    /// Puts a whole file in its place.
     fn replace(&self, module: ModuleDigest, suffix: &str, bytes: &[u8]) -> io::Result<()> {
         let draft = || tempfile::Builder::new().prefix(".draft-").tempfile_in(&self.dir);
         let mut draft: NamedTempFile = match draft() {
@@ -194,7 +196,7 @@ impl Memos {
     }
 }
 
-/// Over everything that findings depend on, the version of the code that found them included.
+/// A MAC over everything that findings depend on, including the version of the code that found them.
 fn findings_mac(key: &Key, module: ModuleDigest, limits: &ModuleLimits, body: &[u8]) -> blake3::Hash {
     let mut mac = blake3::Hasher::new_keyed(key);
     mac.update(FINDINGS_DOMAIN)
@@ -327,7 +329,8 @@ mod tests {
             let profile = profiles.load(MODULE, 1, &registry).unwrap();
             assert_eq!(profile.engine(WINCH).unwrap().execute.count(), 1);
             assert_eq!(memos.runs(MODULE), None);
-            // Noted while the database is open: taken over before it learns more of the module.
+            // This row is noted while the database is open, and is taken over before the database learns more of the
+            // module.
             memos.add_runs(MODULE, &[Line::Run(ObservationRow::of(&observation(200)))]).unwrap();
             profiles.append(&[observation(300)], &[]).unwrap();
             assert_eq!(profiles.load(MODULE, 1, &registry).unwrap().engine(WINCH).unwrap().execute.count(), 3);

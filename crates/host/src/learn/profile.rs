@@ -1,4 +1,5 @@
-//! The profile on disk: what was measured of every module, row by row.
+//! The profile on disk: a database of what was measured of every module, row by row. Profiles as files stand in
+//! `exchange`.
 
 mod exchange;
 
@@ -16,15 +17,17 @@ use super::memo::Memos;
 use super::row::Line;
 pub use super::row::{CompileObservation, CompileRow, ObservationRow};
 
-/// Rows that are kept of each kind (module, engine, arguments, size class): as many as an estimate remembers.
+/// The number of rows that are kept of each kind (module, engine, arguments, size class): as many as an estimate
+/// remembers.
 const ROWS_PER_KIND: u32 = Estimate::WINDOW;
-/// The latest rows of a function on an engine that a profile is made of: all size classes that it tells apart.
+/// The number of latest rows of a function on an engine that a profile is made of: enough for all size classes that it
+/// tells apart.
 const ROWS_PER_ENGINE: u32 = SizeModel::CLASSES_MAX * ROWS_PER_KIND;
-/// Rows that are kept in all; the oldest are forgotten.
+/// The number of rows that are kept in all; the oldest are forgotten.
 const ROWS_MAX: u32 = 200_000;
-/// How many rows are written between two looks at whether there are too many.
+/// The number of rows that are written between two looks at whether there are too many.
 const PRUNE_EVERY: i64 = 1024;
-/// The layout of the tables below.
+/// The version of the layout of the tables below.
 const SCHEMA_VERSION: i64 = 2;
 const FILE_NAME: &str = "profile.db";
 
@@ -59,8 +62,8 @@ const SCHEMA: &str = "
     CREATE INDEX compile_of_engine ON compile (module, engine, id);
 ";
 
-/// What version 1 had: no workload, and 0 for a size that was not known. Of each engine the latest rows are kept, as those
-/// of a workload that no function has: they tell how long the engine took to get ready.
+/// Takes over the rows of version 1, which had no workload, and 0 for a size that was not known. The latest rows of
+/// each engine are kept, as rows of a workload that no function has: they tell how long the engine took to get ready.
 const FROM_VERSION_1: &str = "
     INSERT INTO observation
     SELECT id, module, engine, -1, -1, artifact, queue_ns, compile_ns, load_ns, instantiate_ns, execute_ns,
@@ -74,34 +77,34 @@ const FROM_VERSION_1: &str = "
 const COLUMNS: &str = "id, workload, artifact, queue_ns, compile_ns, load_ns, instantiate_ns, execute_ns, input_bytes, \
                        output_bytes, success, unix_ms";
 
-/// The profiles of all functions, as rows of observations. What is newer is told by the order of rows and never by the
+/// The profiles of all functions, as rows of observations. The order of rows tells which row is newer, and never the
 /// time of day, which may jump.
 ///
-/// A process that makes one call does not open it, and notes its rows elsewhere ([`Memos`]); they are taken over whenever
-/// it is opened, and before rows of the same module are added.
+/// A process that makes one call does not open the database, and notes its rows elsewhere ([`Memos`]); they are taken
+/// over whenever the database is opened, and before rows of the same module are added.
 pub struct Profiles {
     connection: Connection,
-    /// `None` if nothing that is taken over from there would be kept.
+    /// The files of single modules; `None` if nothing that is taken over from there would be kept.
     memos: Option<Memos>,
 }
 
-/// The profile cannot be used.
+/// The error of a profile that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the profile {path:?}: {reason}")]
 pub struct ProfileError {
-    /// Where it is.
+    /// The file's path.
     pub path: PathBuf,
-    /// Why.
+    /// The reason.
     pub reason: rusqlite::Error,
 }
 
 impl Profiles {
-    /// Opens the profile of a data directory. One that is damaged, or of a later version, is put aside, and a new one
-    /// begun. Where the disk is full or cannot be written, it is kept in memory.
+    /// Opens the profile of a data directory. A profile that is damaged, or of a later version, is put aside, and a new
+    /// one is begun. If the disk is full or cannot be written, the profile is kept in memory.
     ///
     /// # Errors
     ///
-    /// It cannot be used, and not put aside either.
+    /// Returns an error if the profile can neither be used nor put aside.
     pub fn open(data_dir: &Path) -> Result<Self, ProfileError> {
         let mut profiles = Self::open_as_it_is(data_dir)?;
         if let Some(memos) = profiles.memos.clone() {
@@ -110,7 +113,7 @@ impl Profiles {
         Ok(profiles)
     }
 
-    /// As [`open`](Self::open), and leaves what was noted elsewhere there.
+    /// Like [`open`](Self::open), but leaves rows that were noted elsewhere where they are.
     fn open_as_it_is(data_dir: &Path) -> Result<Self, ProfileError> {
         let path = data_dir.join(FILE_NAME);
         let with_memos = |connection| Self { connection, memos: Some(Memos::of(data_dir)) };
@@ -144,13 +147,14 @@ impl Profiles {
     ///
     /// # Errors
     ///
-    /// As [`Profiles::open`].
+    /// Returns an error in the cases of [`Profiles::open`].
     pub fn open_existing(data_dir: &Path) -> Result<Option<Self>, ProfileError> {
         let is_there = data_dir.join(FILE_NAME).exists() || !Memos::of(data_dir).modules_with_runs().is_empty();
         if is_there { Self::open(data_dir).map(Some) } else { Ok(None) }
     }
 
-    /// What the database of a data directory knows of a module, if there is one: for a [memo](Memos) that begins.
+    /// Reads what the database of a data directory, if there is one, knows of a module, for a [memo](Memos) that
+    /// begins.
     pub(crate) fn lines_of(data_dir: &Path, module: ModuleDigest, registry: &Registry) -> Vec<Line> {
         if !data_dir.join(FILE_NAME).exists() {
             return Vec::new();
@@ -186,7 +190,8 @@ impl Profiles {
             transaction.commit()
         };
         match add() {
-            // Also what it knew before: it will know more soon, and the next memo is to begin with that.
+            // Rows that the database had already go with their files, too: it will know more soon, and the next file is
+            // to begin with that.
             Ok(()) => modules.iter().for_each(|module| memos.forget_runs(*module)),
             Err(error) => tracing::warn!(%error, "measurements of single calls stay where they were noted"),
         }
@@ -205,7 +210,7 @@ impl Profiles {
     fn prepare(mut connection: Connection) -> rusqlite::Result<Connection> {
         if version(&connection)? != SCHEMA_VERSION {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            // Under the lock: another process may have done it.
+            // The version is asked again under the lock, because another process may have done the work.
             match version(&transaction)? {
                 SCHEMA_VERSION => {}
                 0 => transaction.execute_batch(SCHEMA)?,
@@ -222,7 +227,7 @@ impl Profiles {
         Ok(connection)
     }
 
-    /// What is known of a module that runs with the arguments that `workload` stands for.
+    /// Reads what is known of a module that runs with the arguments that `workload` stands for.
     pub(crate) fn load(
         &self,
         module: ModuleDigest,
@@ -281,7 +286,7 @@ impl Profiles {
         Ok(compiles)
     }
 
-    /// Adds rows, and forgets those whose place they take.
+    /// Adds rows, and forgets the rows whose place they take.
     pub(crate) fn append(
         &mut self,
         observations: &[Observation],
@@ -302,11 +307,11 @@ impl Profiles {
         transaction.commit()
     }
 
-    /// The modules of which something is known, those that were seen last first.
+    /// The modules of which something is known; those that were seen last come first.
     ///
     /// # Errors
     ///
-    /// The database cannot be read.
+    /// Returns an error if the database cannot be read.
     pub fn modules(&self) -> rusqlite::Result<Vec<ModuleDigest>> {
         let mut select = self.connection.prepare(
             "SELECT module FROM (SELECT module, id FROM observation UNION ALL SELECT module, 0 FROM compile) \
@@ -316,11 +321,11 @@ impl Profiles {
         rows.collect()
     }
 
-    /// Forgets what is known of a module, or everything; returns how many rows that were.
+    /// Forgets what is known of a module, or everything; returns the number of rows.
     ///
     /// # Errors
     ///
-    /// The database cannot be written.
+    /// Returns an error if the database cannot be written.
     pub fn reset(&mut self, module: Option<ModuleDigest>) -> rusqlite::Result<usize> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let rows = forget(&transaction, module)?;
@@ -328,7 +333,7 @@ impl Profiles {
         Ok(rows)
     }
 
-    /// Lets the file grow no more, as on a full disk.
+    /// Keeps the file from growing, as on a full disk.
     #[cfg(test)]
     pub(crate) fn pretend_disk_is_full(&self, full: bool) {
         let pages: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
@@ -337,7 +342,7 @@ impl Profiles {
     }
 }
 
-/// What lines of a [memo](Memos) add up to for a workload, as [`Profiles::load`] has it of the database.
+/// The profile that lines of a [memo](Memos) add up to for a workload, as [`Profiles::load`] makes it of the database.
 pub(crate) fn fold(lines: &[Line], module: ModuleDigest, workload: u64, registry: &Registry) -> FunctionProfile {
     let mut profile = FunctionProfile::default();
     for line in lines {
@@ -463,7 +468,7 @@ fn insert(
     Ok(())
 }
 
-/// Whether it is time to look at how many rows there are.
+/// Adds compiles. Returns whether it is time to look at how many rows there are.
 fn insert_compiles(transaction: &Transaction<'_>, compiles: &[CompileObservation]) -> rusqlite::Result<bool> {
     let mut add = transaction
         .prepare_cached("INSERT INTO compile (module, engine, compile_ns, unix_ms) VALUES (?1, ?2, ?3, ?4)")?;
@@ -510,7 +515,7 @@ pub(crate) mod testing {
     pub(crate) const MODULE: ModuleDigest = ModuleDigest::from_bytes([7; 32]);
     pub(crate) const WINCH: EngineId = EngineId::new("wasmtime.winch");
 
-    /// A successful request with workload 1 and 10 bytes.
+    /// A successful request with workload 1 and 10 bytes of input.
     pub(crate) fn observation(execute_ns: u64) -> Observation {
         Observation {
             module: MODULE,
@@ -535,7 +540,7 @@ mod tests {
         profiles.load(MODULE, workload, &Registry::default()).unwrap()
     }
 
-    /// What a request with workload `workload` and 10 bytes takes, in whole nanoseconds.
+    /// The time of a request with workload `workload` and 10 bytes of input, in whole nanoseconds.
     fn execute_ns(profiles: &Profiles, workload: u64) -> i64 {
         let profile = load(profiles, workload);
         let ns = profile.engine(WINCH).unwrap().execute.predict(Some(10)).unwrap().ns;
@@ -569,7 +574,7 @@ mod tests {
         let kept = i64::from(ROWS_PER_KIND);
         profiles.append(&(1..=100).map(observation).collect::<Vec<_>>(), &[]).unwrap();
         assert_eq!(rows(&profiles), kept);
-        // The lower middle of 86 to 100.
+        // The median of 86 to 100.
         assert_eq!(execute_ns(&profiles, 1), 93);
         let of_size = |input_bytes| Observation { input_bytes, ..observation(7) };
         profiles.append(&[of_size(None), of_size(Some(0)), of_size(Some(1 << 20))], &[]).unwrap();

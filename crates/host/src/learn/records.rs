@@ -1,5 +1,5 @@
-//! What a host knows beyond its process, and where: in a data directory's database, or, for a process that makes one call,
-//! in the files of single modules.
+//! What a host knows beyond its process, and where that is kept: in a data directory's database, or, for a process that
+//! makes one call, in the files of single modules. Their formats stand in `profile` and `memo`.
 
 use std::collections::HashMap;
 use std::fs::DirBuilder;
@@ -22,13 +22,13 @@ use crate::config::{HostConfig, OpenError};
 use crate::cores::Cores;
 use crate::learn::housekeeper::{Housekeeper, Keeper, NotKept, Task};
 
-/// Where a host finds what is known of functions.
+/// The place where a host finds what is known of functions.
 pub(crate) enum Records {
-    /// Nowhere.
+    /// There is no such place.
     None,
-    /// In the database.
+    /// The database.
     Database(Arc<Mutex<Profiles>>),
-    /// In the files of single modules.
+    /// The files of single modules.
     Memos(ModuleMemos),
 }
 
@@ -39,11 +39,11 @@ pub(crate) struct ModuleMemos {
     store: Arc<ArtifactStore>,
     /// Modules whose files have to be begun, with what the database knows of them.
     begun: Mutex<HashMap<ModuleDigest, Vec<Line>>>,
-    /// Modules that were parsed, because no file said what there is to find.
+    /// Modules that were parsed, because no file said what parsing finds.
     parsed: Mutex<Vec<Arc<Module>>>,
 }
 
-/// What a host keeps beyond its process, and who does it.
+/// The parts of a host that keep something beyond its process.
 pub(crate) struct Kept {
     pub(crate) store: Option<Arc<ArtifactStore>>,
     pub(crate) records: Records,
@@ -90,7 +90,7 @@ impl Kept {
 }
 
 impl Records {
-    /// A valid module: because it is one, or because an earlier process has found it to be.
+    /// Returns a valid module. It was validated now, or an earlier process has found it to be valid.
     pub(crate) fn module(&self, bytes: Bytes, limits: &ModuleLimits) -> Result<Arc<Module>, ModuleError> {
         let Self::Memos(ModuleMemos { memos, store, parsed, .. }) = self else {
             return Module::parse(bytes, limits).map(Arc::new);
@@ -104,7 +104,7 @@ impl Records {
         Ok(module)
     }
 
-    /// What is known of a module that runs with the arguments that `workload` stands for.
+    /// Finds what is known of a module that runs with the arguments that `workload` stands for.
     pub(crate) fn profile(&self, module: ModuleDigest, workload: u64, registry: &Registry) -> FunctionProfile {
         match self {
             Self::None => FunctionProfile::default(),
@@ -123,7 +123,7 @@ impl Records {
         }
     }
 
-    /// Does what requests have left behind, where nobody else does. The first error stands for all.
+    /// Does the tasks that requests have left behind, where no thread does them. The first error stands for all.
     pub(crate) fn keep(&self, tasks: Vec<Task>) -> Result<(), NotKept> {
         let mut kept = Ok(());
         let mut lines = HashMap::<ModuleDigest, Vec<Line>>::new();
@@ -136,7 +136,7 @@ impl Records {
                     lines.entry(compile.module).or_default().push(Line::Compile(CompileRow::of(&compile)));
                 }
                 Task::Do(work) => kept = kept.and(work()),
-                // They wait for the thread, which there is not.
+                // A flush waits for the housekeeper's thread, and there is none.
                 Task::Flush(_) => {}
             }
         }

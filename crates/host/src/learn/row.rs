@@ -4,64 +4,65 @@ use remuda_engine::Registry;
 use remuda_model::{ArtifactState, EngineId, ModuleDigest, Observation, Outcome, Phases};
 use serde::{Deserialize, Serialize};
 
-/// Eleven days: no phase takes longer, and sums of a few stay far from overflowing.
+/// The most nanoseconds of a phase in a row, which are eleven days: no phase takes longer, and sums of a few stay far
+/// from overflowing.
 const NS_MAX: u64 = 1_000_000_000_000_000;
 
 /// The largest integer that every reader of JSON can represent.
 const INTEGER_MAX: u64 = (1 << 53) - 1;
 
-/// How long a compile took that no request waited for.
+/// The time of a compile that no request waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileObservation {
-    /// What was compiled.
+    /// The module that was compiled.
     pub module: ModuleDigest,
-    /// By which engine.
+    /// The engine that compiled it.
     pub engine: EngineId,
-    /// How long that took, in nanoseconds.
+    /// The time that the compile took, in nanoseconds.
     pub ns: u64,
-    /// When it ended, in milliseconds since the Unix epoch.
+    /// The time at which the compile ended, in milliseconds since the Unix epoch.
     pub unix_ms: u64,
 }
 
-/// One request.
+/// What was measured of one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObservationRow {
-    /// The engine that ran it.
+    /// The engine that ran the request.
     pub engine: String,
-    /// Which arguments the guest ran with, as a hash in hexadecimal.
+    /// A hash of the arguments that the guest ran with, in hexadecimal.
     pub workload: String,
-    /// Where the artifact was when the request came.
+    /// The state of the artifact when the request came.
     pub artifact: ArtifactState,
-    /// Waiting for a worker.
+    /// The time that the request waited for a worker, in nanoseconds.
     pub queue_ns: u64,
-    /// Making the artifact; 0 if that did not happen.
+    /// The time to make the artifact, in nanoseconds; 0 if that did not happen.
     pub compile_ns: u64,
-    /// Getting the artifact from the store; 0 if that did not happen.
+    /// The time to get the artifact from the store, in nanoseconds; 0 if that did not happen.
     pub load_ns: u64,
-    /// Making an instance.
+    /// The time to make an instance, in nanoseconds.
     pub instantiate_ns: u64,
-    /// The call.
+    /// The time of the call itself, in nanoseconds.
     pub execute_ns: u64,
     /// Bytes of input, or `null` if they were not known beforehand.
     pub input_bytes: Option<u64>,
-    /// Bytes that the guest answered.
+    /// The number of bytes that the guest answered.
     pub output_bytes: u64,
     /// Whether the guest ended as its author meant it to.
     pub success: bool,
-    /// When it ended, in milliseconds since the Unix epoch.
+    /// The time at which the request ended, in milliseconds since the Unix epoch.
     pub unix_ms: u64,
 }
 
-/// One compile that no request waited for.
+/// What was measured of one compile that no request waited for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompileRow {
-    /// The engine.
+    /// The engine that compiled.
     pub engine: String,
-    /// How long it took.
+    /// The time that the compile took, in nanoseconds.
     pub compile_ns: u64,
-    /// When it ended, in milliseconds since the Unix epoch.
+    /// The time at which the compile ended, in milliseconds since the Unix epoch.
     pub unix_ms: u64,
 }
 
@@ -73,9 +74,9 @@ pub(crate) enum Line {
     Run(ObservationRow),
     /// A compile that no request waited for.
     Compile(CompileRow),
-    /// As `Run`, and the database has it.
+    /// A request, as in `Run`, that the database has already.
     KnownRun(ObservationRow),
-    /// As `Compile`, and the database has it.
+    /// A compile, as in `Compile`, that the database has already.
     KnownCompile(CompileRow),
 }
 
@@ -119,7 +120,7 @@ impl ObservationRow {
         }
     }
 
-    /// The row as it goes into the database, or `None` if it makes no sense.
+    /// The row as it goes into the database, or `None` if its values make no sense.
     pub(crate) fn observation(&self, module: ModuleDigest, registry: &Registry) -> Option<Observation> {
         self.check(registry).ok()?;
         Some(Observation {
@@ -158,7 +159,7 @@ impl CompileRow {
         }
     }
 
-    /// The compile of a row, or `None` if the row makes no sense.
+    /// The compile of a row, or `None` if its values make no sense.
     pub(crate) fn compile(&self, module: ModuleDigest, registry: &Registry) -> Option<CompileObservation> {
         self.check(registry).ok()?;
         let engine = registry.find(&self.engine).ok()?.id;
@@ -166,7 +167,7 @@ impl CompileRow {
     }
 }
 
-/// A value that makes no sense.
+/// A value in a row that makes no sense.
 pub(super) struct Wrong {
     pub(super) place: String,
     pub(super) problem: String,
@@ -190,7 +191,7 @@ pub(super) fn check_engine(engine: &str, registry: &Registry) -> Result<EngineId
     registry.find(engine).map(|known| known.id).map_err(|error| wrong("engine", error.to_string()))
 }
 
-/// Reads hexadecimal digits as they are written: lower-case.
+/// Whether `text` is this number of hexadecimal digits, as they are written: in lower case.
 fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,4 +1,4 @@
-//! A function's scheduler among many threads: whoever comes while another is at it does not wait.
+//! One function's scheduler among many threads: on the warm path, a thread that finds it taken does not wait.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -8,13 +8,13 @@ use remuda_model::{EngineId, Observation};
 use remuda_scheduler::{Candidate, Decision, NoCandidate, Reason, Request, Scheduler, TierUp, World};
 use std::sync::Arc;
 
-/// A scheduler that is decided with, and taught, from any thread.
+/// A scheduler that any thread may ask for decisions, and teach.
 ///
-/// One thread at a time has it. On the warm path nobody waits for that one: a request takes the decision that was made
-/// last, as long as it holds, and an observation is left for the next one to pick up.
+/// One thread at a time has it. On the warm path no other thread waits for that one: a request goes by the decision
+/// that was made last, as long as that holds, and an observation is left for the next thread to pick up.
 pub(crate) struct SharedScheduler {
     state: Mutex<State>,
-    /// The last decision that needs no race: for requests that come while somebody else is deciding.
+    /// The last decision that needs no race, for requests that come while another thread is deciding.
     standing: ArcSwapOption<Decision>,
     lessons: Sender<Observation>,
 }
@@ -60,7 +60,7 @@ impl SharedScheduler {
         request.candidates.iter().find(is_ready).map(|_| Decision::clone(&standing))
     }
 
-    /// Learns from a request, now or when the next one comes; and says what to make ready because of it.
+    /// Learns from a request, now or when the next one comes. Returns what to make ready because of it.
     pub(crate) fn observe(
         &self,
         observation: Observation,
@@ -74,7 +74,7 @@ impl SharedScheduler {
                 state.scheduler.tier_up(candidates, world)
             }
             None => {
-                // The receiver lives as long as this.
+                // The receiver lives as long as this scheduler.
                 let _ = self.lessons.send(observation);
                 None
             }
@@ -86,7 +86,7 @@ impl SharedScheduler {
         self.state.lock().scheduler.abandon(engine);
     }
 
-    /// Asks or tells the scheduler something, waiting for it: not on the warm path.
+    /// Asks or tells the scheduler something. This waits for the lock, so it is not for the warm path.
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut Scheduler) -> T) -> T {
         ask(&mut self.state.lock().scheduler)
     }

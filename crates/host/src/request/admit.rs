@@ -1,8 +1,8 @@
-//! The bounded queue between those who bring requests and the threads that run guests.
+//! The bounded queue between the callers that bring requests and the threads that run guests.
 //!
-//! It is fair between functions: they take turns, by the time that their requests usually keep a thread. So one that is
-//! called without end does not make another wait for longer than a turn of each; and where it has filled the queue, one
-//! request of every other function still has a place.
+//! The queue is fair between functions: they take turns, by the time that their requests usually keep a thread. So a
+//! function that is called without end does not make another wait for longer than a turn of each; and if it has filled
+//! the queue, one request of every other function still has a place.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use crate::deadline::Armed;
 use crate::function::Function;
 use crate::shared::Shared;
 
-/// A guest thread's own stack: the guest's half a megabyte and the host functions on top of it, and as much again for each of
-/// the activations that have gone on elsewhere and have called back. Only what is used takes memory.
+/// The stack of a thread that runs guests: the guest's half a megabyte and the host functions on top of it, and as much
+/// again for each activation that has gone on elsewhere and has called back. Only the part that is used takes memory.
 const THREAD_STACK_BYTES: usize = 8 << 20;
 
-/// Why a request was not admitted.
+/// The reason why a request was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// As many requests wait as may.
+    /// The queue is full: no more requests may wait.
     #[error("the queue is full")]
     QueueFull,
-    /// The host finishes what it has and takes nothing new.
+    /// The host finishes the requests that it has and takes no new ones.
     #[error("the host is shutting down")]
     Draining,
 }
@@ -67,9 +67,9 @@ struct Queue {
 }
 
 struct State {
-    /// By their function.
+    /// The waiting requests, by their functions.
     jobs: FairQueue<u64, Job>,
-    /// What each thread does once before its next request, and how many have done it.
+    /// The work that each thread does once before its next request, and the number of threads that have done it.
     rehearsal: Option<Arc<Rehearsal>>,
     rehearsed: usize,
     closed: bool,
@@ -77,7 +77,7 @@ struct State {
 
 type Rehearsal = dyn Fn() + Send + Sync;
 
-/// What a thread does next.
+/// The next thing that a thread does.
 enum Next {
     Job(Job),
     Rehearse(Arc<Rehearsal>),
@@ -135,7 +135,8 @@ impl Workers {
         Ok(Ticket { interrupt })
     }
 
-    /// Has every thread do `work` once, and returns when that is done or after `patience`. To be called once.
+    /// Has every thread do `work` once, and returns when that is done or after `patience`. It is to be called once
+    /// only.
     pub(crate) fn on_each_thread(&self, work: impl Fn() + Send + Sync + 'static, patience: Duration) {
         let began = Instant::now();
         let mut state = self.queue.state.lock();
@@ -147,7 +148,7 @@ impl Workers {
         }
     }
 
-    /// Takes nothing new, and returns when all that was admitted has been answered.
+    /// Takes no new requests, and returns when all that were admitted have been answered.
     pub(crate) fn drain(&mut self) {
         self.queue.state.lock().closed = true;
         self.queue.changed.notify_all();
@@ -216,7 +217,7 @@ mod tests {
     use super::*;
     use crate::{FunctionSpec, Host, HostConfig};
 
-    /// A host with one thread and so many functions on the mock engine.
+    /// A host with one thread and `functions` functions on the mock engine.
     fn host(functions: usize, queue_max: usize) -> (TempDir, Host, Vec<Arc<Function>>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.wat");
@@ -231,7 +232,7 @@ mod tests {
         (dir, host, functions)
     }
 
-    /// Submits what the mock engine does with `args`; `name` is sent when it is answered.
+    /// Submits a request that has the mock engine do `args`; sends `name` when it is answered.
     fn submit(
         host: &Host,
         function: &Arc<Function>,
@@ -260,7 +261,7 @@ mod tests {
     /// Keeps the host's thread until the ticket is dropped.
     fn block(host: &Host, function: &Arc<Function>, done: &Sender<&'static str>) -> Ticket {
         let ticket = submit(host, function, &["--spin"], "spun", done).unwrap();
-        // Only what waits takes a place in the queue.
+        // A request only takes a place in the queue while it waits.
         while host.shared().cores.load().waiting > 0 {
             std::thread::yield_now();
         }
@@ -306,7 +307,7 @@ mod tests {
         drop(host);
         drop(done);
         let order: Vec<&str> = order.iter().collect();
-        // Sixty short requests are worth less than one long one.
+        // Sixty short requests take less time than one long one.
         assert_eq!(order.iter().rev().take_while(|name| **name == "slow").count(), 3, "{order:?}");
         drop((slow_tickets, fast_tickets));
     }

@@ -1,4 +1,5 @@
-//! One engine's attempt at a request: prepare, instantiate, execute.
+//! One engine's attempt at a request: prepare, instantiate, execute. Which engine that is, and what follows from a
+//! failure, is decided in `execute` and `race`.
 
 use std::time::Instant;
 
@@ -14,15 +15,15 @@ use crate::prepare::prepare;
 use crate::shared::Shared;
 use crate::time::nanoseconds;
 
-/// How one engine's try at a request ended.
+/// The end of one engine's attempt at a request.
 pub(crate) enum Attempt {
     /// The guest ended, one way or another.
     Answered(Box<Answer>),
-    /// And the caller has been told.
+    /// The guest ended, and the caller has been told.
     Delivered,
-    /// The engine could not, and another may try.
+    /// The engine could not run the request, and another engine may try.
     Failed(EngineError),
-    /// Nobody can.
+    /// No engine can answer any more.
     Broken(CallError),
     /// The request's time was up before a guest ran.
     Interrupted,
@@ -63,8 +64,8 @@ pub(crate) fn prepare_for_request(
     Ok(prepare(urgency, shared, function, engine, interrupt)?)
 }
 
-/// Instantiates and calls, in a world that may be narrower than the call's own. `begun` is shown the instance before it is
-/// called.
+/// Makes an instance and calls it, in a world that may be narrower than the call's own. `begun` is shown the instance
+/// before that is called, and the parts that it was offered.
 pub(crate) fn run_prepared(
     function: &Function,
     engine: EngineId,
@@ -102,7 +103,7 @@ pub(crate) fn run_prepared(
             answer.output = output;
         }
         Err(InstantiateError::Engine(error)) => {
-            // Nothing of the guest has run unless it has a start function: another engine may try.
+            // No code of the guest has run unless it has a start function: another engine may try.
             if !error.another_engine_may_do() || function.module.has_start() {
                 return Attempt::Broken(error.into());
             }

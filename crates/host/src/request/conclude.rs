@@ -42,7 +42,7 @@ fn reason(decision: &Decision, answer: &Answer) -> String {
     }
 }
 
-/// For people: where else the guest went on, and for how long.
+/// Says for people in which other engines' code the guest went on, and for how long.
 fn went_on(answer: &Answer) -> String {
     let engines = answer.went_on_in().into_iter();
     let words = engines.map(|(engine, ns)| format!("{:.1} ms in {engine}", ns as f64 / 1e6));
@@ -75,7 +75,7 @@ fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: 
             shared.with_world(|world| function.scheduler.observe(observation, &candidates, world))
         }
     } else {
-        // Several engines have run it, so that it counts for none of them alone.
+        // Several engines have run the request, so it counts for none of them alone.
         function.scheduler.with(|scheduler| {
             shared.with_world(|world| {
                 scheduler.observe_moved(&observation, &stays, &candidates, world);
@@ -84,7 +84,7 @@ fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: 
         })
     };
     if shared.one_call {
-        // What is worth being made ready for later is asked when the process is about to end.
+        // The process asks what is worth making ready for later when it is about to end.
         return;
     }
     if let Some(tier_up) = tier_up {

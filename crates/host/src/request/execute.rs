@@ -1,4 +1,5 @@
-//! One request, on the thread that runs the guest: decide, attempt, conclude.
+//! One request, on the thread that runs the guest: decide, attempt, conclude. If the decision allows a race, `race`
+//! runs the request.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -17,7 +18,8 @@ use crate::panics::catching_panics;
 use crate::shared::Shared;
 use crate::time::nanoseconds;
 
-/// [`Done`], until it is called: by the thread that took the request, or by one that has won a race for it.
+/// The request's [`Done`], until it is called: by the thread that took the request, or by a thread that has won a race
+/// for it.
 #[derive(Clone)]
 struct Caller(Arc<Mutex<Option<Done>>>);
 
@@ -30,7 +32,8 @@ impl Caller {
     }
 }
 
-/// Runs a request from decision to observation, and returns how it ended. `queued` is how long it has waited until now.
+/// Runs a request from decision to observation, and returns how it ended. `queued` is how long the request has waited
+/// until now.
 pub(crate) fn execute(
     shared: &Arc<Shared>,
     function: &Arc<Function>,
@@ -39,13 +42,13 @@ pub(crate) fn execute(
     queued: Duration,
 ) -> Result<Answer, CallError> {
     let (done, told) = sync_channel(1);
-    // There is room for it.
+    // The channel has room for the result.
     let done = Box::new(move |result| drop(done.send(result)));
     execute_for(shared, function, call, interrupt, queued, done);
     told.recv().expect("the caller is told in any case")
 }
 
-/// As [`execute`], but calls `done` with how it ended: on this thread, or sooner, on that of a racer.
+/// Like [`execute`], but calls `done` with how the request ended: on this thread, or sooner, on the thread of a racer.
 pub(crate) fn execute_for(
     shared: &Arc<Shared>,
     function: &Arc<Function>,
@@ -57,13 +60,13 @@ pub(crate) fn execute_for(
     let caller = Caller(Arc::new(Mutex::new(Some(done))));
     match catching_panics(function.name(), call.id, || run(shared, function, call, interrupt, queued, &caller)) {
         Ok(Some(result)) => caller.tell(result),
-        // It has been told; if not, the thread that was to do so has panicked.
+        // The caller has been told; if not, the thread that was to do so has panicked.
         Ok(None) => caller.tell(Err(CallError::Panicked { message: "an answer was lost on its way".into() })),
         Err(error) => caller.tell(Err(error)),
     }
 }
 
-/// How it ended, or `None` if the caller has been told.
+/// Runs a request, and returns how it ended, or `None` if the caller has been told.
 fn run(
     shared: &Arc<Shared>,
     function: &Arc<Function>,
@@ -87,7 +90,7 @@ fn run(
         };
         tracing::debug!(request = %call.id, function = function.name(), engine = %decision.engine, reason = %decision.reason,
             "decided");
-        let undecided = Undecided { function, engine: decision.engine };
+        let pending = PendingDecision { function, engine: Some(decision.engine) };
         let ended = match decision.look_again_after_ns {
             None => {
                 let began = Instant::now();
@@ -113,7 +116,7 @@ fn run(
         match ended {
             Attempt::Answered(mut answer) => {
                 if answer.engine == Some(decision.engine) {
-                    std::mem::forget(undecided);
+                    pending.commit();
                 }
                 conclude(shared, function, call, queued, &decision, &mut answer);
                 return Some(Ok(*answer));
@@ -126,19 +129,29 @@ fn run(
     }
 }
 
-/// A decision that has not come to anything yet; dropping it tells the scheduler that it did not.
-struct Undecided<'a> {
+/// A decision whose engine has not answered yet. Unless it is committed, the scheduler is told to forget the decision.
+struct PendingDecision<'a> {
     function: &'a Function,
-    engine: EngineId,
+    /// `None` once the decision is committed.
+    engine: Option<EngineId>,
 }
 
-impl Drop for Undecided<'_> {
-    fn drop(&mut self) {
-        self.function.scheduler.abandon(self.engine);
+impl PendingDecision<'_> {
+    /// Notes that the engine has answered: the scheduler will observe that.
+    fn commit(mut self) {
+        self.engine = None;
     }
 }
 
-/// Names what stands in each engine's way.
+impl Drop for PendingDecision<'_> {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine {
+            self.function.scheduler.abandon(engine);
+        }
+    }
+}
+
+/// Says what stands in each engine's way.
 fn why_none(function: &Function, failures: &[EngineError]) -> String {
     let mut reasons: Vec<String> = failures.iter().map(ToString::to_string).collect();
     if reasons.is_empty() {

@@ -1,5 +1,5 @@
-//! One request's way through the host: admitted, decided, attempted (alone, in a race, or moving between engines),
-//! concluded.
+//! One request's way through the host: it is admitted, decided, attempted (alone, in a race, or moving between
+//! engines), and concluded.
 
 pub(crate) mod admit;
 mod attempt;

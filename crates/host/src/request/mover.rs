@@ -1,5 +1,5 @@
 //! Moving a request while it runs: finding out where its guest spends its time, compiling that part of its module, and
-//! offering it to go on there. When to do which is [`remuda_scheduler::moving`]'s to say.
+//! offering the part to the guest. When to do what is decided by [`remuda_scheduler::moving`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,19 +15,21 @@ use crate::idle::background::CompileThread;
 use crate::panics::catching_panics;
 use crate::shared::Shared;
 
-/// How long somebody waits for a guest to come to a point at which it could leave.
+/// The time that a thread waits for a guest to come to a point at which it could leave.
 ///
-/// Source: a guest that computes comes to one within microseconds, and one that fills memory within a millisecond or two; one
-/// that does not waits for something, or is in a loop that cannot be left. If it is too short, a guest in a long inner loop
-/// is raced although it could move; if it is too long, guests that cannot move are raced that much later.
+/// Source: a guest that computes comes to a point within microseconds, and one that fills memory within a millisecond
+/// or two; a guest that does not come to one waits for something, or is in a loop that cannot be left. If this is too
+/// short, a guest in a long inner loop is raced although it could move; if it is too long, guests that cannot move are
+/// raced that much later.
 const PATIENCE: Duration = Duration::from_millis(3);
+
 /// The moves of one request.
 pub(crate) struct Mover {
     moves: Arc<Moves>,
     targets: Targets,
     makers: Makers,
     moving: Moving,
-    /// Points for which there is a part of such an engine, or will never be one.
+    /// Points for which there is a part of an engine of this tier, or will never be one.
     known: Vec<(Point, Tier)>,
 }
 
@@ -45,8 +47,8 @@ struct Target {
 }
 
 impl Mover {
-    /// For a guest that has not begun, on `home`, and has been offered these parts. `None` if there is nothing that it could move
-    /// to.
+    /// Makes a mover for a guest that has not begun, on `home`, and has been offered these parts. Returns `None` if
+    /// there is no engine that it could move to.
     pub(crate) fn new(
         moves: Arc<Moves>,
         offered: &[(Part, Extent)],
@@ -68,13 +70,13 @@ impl Mover {
         Some(Self { moves, targets, makers, moving, known })
     }
 
-    /// What to do now, so long after the request began.
+    /// Says what to do now, when `elapsed` has passed since the request began.
     pub(crate) fn next(&mut self, elapsed: Duration, load: &Load) -> Step {
         let sight = self.sight();
         self.moving.next(elapsed, sight, load)
     }
 
-    /// What came of it, so long after the request began.
+    /// Notes what came of a job, when `elapsed` has passed since the request began.
     pub(crate) fn done(&mut self, job: Job, tried: Tried, elapsed: Duration) {
         let sight = self.sight();
         self.moving.done(job, tried.made, elapsed, sight);
@@ -96,8 +98,8 @@ impl Mover {
         }
     }
 
-    /// Has a part made, by a thread of its own, which tells `done` what came of it. `None` if there is no such thread: then
-    /// `done` is not told.
+    /// Has a part made, by a thread of its own, which tells `done` what came of it. Returns `None` if there is no such
+    /// thread: then `done` is not told.
     pub(crate) fn start(
         &self,
         shared: &Arc<Shared>,
@@ -106,7 +108,7 @@ impl Mover {
         job: Job,
         done: impl FnOnce(Tried) + Send + 'static,
     ) -> Option<CompileThread> {
-        let attempt = Attempt {
+        let attempt = PartAttempt {
             shared: Arc::clone(shared),
             function: Arc::clone(function),
             call: Arc::clone(call),
@@ -119,7 +121,7 @@ impl Mover {
             stayed: self.moving.stayed_in_first(&self.sight()),
         };
         let make = move || {
-            // What takes only what cores have left keeps none busy.
+            // A compile that takes only the core time that no other thread wants keeps no core busy.
             let _busy = (job != Job::Whole).then(|| attempt.shared.cores.work());
             let tried = catching_panics(attempt.function.name(), attempt.call.id, || attempt.make(job));
             done(tried.unwrap_or_else(|_| Tried::not()));
@@ -144,10 +146,10 @@ impl Targets {
     }
 }
 
-/// What has come of an attempt to have a guest moved.
+/// The result of an attempt to have a guest move.
 pub(crate) struct Tried {
     made: Made,
-    /// Points for which there is a part now of an engine of this tier, or will never be one.
+    /// Points for which there is now a part of an engine of this tier, or will never be one.
     points: Vec<Point>,
     tier: Tier,
 }
@@ -157,14 +159,14 @@ impl Tried {
         Self { made, points: Vec::new(), tier: Tier::Interpreter }
     }
 
-    /// Nobody had the time for it.
+    /// The attempt was not made, because no thread had the time for it.
     pub(crate) fn not() -> Self {
         Self::of(Made::InVain)
     }
 }
 
-/// What making a part needs.
-struct Attempt {
+/// Everything that a thread needs to make a part.
+struct PartAttempt {
     shared: Arc<Shared>,
     function: Arc<Function>,
     call: Arc<Call>,
@@ -172,21 +174,21 @@ struct Attempt {
     known: Vec<(Point, Tier)>,
     targets: Targets,
     makers: Makers,
-    /// How far the whole module is.
+    /// The progress in making the whole part.
     whole: Whole,
     /// Whether a place counts only if the guest is still there a moment later.
     is_confirmed: bool,
-    /// How long the guest has been in parts of the compiler that is done first since there was one more.
+    /// The time that the guest has been in parts of the compiler that is done first, since it was last offered a part.
     stayed: Duration,
 }
 
-impl Attempt {
-    /// Finds out where the guest is, and compiles a part for that.
+impl PartAttempt {
+    /// Finds out where the guest is, and compiles a part for that place.
     fn make(&self, job: Job) -> Tried {
         let Targets { first, best } = self.targets;
         let module = &self.function.module;
         match job {
-            // It can be entered anywhere.
+            // A whole part can be entered anywhere.
             Job::Whole => self.compile(job, first, &[], Extent::Whole),
             Job::First => {
                 let points = match self.find_twice(first) {
@@ -213,7 +215,7 @@ impl Attempt {
                     let bytes = module.part_code_bytes(points);
                     bytes.is_some_and(|bytes| self.makers.is_worth_better(bytes, self.stayed))
                 };
-                // The most frequent first: as many as there is time for.
+                // The most frequent points come first: as many are kept as there is time for.
                 while !points.is_empty() && !is_worth_it(&points) {
                     points.truncate(points.len() / 2);
                 }
@@ -222,7 +224,7 @@ impl Attempt {
         }
     }
 
-    /// Where the guest is: those of the points for which there is nothing as good as such an engine's part.
+    /// Finds out where the guest is, without points for which there is a part already that is as good as the target's.
     fn find(&self, target: Target) -> Result<Vec<Point>, Tried> {
         let found = self.moves.find(PATIENCE);
         let is_known = |point: &Point| self.known.iter().any(|(known, tier)| known == point && *tier >= target.tier);
@@ -235,7 +237,7 @@ impl Attempt {
         Err(Tried::of(if is_away || !found.is_empty() { Made::AboutToLeave } else { Made::InVain }))
     }
 
-    /// The same, if the guest is still there a moment later.
+    /// Like [`PartAttempt::find`], if the guest is still there a moment later.
     fn find_twice(&self, target: Target) -> Result<Vec<Point>, Tried> {
         let points = self.find(target)?;
         if !self.is_confirmed {
@@ -274,7 +276,7 @@ impl Attempt {
     }
 }
 
-/// Starts what making parts for guests of this function will need, so that the first part is ready sooner.
+/// Sets up what making parts for guests of this function will need, so that the first part is ready sooner.
 pub(crate) fn prepare_parts(shared: &Shared, function: &Function) {
     let Some(Targets { first, best }) = Targets::of(function) else { return };
     for target in [best, first] {

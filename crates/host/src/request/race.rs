@@ -1,12 +1,12 @@
-//! Several engines at one request: the first to end answers, and the others are stopped and leave no trace.
+//! Several engines at one request: the first that ends gives the answer, and the others are stopped and leave no trace.
 //!
-//! Who joins, who has won and who has to go is a [`Flight`]'s to say; this drives one, with threads, interrupts, gates and a
-//! lock around it, and keeps what it only knows by the engines' names.
+//! A [`Flight`] says which engine joins, which one has won and which ones have to go. This file drives a flight, with
+//! threads, interrupts, gates and a lock around it, and keeps what the flight knows only by the engines' names.
 //!
-//! The thread that took the request runs the engine that was decided on. If the request is not answered after a while, a
-//! *looker*, on another thread, asks what to do: it lets engines join, on its own thread, and stops those that cannot win
-//! any more. A thread whose racer was stopped becomes a looker itself. So there is always one who looks, and as many racers
-//! as the scheduler wants.
+//! The thread that took the request runs the engine that was decided on. If the request is not answered after a while,
+//! a *looker*, on another thread, asks the flight what to do: it stops engines that cannot win any more, and lets
+//! others join. It runs a joining engine on its own thread, after it has sent another looker. A thread whose racer
+//! was stopped becomes a looker itself. So there is always a looker, and as many racers as the scheduler wants.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::prepare::prepare;
 use crate::shared::Shared;
 use crate::time::nanoseconds;
 
-/// One request and those who race for its answer.
+/// One request and the engines that race for its answer.
 struct Race {
     shared: Arc<Shared>,
     function: Arc<Function>,
@@ -45,25 +45,25 @@ struct Race {
     changed: Condvar,
 }
 
-/// What has happened so far, and what belongs to the engines that the flight only names.
+/// The state of a race: what has happened so far, and what belongs to the engines that the flight knows only by name.
 struct State {
     flight: Flight,
-    /// Those that were started, once each.
+    /// The engines that were started, once each.
     entered: Vec<Entered>,
-    /// Until they are delivered.
+    /// The answers, until they are delivered.
     answers: Vec<(EngineId, Box<Answer>)>,
     failures: Vec<EngineError>,
-    /// Why nobody can answer, said by an engine that broke: unless another does.
+    /// The error of the first engine that broke. It ends the request, unless another engine answers.
     broken: Option<CallError>,
-    /// Who compiles for those who join, or for the guest to move.
+    /// The compiles for engines that join, or for the guest to move.
     compiles: Vec<PendingCompile>,
-    /// How the guest moves that was there first, if it can, and as long as nobody has joined.
+    /// The moves of the first engine's guest, if it can move, and as long as no other engine has joined.
     mover: Option<Mover>,
     /// Whether that guest could move, and has not begun yet.
     will_move: bool,
     /// Whether a second engine has joined.
     was_joined: bool,
-    /// Tells the caller, until it has been called.
+    /// Tells the caller the answer; `None` from when that is under way.
     deliver: Option<Deliver>,
 }
 
@@ -72,19 +72,20 @@ struct State {
 struct Entered {
     engine: EngineId,
     interrupt: Interrupt,
-    /// Shut until the race is decided for this one; where guests have streams of their own, nobody minds it.
+    /// Shut until the race is decided for this engine. Where guests have streams of their own, it has no effect.
     gate: Gate,
 }
 
-/// A compile for somebody who joins.
+/// A compile that is under way for a race.
 struct PendingCompile {
     thread: CompileThread,
-    /// Wakes who waits for it.
+    /// Wakes the thread that waits for the compile.
     wake: Box<dyn Fn() + Send>,
 }
 
-/// Runs a request on `engine`, and lets others join after `look_after` if it has not ended by then. If another one wins,
-/// it is that one's thread which calls `deliver`: it has a core, and who took the request would have to be woken.
+/// Runs a request on `engine`, and lets other engines join after `look_after` if it has not ended by then. If another
+/// engine wins, its thread calls `deliver`: that thread has a core, and the thread that took the request would have to
+/// be woken.
 pub(crate) fn run(
     shared: &Arc<Shared>,
     function: &Arc<Function>,
@@ -94,7 +95,7 @@ pub(crate) fn run(
     look_after: Duration,
     deliver: Deliver,
 ) -> Attempt {
-    // Nobody joins a request that must not run twice: what it writes need not wait for that.
+    // No engine joins a request that must not run twice, so its output need not wait for that.
     let is_held = call.context.uses_host_streams() && function.may_race(&call.context);
     let flight = Flight::new(engine, Some(nanoseconds(look_after)), is_held);
     let race = Arc::new(Race {
@@ -123,10 +124,10 @@ pub(crate) fn run(
     }
     let (stays, here) = shared.background.stay_here();
 
-    // Kept until the answer: after that nobody needs to look.
+    // The watch is kept until the answer: after that, no looker is needed.
     let watch = Interrupt::new();
     let looker = Arc::clone(&race);
-    // The clock that sends it may be woken on the guest's core, and who looks there compiles there.
+    // The clock's thread sends the looker, and may be woken on the guest's core; a looker there would compile there.
     let _watched = watch.listen(move || looker.send_looker(Core::AnotherThan(here)));
     let _armed = match look_at_ns {
         Some(ns) if ns > tuning::EARLY_NS => {
@@ -136,19 +137,19 @@ pub(crate) fn run(
             race.send_looker(Core::Another);
             None
         }
-        // It was interrupted already.
+        // The request was interrupted already.
         None => None,
     };
 
     race.race(&entered, true);
-    // Whoever answers wakes this thread, and its core may be taken by then.
+    // The thread that answers wakes this thread, whose core may be taken by then.
     drop(stays);
     let ending = race.wait();
     drop(stops_with_its_request);
     race.close(ending)
 }
 
-/// The caller has been told: who took the request may go on.
+/// Says, when dropped, that the caller has been told: the thread that took the request may go on.
 struct Delivered<'a>(&'a Race);
 
 impl Drop for Delivered<'_> {
@@ -158,18 +159,18 @@ impl Drop for Delivered<'_> {
 }
 
 impl Race {
-    /// As [`Race::carry_out`], and wakes whoever waits for something to happen.
+    /// Like [`Race::carry_out`], and wakes the threads that wait for something to happen.
     fn happens(&self, event: Event) -> Option<Action> {
         let left = self.carry_out(&mut self.state.lock(), event);
         self.changed.notify_all();
         left
     }
 
-    /// Tells the flight what has happened, and does what it says; except what the caller's thread has to do, which is
-    /// returned.
+    /// Tells the flight what has happened, and does what the flight says; except what the calling thread has to do
+    /// itself, which is returned.
     fn carry_out(&self, state: &mut State, event: Event) -> Option<Action> {
         let mut left = None;
-        // Under the lock, so that time does not go back.
+        // The clock is read under the lock, so that time does not go back.
         for action in state.flight.on(event, nanoseconds(self.began.elapsed()), self) {
             if !matches!(action, Action::Earn(_) | Action::Spend(_) | Action::GiveUpCompiles) {
                 tracing::debug!(request = %self.call.id, since = ?self.began.elapsed(), ?action, "race");
@@ -194,13 +195,13 @@ impl Race {
         left
     }
 
-    /// The request itself is interrupted.
+    /// Tells the flight that the request itself is interrupted.
     fn interrupted(&self, cause: Cause) {
         self.happens(Event::Interrupted(cause));
     }
 
-    /// Waits until the request has ended. The thread that waits does not race again: it could be in the middle of a compile
-    /// when another brings the answer.
+    /// Waits until the request has ended. The thread that waits does not race again: it could be in the middle of a
+    /// compile when another thread brings the answer.
     fn wait(self: &Arc<Self>) -> Ending {
         let mut state = self.state.lock();
         if state.flight.look_at_ns().is_some() {
@@ -216,21 +217,21 @@ impl Race {
         }
     }
 
-    /// Nobody waits any more: says how it ended.
+    /// Closes the race when nobody waits for it any more, and says how it ended.
     fn close(&self, ending: Ending) -> Attempt {
         let mut state = self.state.lock();
         self.carry_out(&mut state, Event::Closed);
         state.result(ending)
     }
 
-    /// Has another thread look at the race.
+    /// Sends a looker: has another thread look at the race.
     fn send_looker(self: &Arc<Self>, on: Core) {
         let race = Arc::clone(self);
         self.shared.background.race(on, move || race.look());
     }
 
-    /// Does what the scheduler says whenever it is time to, and has the guest move that was there first, until there is
-    /// nothing to look for.
+    /// Looks at the race: does what the scheduler says whenever it is time to, and has the first engine's guest move,
+    /// until there is nothing left to look for.
     fn look(self: &Arc<Self>) {
         let mut state = self.state.lock();
         while state.flight.is_open() {
@@ -244,7 +245,8 @@ impl Race {
                 state.flight.look_at_ns().map(|at| Duration::from_nanos(at).saturating_sub(self.began.elapsed()));
             let is_due = left == Some(Duration::ZERO);
             let event = match (next, left) {
-                // Nobody joins a guest that moves; but what is wanted of it has to be decided.
+                // No engine joins a guest that moves; but if a gate holds back something that is wanted, that has to be
+                // decided.
                 (Step::Wait(_), _) if is_due && wanted != Wanted::Nothing => Event::Moves { wanted },
                 (Step::Race, _) if is_due => Event::Look { wanted },
                 (Step::Race, None) => return,
@@ -261,7 +263,7 @@ impl Race {
                 }
                 let entered = state.enter(engine);
                 drop(state);
-                // Somebody else looks on meanwhile.
+                // Another looker looks on meanwhile.
                 self.send_looker(Core::Another);
                 self.race(&entered, false);
                 state = self.state.lock();
@@ -269,12 +271,12 @@ impl Race {
         }
     }
 
-    /// Makes an engine that has entered ready and runs it, to whatever end.
+    /// Makes an engine that has entered the race ready and runs it, however that ends.
     fn race(&self, entered: &Entered, began_first: bool) {
         let Entered { engine, interrupt, gate } = entered;
         let engine = *engine;
         let _busy = self.shared.cores.work();
-        // Whoever joins later has no time to move.
+        // A guest whose engine joins later has no time to move.
         let begun = |instance: &dyn Instance, offered: &[(Part, Extent)]| {
             let mut state = self.state.lock();
             if let Some(moves) = instance.moves().filter(|_| state.will_move && began_first) {
@@ -314,27 +316,28 @@ impl Race {
         }
     }
 
-    /// Says that an engine is ready, and whether it is to run. Who was beaten by that has been stopped then: it does not wait
-    /// for somebody who looks.
+    /// Tells the flight that an engine is ready, and returns whether it is to run. A racer that is beaten by that
+    /// has been stopped when this returns: no looker is needed for it.
     fn may_run(&self, engine: EngineId, prepared: &Prepared) -> bool {
         let event = Event::Ready { engine, made: !prepared.compile.is_zero() };
         let todo = self.carry_out(&mut self.state.lock(), event);
         let runs = todo == Some(Action::Run(engine));
         if !runs {
-            // It has left.
+            // The engine has left the race.
             self.changed.notify_all();
         }
         runs
     }
 
-    /// Gets an engine ready. Who joins compiles on a thread that can be told to give way, and does not wait for it longer
-    /// than the race lasts: then the artifact is for later, and its compiler has only what cores have left.
+    /// Gets an engine ready. For an engine that joins, the compile runs on a thread that can be told to give way, and
+    /// the racer waits for it no longer than the race lasts. After that, the artifact is for later, and its compiler
+    /// gets only the core time that no other thread wants.
     fn prepare(&self, engine: EngineId, interrupt: &Interrupt, began_first: bool) -> Result<Prepared, Attempt> {
         let is_ready = self.function.engine(engine).slot.artifact_state() == Some(ArtifactState::InMemory);
         if began_first || is_ready {
             return prepare_for_request(&self.shared, &self.function, engine, interrupt);
         }
-        // Room for both who may have something to say: neither ever waits.
+        // There is room for both senders that may have something to say, so neither ever waits.
         let (waiter, wait) = sync_channel(2);
         let (shared, function, interrupt) = (Arc::clone(&self.shared), Arc::clone(&self.function), interrupt.clone());
         let (call, done) = (Arc::clone(&self.call), waiter.clone());
@@ -346,14 +349,14 @@ impl Race {
                 learn_compile(&function, engine, &late);
             }
         };
-        // Without a thread for it, it does not race.
+        // Without a thread for the compile, the engine does not race.
         let thread = self.shared.background.compile_now(compile).ok_or(Attempt::Interrupted)?;
-        // Who waits may have gone.
+        // The thread that waits may have gone.
         self.under_way(PendingCompile { thread, wake: Box::new(move || drop(waiter.send(Err(Attempt::Interrupted)))) });
         wait.recv().unwrap_or(Err(Attempt::Interrupted))
     }
 
-    /// Notes a compile, which is given up when the race is over.
+    /// Notes a compile that is under way. It is given up when the race is over.
     fn under_way(&self, compile: PendingCompile) {
         let mut state = self.state.lock();
         if state.flight.is_open() {
@@ -363,7 +366,7 @@ impl Race {
         }
     }
 
-    /// Has a part made for the guest that was there first.
+    /// Has a part made for the first engine's guest.
     fn start_part(self: &Arc<Self>, state: &mut State, job: Job) {
         let Some(mover) = &mut state.mover else { return };
         let race = Arc::clone(self);
@@ -377,13 +380,13 @@ impl Race {
         };
         let elapsed = self.began.elapsed();
         match mover.start(&self.shared, &self.function, &self.call, job, done) {
-            // Nobody waits for it.
+            // No thread waits for this compile.
             Some(thread) => state.compiles.push(PendingCompile { thread, wake: Box::new(|| ()) }),
             None => mover.done(job, Tried::not(), elapsed),
         }
     }
 
-    /// Notes how an engine's run ended, and tells the caller if that is the answer and this thread's to tell.
+    /// Notes how an engine's run ended, and tells the caller if that is the answer and this thread is to tell it.
     fn end(&self, engine: EngineId, ended: Attempt) {
         let mut state = self.state.lock();
         let how = state.keep(engine, ended);
@@ -415,7 +418,7 @@ impl Situation for Race {
     }
 }
 
-/// What a compile took is worth knowing even where the artifact came too late.
+/// Notes what a compile took, which is worth knowing even if the artifact came too late.
 fn learn_compile(function: &Function, engine: EngineId, prepared: &Prepared) {
     if prepared.compiled_here {
         function.scheduler.with(|scheduler| scheduler.observe_compile(engine, nanoseconds(prepared.compile)));
@@ -423,7 +426,8 @@ fn learn_compile(function: &Function, engine: EngineId, prepared: &Prepared) {
 }
 
 impl PendingCompile {
-    /// The race is over.
+    /// Gives the compile up, because the race is over: its thread stands back, and the thread that waits for it is
+    /// woken.
     fn give_up(&self) {
         self.thread.stand_back();
         (self.wake)();
@@ -447,7 +451,7 @@ impl State {
     }
 
     fn enter(&mut self, engine: EngineId) -> Entered {
-        // It may have been there before, and have left before it ran.
+        // The engine may have been in the race before, and have left before it ran.
         self.entered.retain(|entered| entered.engine != engine);
         let entered = Entered::new(engine);
         self.entered.push(entered.clone());
@@ -458,7 +462,7 @@ impl State {
         self.entered.iter().filter(move |entered| entered.engine == engine)
     }
 
-    /// What to do about the guest that was there first.
+    /// Says what to do about the first engine's guest.
     fn next_move(&mut self, elapsed: Duration, load: &Load) -> Step {
         if self.will_move && elapsed < tuning::MOVING_BEGIN_MAX {
             return Step::Wait(*tuning::MOVING_LOOK.start());
@@ -474,7 +478,7 @@ impl State {
         }
     }
 
-    /// What is wanted of what gates hold back.
+    /// How urgently guests want what their gates hold back.
     fn wanted(&self) -> Wanted {
         let gates = || self.flight.engines().flat_map(|engine| self.entered(engine)).map(|entered| &entered.gate);
         if gates().any(Gate::is_needed) {
@@ -494,7 +498,7 @@ impl State {
                 self.answers.push((engine, answer));
                 how
             }
-            // The others in the race know nothing of it.
+            // The other engines in the race are not touched by this.
             Attempt::Broken(error) => {
                 self.broken.get_or_insert(error);
                 End::Broke
@@ -512,7 +516,7 @@ impl State {
         Some(self.answers.swap_remove(at).1)
     }
 
-    /// What the flight's end means to who took the request.
+    /// Turns the flight's end into what it means to the thread that took the request.
     fn result(&mut self, ending: Ending) -> Attempt {
         match ending {
             Ending::Delivered { .. } => Attempt::Delivered,
@@ -520,8 +524,8 @@ impl State {
                 let Some(mut answer) = self.take_answer(engine) else {
                     return Attempt::Broken(CallError::Panicked { message: "an answer was lost on its way".into() });
                 };
-                // One that the race had stopped, and that ended when its request was stopped, too: that is why there is no
-                // other.
+                // The race had stopped this engine, and the request itself was stopped, too: that is why there is no
+                // other answer.
                 if let (true, Some(cause)) = (is_stopped(&answer), cause) {
                     answer.outcome = Outcome::Interrupted { cause };
                 }
@@ -547,7 +551,7 @@ fn write_through(stream: HostStream, bytes: &[u8]) {
         HostStream::Stdout => std::io::stdout().write_all(bytes),
         HostStream::Stderr => std::io::stderr().write_all(bytes),
     };
-    // Whoever read it has gone: the guest finds out by its next write.
+    // The reader of the stream may have gone: the guest finds out by its next write.
     let _ = written;
 }
 
@@ -566,7 +570,7 @@ mod tests {
 
     const ENGINES: [EngineId; 3] = [EngineId::new("first"), EngineId::new("second"), EngineId::new("third")];
 
-    /// An idle host, on which all three join.
+    /// An idle host, on which all three engines join.
     struct Idle;
 
     impl Situation for Idle {
@@ -588,7 +592,7 @@ mod tests {
         }
     }
 
-    /// A race between these three, of which none runs by itself.
+    /// A race between these three engines, none of which runs by itself.
     fn race(deliver: Option<Deliver>) -> (Host, Arc<Race>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.wat");
@@ -601,7 +605,7 @@ mod tests {
         let [first, ..] = ENGINES;
         let mut flight = Flight::new(first, Some(0), false);
         flight.on(Event::Ready { engine: first, made: false }, 0, &Idle);
-        // The longer it takes, the more want to join.
+        // The longer the request takes, the more engines want to join.
         let look = Event::Look { wanted: Wanted::Nothing };
         let joined: Vec<Action> = (0..1000).flat_map(|ms| flight.on(look, ms * 1_000_000, &Idle)).collect();
         let started = |engine: &EngineId| joined.contains(&Action::Start(*engine));
@@ -614,7 +618,7 @@ mod tests {
             shared: Arc::clone(host.shared()),
             function,
             call: Arc::new(call),
-            // In that second.
+            // The looks above take a second of the race's time, so it must have begun longer ago than that.
             began: Instant::now().checked_sub(Duration::from_secs(2)).unwrap(),
             is_held: false,
             state: Mutex::new(state),
@@ -636,7 +640,8 @@ mod tests {
         Attempt::Failed(EngineError::Compile { engine, reason: "failed".into() })
     }
 
-    /// Ends the engines one after the other, and says who answered or what else came of it, and who was stopped.
+    /// Ends the engines one after the other. Returns which engine answered or what else came of it, and which engines
+    /// were stopped.
     fn ends(endings: [Attempt; 3]) -> (String, Vec<bool>) {
         let delivered = Arc::new(Mutex::new(None));
         let deliver: Deliver = {
@@ -668,10 +673,10 @@ mod tests {
             ([ok(first), stopped(second), stopped(third)], "first tells", [false, true, true]),
             ([broken(), ok(second), stopped(third)], "second has told", [false, false, true]),
             ([failed(first), broken(), ok(third)], "third has told", [false, false, false]),
-            // One that was stopped for another does not answer, and one that comes late does not either.
+            // An engine that was stopped for another does not answer, and one that comes late does not either.
             ([stopped(first), ok(second), ok(third)], "second has told", [false, false, true]),
             ([ok(first), broken(), failed(third)], "first tells", [false, true, true]),
-            // A trap is an answer.
+            // A guest's failure is an answer.
             (
                 [answered(first, Outcome::Exited { code: 3 }), stopped(second), stopped(third)],
                 "first tells",
@@ -738,7 +743,7 @@ mod tests {
         let causes: Vec<_> = race.state.lock().entered.iter().map(|entered| entered.interrupt.cause()).collect();
         assert_eq!(causes, [Some(Cause::Deadline); 3]);
         race.end(ENGINES[1], Attempt::Interrupted);
-        // The race had stopped it before.
+        // The race had stopped this engine before.
         race.end(ENGINES[0], answered(ENGINES[0], Outcome::Interrupted { cause: Cause::Cancelled }));
         let ending = race.wait();
         let Attempt::Answered(answer) = race.close(ending) else {

@@ -1,4 +1,4 @@
-//! What happens in a child process that compiles.
+//! The child process that compiles one module for its parent.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,10 +12,10 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_de
 use crate::artifact::store::file::{self, Key, Made};
 use crate::time::nanoseconds;
 
-/// Where a kernel that is short of memory looks whom to end first.
+/// The file that tells a kernel that is short of memory which process to end first.
 const OOM_SCORE: (&str, &str) = ("/proc/self/oom_score_adj", "1000");
 
-/// The parent has held the module to its bounds.
+/// No bounds: the parent has held the module to its bounds already.
 const BOUNDLESS: ModuleLimits = ModuleLimits {
     module_bytes_max: u64::MAX,
     function_bytes_max: u64::MAX,
@@ -29,13 +29,13 @@ const BOUNDLESS: ModuleLimits = ModuleLimits {
     globals_max: u32::MAX,
 };
 
-/// A compile in a child came to nothing.
+/// The reason why a compile in a child came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
-    /// The module is the reason. Ends the child with [`ChildError::EXIT_REFUSED`].
+    /// The module is the reason. This ends the child with [`ChildError::EXIT_REFUSED`].
     #[error("{0}")]
     Refused(String),
-    /// Anything else.
+    /// Anything else is the reason.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -45,7 +45,8 @@ impl ChildError {
     pub const EXIT_REFUSED: u8 = 3;
 }
 
-/// A limit for this process or a child of it, which has the same: never above what it may have already.
+/// A limit for this process, or for a child of it, which has the same limits. The limit is never above the one that
+/// holds already.
 pub(super) fn limit(resource: Resource, value: u64) -> Rlimit {
     let value = getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
     Rlimit { current: Some(value), maximum: Some(value) }
@@ -56,7 +57,7 @@ pub(super) fn limit(resource: Resource, value: u64) -> Rlimit {
 ///
 /// # Errors
 ///
-/// The engine cannot compile the module, or a stream fails.
+/// Returns an error if the engine cannot compile the module, or if a stream fails.
 pub fn compile_for_parent(
     engine: &str,
     threads: usize,
@@ -67,10 +68,10 @@ pub fn compile_for_parent(
     if let Some(bytes) = memory_bytes_max {
         setrlimit(Resource::Data, limit(Resource::Data, bytes)).map_err(io::Error::from)?;
     }
-    // Nobody is left who wants the artifact.
+    // When the parent has died, nobody is left who wants the artifact.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     rustix::thread::set_no_new_privs(true).map_err(io::Error::from)?;
-    // A compile can be repeated; what else runs on this machine perhaps not. It is of use, and not necessary.
+    // A compile can be repeated; other work on this machine perhaps cannot. This is useful, but not necessary.
     let _ = std::fs::write(OOM_SCORE.0, OOM_SCORE.1);
     let mut input = File::from(input.as_fd().try_clone_to_owned()?);
     let output = File::from(output.as_fd().try_clone_to_owned()?);
@@ -87,7 +88,7 @@ pub fn compile_for_parent(
         .use_current_thread()
         .build()
         .map_err(io::Error::other)?;
-    // From here on it only computes: it can open no file and no socket.
+    // From here on the child only computes: it can open no file and no socket.
     setrlimit(Resource::Nofile, limit(Resource::Nofile, 0)).map_err(io::Error::from)?;
 
     let module = Module::parse(bytes, &BOUNDLESS).map_err(io::Error::other)?;

@@ -1,12 +1,12 @@
-//! Compiling, where it can in a child process: only there can a compile be held to budgets of time and memory, and only
-//! there does a compiler that crashes take nobody with it.
+//! Compiling, in a child process where that is possible: only there can a compile be held to budgets of time and
+//! memory, and a compiler that crashes there takes nothing else with it.
 //!
 //! The child is the host's own program, started anew. It reads the module and writes the artifact, sealed with a key
 //! that is made for this one compile; the store's key never leaves the host. Both streams are files in memory, so that
-//! nobody has to wait for the other, and a child that writes nonsense, or without end, is an error like any other. When
-//! it has ended, its file is closed to every further change before it is looked at.
+//! neither side has to wait for the other, and a child that writes nonsense, or without end, is an error like any
+//! other. When the child has ended, its file is closed to every further change before the host looks at it.
 //!
-//! What the child is not: a jail. See docs/security.md.
+//! The child is not a jail. See docs/security.md.
 
 pub(crate) mod child;
 
@@ -32,25 +32,26 @@ use crate::deadline::Deadlines;
 
 /// The subcommand of the compiler's program.
 const SUBCOMMAND: &str = "compile-child";
-/// Code from which on a request that waits for it is compiled in a child too. A child costs some milliseconds of
-/// start-up; from here on the compile takes longer by far, and below it the bounds on modules are all the budget that
-/// there is.
+/// The bytes of code from which on an optimizing compile that a request waits for is done in a child, too. A child
+/// costs some milliseconds of start-up; from this size on the compile takes longer by far, and below it the bounds on
+/// modules are the only budget.
 const CHILD_CODE_BYTES_MIN_OPTIMIZING: u64 = 64 << 10;
-/// The same, of a compile that nobody waits for: here the child's start-up only delays the better code.
+/// The same limit for a compile that nobody waits for: there the child's start-up only delays the better code.
 const CHILD_CODE_BYTES_MIN_BACKGROUND: u64 = 48 << 10;
-/// The same, of [`ModuleStats::locals_in_loops_per_function`](remuda_engine::ModuleStats): 10,000 of them take Cranelift
-/// a fifth of a second, and nine times as many take it sixty times as long, for 4 KiB of code.
+/// The limit on [`ModuleStats::locals_in_loops_per_function`](remuda_engine::ModuleStats) for the same purpose: 10,000
+/// of them take Cranelift a fifth of a second, and nine times as many take it sixty times as long, for 4 KiB of code.
 const CHILD_LOCALS_IN_LOOPS_MIN_OPTIMIZING: u64 = 10_000;
-/// The same for one-pass compilers, which are ten times as fast and take time in proportion to the code.
+/// The limit on bytes of code for one-pass compilers, which are ten times as fast and take time in proportion to the
+/// code.
 const CHILD_CODE_BYTES_MIN_BASELINE: u64 = 512 << 10;
-/// As much of a child's standard error as is worth reporting.
+/// The bytes of a child's standard error that are worth reporting.
 const WORDS_BYTES_MAX: u64 = 1 << 10;
 
-/// What one compile in a child process may use. The `MAX` of a field stands for "whatever it takes".
+/// The budget of one compile in a child process. The `MAX` of a field stands for "whatever it takes".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileBudget {
-    /// Time from the start of the child to its end. A compile that takes longer is ended, and its engine set aside for that
-    /// module.
+    /// The time from the start of the child to its end. A compile that takes longer is ended, and its engine is set
+    /// aside for that module.
     pub time_max: Duration,
     /// The child's memory in bytes.
     pub memory_bytes_max: u64,
@@ -71,33 +72,33 @@ impl Default for CompileBudget {
 /// A compile in a child that a request waits for, while nothing else runs for it.
 #[derive(Clone, Copy, Debug)]
 pub struct CompileNotice {
-    /// Which engine compiles.
+    /// The engine that compiles.
     pub engine: EngineId,
-    /// How much code there is, in bytes.
+    /// The size of the module's code in bytes.
     pub code_bytes: u64,
 }
 
-/// Is told of such a compile, and what it returns is dropped when the compile has ended.
+/// A callback that is told of such a compile. The value that it returns is dropped when the compile has ended.
 pub type Announce = fn(&CompileNotice) -> Box<dyn Any>;
 
 /// Makes artifacts, in this process or in children of it.
 pub(crate) struct Compiler {
-    /// What runs in a child; `None`: everything is compiled in this process.
+    /// The program that a child runs; `None`: everything is compiled in this process.
     program: Option<PathBuf>,
     budget: CompileBudget,
-    /// For compiles without which a request cannot be answered at all.
+    /// The budget of compiles without which a request cannot be answered at all.
     only_way_budget: CompileBudget,
     announce: Option<Announce>,
     deadlines: Arc<Deadlines>,
     /// Raised when the host ends.
     closing: Interrupt,
-    /// Code from which on a compile that nobody waits for is done in a child.
+    /// The bytes of code from which on a compile that nobody waits for is done in a child.
     background_code_bytes_min: u64,
-    /// As for one that a request waits for; `None`: by the tier of its engine.
+    /// The same, for a compile that a request waits for; `None`: this depends on the tier of the engine.
     waited_for_code_bytes_min: Option<u64>,
 }
 
-/// Who waits for an artifact.
+/// The urgency of a compile: who waits for its artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
     /// A request that no other engine can run.
@@ -112,7 +113,7 @@ pub(crate) enum Urgency {
 /// An artifact that was just compiled.
 pub(crate) struct Compiled {
     pub(crate) artifact: Arc<dyn Artifact>,
-    /// Its bytes, if they are at hand.
+    /// The artifact's bytes, if they are at hand.
     pub(crate) serialized: Option<StoredArtifact>,
 }
 
@@ -149,7 +150,7 @@ impl Compiler {
         Self { only_way_budget, ..self }
     }
 
-    /// Tells somebody of long compiles that are waited for.
+    /// Has `announce` told of long compiles that a request waits for.
     pub(crate) fn announcing(self, announce: Option<Announce>) -> Self {
         Self { announce, ..self }
     }
@@ -159,7 +160,7 @@ impl Compiler {
         Self::new(None, CompileBudget::UNLIMITED, Arc::default())
     }
 
-    /// Ends what children compile, now and from now on: nobody is answered by it any more.
+    /// Ends all compiles in children, now and from now on: no request is answered by them any more.
     pub(crate) fn close(&self) {
         self.closing.raise(Cause::Cancelled);
     }
@@ -197,7 +198,8 @@ impl Compiler {
         };
         let takes_long = stats.code_bytes >= self.waited_for_code_bytes_min.unwrap_or(code_bytes_min)
             || stats.locals_in_loops_per_function >= locals_in_loops_min;
-        // Where nobody waits, a child's start-up costs little; but a module that is compiled within it has no need of one.
+        // If nobody waits, a child's start-up costs little; but a module that is compiled in less time than that needs
+        // no child.
         let nobody_waits = urgency == Urgency::Nobody && stats.code_bytes >= self.background_code_bytes_min;
         known.capabilities.artifacts && (takes_long || nobody_waits)
     }
@@ -236,7 +238,7 @@ impl Compiler {
         let kill_when = |interrupt: &Interrupt| {
             let pidfd = Arc::clone(&pidfd);
             interrupt.listen(move || {
-                // It can only have ended meanwhile.
+                // The signal can only fail to be sent if the child has ended meanwhile.
                 let _ = pidfd_send_signal(&*pidfd, Signal::KILL);
             })
         };
@@ -263,9 +265,9 @@ impl Compiler {
     }
 }
 
-/// Why a child ended that was not told to.
+/// Says why a child ended that the host did not end.
 fn explain(status: ExitStatus, budget: CompileBudget, words: &str) -> Ended {
-    /// What Rust's standard library says before it aborts, and the operating system to who asks for a mapping.
+    /// The words of Rust's standard library before it aborts, and of the operating system when it refuses a mapping.
     const OUT_OF_MEMORY: [&str; 2] = ["memory allocation of ", "Cannot allocate memory"];
     let is = |signal: Signal| status.signal() == Some(signal.as_raw());
     if OUT_OF_MEMORY.iter().any(|sign| words.contains(sign)) || is(Signal::XFSZ) {
@@ -277,7 +279,8 @@ fn explain(status: ExitStatus, budget: CompileBudget, words: &str) -> Ended {
     match status.code() {
         Some(code) if code == i32::from(ChildError::EXIT_REFUSED) => Ended::again(words.to_owned()),
         Some(code) => Ended::once(format!("the compiler ended with exit code {code}: {words}")),
-        // Somebody sent these: an administrator, or a kernel short of memory. The rest are the compiler's own.
+        // Somebody else sent these signals: an administrator, or a kernel short of memory. All others are the
+        // compiler's own.
         None if is(Signal::KILL) || is(Signal::TERM) || is(Signal::INT) => {
             Ended::once(format!("the compiler was killed ({status})"))
         }
@@ -303,26 +306,27 @@ fn start(
     command.arg0("remuda").args([SUBCOMMAND, known.id.as_str(), "--threads", &threads().to_string()]);
     let memory_bytes_max = Some(budget.memory_bytes_max).filter(|bytes| *bytes < u64::MAX);
     if let Some(bytes) = memory_bytes_max {
-        // It sets this limit itself before it starts an engine, and we do so in case that it does not.
+        // The child sets this limit itself before it starts an engine, and the host sets it in case the child does not.
         command.args(["--memory-bytes", &bytes.to_string()]);
     }
     let child = command
-        // No secret in our environment is the compiler's business, and it stands in nobody's folder.
+        // The child gets nothing of this process's environment, which may hold secrets, and works in nobody's folder.
         .env_clear()
         .current_dir("/")
         .stdin(input)
         .stdout(artifact.try_clone()?)
         .stderr(said.try_clone()?)
-        // Ctrl-C asks us to end, and what we wait for is not to die of it. It dies with us: see `child`.
+        // Ctrl-C asks this process to end, and a compile that it waits for must not die of that. The child dies with
+        // this process: see `child`.
         .process_group(0)
-        // Its priority is the calling thread's.
+        // The child has the calling thread's priority.
         .spawn()?;
     let running = Running(child);
     tracing::debug!(pid = running.0.id(), engine = %known.id, module = %module.digest(), "compiling in a child");
     let pid = Some(Pid::from_child(&running.0));
     if let Some(bytes) = memory_bytes_max {
-        // All memory that is its own and can be written: what an allocator takes, and not the addresses that engines
-        // reserve. A file in memory is not in it, so that has a limit of its own.
+        // The first limit covers all memory that is the child's own and can be written: what an allocator takes, and
+        // not the addresses that engines reserve. A file in memory is not part of it, so it has a limit of its own.
         prlimit(pid, Resource::Data, limit(Resource::Data, bytes))?;
         prlimit(pid, Resource::Fsize, limit(Resource::Fsize, bytes))?;
     }
@@ -330,7 +334,7 @@ fn start(
     Ok(running)
 }
 
-/// How a child ended that brought no artifact.
+/// The end of a child that brought no artifact.
 struct Ended {
     reason: String,
     will_recur: bool,
@@ -351,13 +355,14 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both do nothing if it was waited for.
+        // Both calls do nothing if the child was waited for.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// As many threads as the calling thread would compile with: one in the background and in races, which have a core each.
+/// The number of threads for a child: as many as the calling thread would compile with. That is one in the background
+/// and in races, which have a core each.
 fn threads() -> usize {
     match rayon::current_thread_index() {
         Some(_) => rayon::current_num_threads(),
@@ -376,7 +381,7 @@ fn memory_file() -> io::Result<File> {
     Ok(memfd_create("remuda", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?.into())
 }
 
-/// Lets nobody change a file in memory any more, whoever has it open.
+/// Keeps everybody from changing a file in memory any more, even a process that has it open.
 fn seal(file: &File) -> io::Result<()> {
     Ok(fcntl_add_seals(file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?)
 }

@@ -12,8 +12,8 @@ const BUDGET: CompileBudget = CompileBudget { time_max: Duration::from_hours(1),
 pub(crate) fn fake(script: &str) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("compiler");
-    // Written by another process: a file that a thread of this one has open for writing cannot be started, and neither
-    // while a child that another test has just forked still has it.
+    // Another process writes the file: a file that a thread of this process has open for writing cannot be started, and
+    // neither while a child that another test has just forked still has it open.
     let write = r#"printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod +x "$1""#;
     let status = Command::new("/bin/sh").args(["-c", write, "sh"]).arg(&path).arg(script).status().unwrap();
     assert!(status.success());
@@ -21,7 +21,7 @@ pub(crate) fn fake(script: &str) -> (TempDir, PathBuf) {
 }
 
 pub(crate) fn compiler(program: PathBuf, budget: CompileBudget) -> Compiler {
-    // In a child, however small the module is.
+    // Background compiles are done in a child, however small the module is.
     let deadlines = Arc::new(Deadlines::default());
     Compiler { background_code_bytes_min: 0, ..Compiler::new(Some(program), budget, deadlines) }
 }
@@ -49,11 +49,11 @@ fn however_a_compiler_ends_it_is_an_error_that_says_so() {
         ("echo 'oh\nno' >&2; exit 1", "exit code 1: oh no", false),
         ("exit 1", "exit code 1: it said nothing", false),
         ("echo 'memory allocation of 9 bytes failed' >&2; kill -ABRT $$", "its budget of 32.0 MiB", true),
-        // Without end: into a file in memory, which is held to the budget too.
+        // The child writes without end, into a file in memory, which is held to the budget, too.
         ("exec cat /dev/zero", "its budget of 32.0 MiB", true),
         ("exit 0", "is no artifact: it is too short", false),
         ("head -c 1000 /dev/urandom", "is no artifact: it has no trailer", false),
-        // The key and the module.
+        // The child writes back the key and the module.
         ("exec cat", "is no artifact: it is too short", false),
     ] {
         let (_dir, program) = fake(script);
@@ -96,7 +96,7 @@ fn a_compiler_gets_the_module_its_limits_and_nothing_of_ours() {
         "while [ $(ulimit -d) = unlimited ] || [ $(ulimit -c) != 0 ]; do :; done
         tail -c +33 | od -A n -t x1 >&2; env >&2; pwd >&2; ulimit -d >&2; ulimit -f >&2; ulimit -c >&2; echo $@ >&2",
     );
-    // Cargo sets this for whoever it runs.
+    // Cargo sets this variable for the programs that it runs.
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
     let registry = Registry::default();
     let module = Module::parse(wat::parse_str("(module)").unwrap(), &ModuleLimits::default()).unwrap();

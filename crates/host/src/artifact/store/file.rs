@@ -20,7 +20,7 @@ const MAC_BYTES: usize = 32;
 const NUMBER_BYTES: usize = 8;
 const TRAILER_BYTES: usize = MAC_BYTES + NUMBER_BYTES + MAGIC.len();
 const MADE_BYTES_MIN: usize = DIGEST_BYTES + NUMBER_BYTES;
-/// Far more than any fingerprint needs, and little enough to read from whatever lies there.
+/// The most bytes of [`Made`] that are read: far more than any fingerprint needs, and few enough to read from any file.
 const MADE_BYTES_MAX: usize = 16 << 10;
 
 /// The key of a store, or of one compile in a child process.
@@ -32,7 +32,7 @@ pub(crate) struct Made {
     pub(super) module: ModuleDigest,
     /// See [`Known::fingerprint`].
     pub(super) fingerprint: String,
-    /// The time that it took to compile.
+    /// The time that the compile took, in nanoseconds.
     pub(super) cost_ns: u64,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn file_name(module: ModuleDigest, engine: &str, fingerprint: &str) -
     format!("{module:.32}-{engine}-{}{SUFFIX}", &hash[..16])
 }
 
-/// How long the file of an artifact is.
+/// The length in bytes of the file of an artifact.
 pub(super) fn file_bytes(artifact: &[u8], made: &Made) -> u64 {
     (artifact.len() + MADE_BYTES_MIN + made.fingerprint.len() + TRAILER_BYTES) as u64
 }
@@ -94,7 +94,7 @@ pub(crate) fn write(mut file: impl Write, key: &Key, artifact: &[u8], made: &Mad
     file.write_all(MAGIC)
 }
 
-/// What stands at the end of a file. Nothing of it is to be trusted before [`check`].
+/// The end of a file. Nothing in it is to be trusted before [`check`].
 pub(super) struct Trailer {
     pub(super) made: Made,
     artifact_bytes: usize,
@@ -102,7 +102,7 @@ pub(super) struct Trailer {
     mac: [u8; MAC_BYTES],
 }
 
-/// Reads what a file says of itself.
+/// Reads what a file says about itself.
 pub(super) fn read_trailer(file: &File) -> io::Result<Trailer> {
     let mut file = file;
     let foreign = || untrusted("it has no trailer of this store's format");
@@ -140,7 +140,7 @@ pub(super) fn check(file: &File, key: &Key, trailer: &Trailer) -> io::Result<()>
     Err(untrusted("its MAC is wrong: it was damaged, or somebody else wrote it"))
 }
 
-/// Opens an artifact for an engine to execute, if this host made it for exactly that.
+/// Opens an artifact for an engine to execute, if this host made it for exactly this engine and module.
 pub(crate) fn open_authentic(
     file: File,
     key: &Key,

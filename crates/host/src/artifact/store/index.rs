@@ -1,9 +1,9 @@
 //! How often the artifacts on disk were used, and what they cost: a table beside them, for eviction.
 //!
-//! It is advice. The folder alone says what there is; an index that is damaged, lost or behind makes eviction choose
-//! less well, and nothing else. So nothing is synced to disk, and a damaged one is begun anew. Everything here happens
-//! under the store's lock, and the file is opened anew each time: that takes a fraction of a millisecond next to a
-//! compilation, and nobody goes on writing to an index that another process has replaced.
+//! The index is advice. The folder alone says what there is; an index that is damaged, lost or behind makes eviction
+//! choose less well, and nothing else. So nothing is synced to disk, and a damaged index is begun anew. Everything here
+//! happens under the store's lock, and the file is opened anew each time: that takes a fraction of a millisecond, which
+//! is little beside a compile, and no process goes on writing to an index that another process has replaced.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ use super::log::Entry;
 
 const SCHEMA_VERSION: i64 = 1;
 
-/// An entry without a credit was used since the last eviction: its credit is computed by the next one. `L` only changes
-/// there, so it comes to the same.
+/// An entry without a credit was used since the last eviction, and the next eviction computes its credit. `L` only
+/// changes in an eviction, so the result is the same.
 const SCHEMA: &str = "
     CREATE TABLE artifact (
         name TEXT PRIMARY KEY,
@@ -29,7 +29,7 @@ const SCHEMA: &str = "
 
 pub(super) struct Index {
     connection: Connection,
-    /// Whether it was never [settled](Self::settle): it does not know yet what lies in the folder.
+    /// Whether the index was never [settled](Self::settle), and so does not know yet what lies in the folder.
     pub(super) is_new: bool,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Row {
 }
 
 impl Index {
-    /// Opens the index, or begins it anew; `None` if there can be none now.
+    /// Opens the index, or begins it anew; returns `None` if neither can be done now.
     pub(super) fn open(path: &Path) -> Option<Self> {
         match Self::try_open(path) {
             Ok(index) => return Some(index),
@@ -74,13 +74,13 @@ impl Index {
             transaction.commit()?;
         }
         let mut index = Self { connection, is_new: false };
-        // Damage shows itself here, where a new index can still be begun.
+        // If the file is damaged, this shows it, and a new index can still be begun.
         index.total_bytes()?;
         index.is_new = index.stored_inflation()?.is_none();
         Ok(index)
     }
 
-    /// `L` as the last eviction left it.
+    /// The `L` of [`GreedyDual`], as the last eviction left it.
     pub(super) fn inflation(&self) -> rusqlite::Result<f64> {
         Ok(self.stored_inflation()?.unwrap_or(0.0))
     }
@@ -89,7 +89,7 @@ impl Index {
         self.connection.query_row("SELECT l FROM inflation", [], |row| row.get(0)).optional()
     }
 
-    /// The bytes of all artifacts.
+    /// The bytes of all artifacts together.
     pub(super) fn total_bytes(&self) -> rusqlite::Result<u64> {
         self.connection.query_row("SELECT coalesce(sum(bytes), 0) FROM artifact", [], |row| {
             row.get::<_, i64>(0).map(i64::cast_unsigned)
@@ -119,12 +119,12 @@ impl Index {
         Ok(bytes.map_or(0, i64::cast_unsigned))
     }
 
-    /// Notes an artifact that was just written; one that is there already keeps its uses, and has one more.
+    /// Notes an artifact that was just written. An artifact that is there already keeps its uses, and has one more.
     pub(super) fn put(&self, name: &str, bytes: u64, cost_ns: u64) -> rusqlite::Result<()> {
         put(&self.connection, name, bytes, cost_ns)
     }
 
-    /// Counts uses.
+    /// Counts uses of artifacts.
     pub(super) fn touch<'a>(&mut self, uses: impl IntoIterator<Item = (&'a String, &'a u64)>) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         for (name, uses) in uses {
@@ -133,7 +133,7 @@ impl Index {
         transaction.commit()
     }
 
-    /// Enters what processes have logged that did not open the index.
+    /// Enters what was logged by processes that did not open the index.
     pub(super) fn take_over(&mut self, logged: &[Entry]) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         for entry in logged {
@@ -145,7 +145,7 @@ impl Index {
         transaction.commit()
     }
 
-    /// Makes the index what the folder is after an eviction.
+    /// Makes the index agree with the folder after an eviction.
     pub(super) fn settle(&mut self, rows: &[Row], cache: &GreedyDual<String>) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         transaction.execute("DELETE FROM artifact", [])?;

@@ -16,7 +16,7 @@ pub(super) fn obtain(data_dir: &Path) -> Result<Key, StoreError> {
         Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             let path = data_dir.join(KEY_FILE);
             make(data_dir, &path).map_err(|source| StoreError::Io { path, source })?;
-            // Perhaps another process was faster: what lies there now is the key of both.
+            // Perhaps another process was faster: the key that lies there now is the key of both.
             read(data_dir)
         }
         other => other,

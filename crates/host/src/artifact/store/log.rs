@@ -1,5 +1,5 @@
-//! What processes have added to the store and used of it that did not open its index: a line of JSON for each. It is
-//! advice, as the index is: a line that cannot be read is left out.
+//! A log of what was added to the store and used of it by processes that did not open the index: a line of JSON for
+//! each addition and use. The log is advice, as the index is: a line that cannot be read is left out.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -8,10 +8,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// A log that is longer is read into the index by who has made it so: that takes a millisecond, about once in 600 calls.
+/// When the log is longer than this many bytes, the process that wrote the last line reads it into the index. That
+/// takes a millisecond, about once in 600 calls.
 pub(super) const BYTES_MAX: u64 = 64 << 10;
 
-/// One line.
+/// One line of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Entry {
@@ -19,16 +20,16 @@ pub(super) enum Entry {
     Saved {
         /// Its file's name.
         name: String,
-        /// Its file's size.
+        /// Its file's size in bytes.
         bytes: u64,
-        /// What it took to compile.
+        /// The time that it took to compile, in nanoseconds.
         cost_ns: u64,
     },
-    /// One was used.
+    /// An artifact was used.
     Loaded {
         /// Its file's name.
         name: String,
-        /// How often.
+        /// The number of uses.
         uses: u64,
     },
 }
@@ -41,13 +42,13 @@ pub(super) fn add(path: &Path, entries: &[Entry]) -> io::Result<u64> {
         text.push(b'\n');
     }
     let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    // One write: others who append at the same time do not get in between.
+    // The lines are written in one write, so that lines of other processes do not get in between.
     file.write_all(&text)?;
     Ok(file.metadata()?.len())
 }
 
-/// Takes all lines out of the log. The caller holds the store's lock; who appends does not, and what is written to the file
-/// after it was read here is lost.
+/// Takes all lines out of the log. The caller holds the store's lock, but a process that appends does not; a line that
+/// is written to the file after it was read here is lost.
 pub(super) fn take(path: &Path) -> Vec<Entry> {
     let taken = path.with_extension("log.taken");
     if fs::rename(path, &taken).is_err() {

@@ -1,16 +1,17 @@
-//! Artifacts on disk. They are machine code, so what is loaded is only what this host wrote: each file ends in a MAC
-//! under a key of the host's own, over the artifact and over everything that it was made for. Whatever else lies there
-//! counts as absent and is compiled anew.
+//! Artifacts on disk. They are machine code, so the store loads only what this host wrote: each file ends in a MAC
+//! under a key of the host's own, over the artifact and over everything that it was made for. Any other file there
+//! counts as absent, and the artifact is compiled anew.
 //!
-//! The folder holds up to a budget of bytes; when it is full, the artifacts with the least [`GreedyDual`] credit go. It
-//! may be used by several processes at once:
+//! The folder holds up to a budget of bytes; when it is full, the artifacts with the least [`GreedyDual`] credit go.
+//! Several processes may use it at once:
 //! - A file appears by being renamed into its place, whole, and is never written to again. It may be unlinked at any
-//!   time: who has it open or mapped keeps it.
-//! - Who adds or evicts holds `artifacts.lock` ([flock(2)]), which the kernel takes back from the dead. Loading needs no
-//!   lock.
-//! - A draft is locked by its writer for as long as that lives, so that one without a lock is certainly left over.
-//! - The index of uses is a database, which a process that makes one call has no time to open: it adds a line to
-//!   `artifacts.log` instead, and whoever enters the store next reads that log into the index.
+//!   time: a process that has it open or mapped keeps it.
+//! - A process that adds or evicts holds `artifacts.lock` ([flock(2)]), which the kernel takes back from a process that
+//!   died. Loading needs no lock.
+//! - A draft is locked by its writer for as long as the writer lives, so a draft without a lock was certainly left
+//!   behind.
+//! - The index of uses is a database, which a process that makes one call has no time to open: such a process adds a
+//!   line to `artifacts.log` instead, and the next process that enters the store reads that log into the index.
 //!
 //! No decision depends on a clock, nor on anything having reached the disk in order: after a power cut, a file that is
 //! not whole has no valid MAC, and an index that is not valid is begun anew.
@@ -44,43 +45,43 @@ use index::{Index, Row};
 pub(crate) use refusal::Refusal;
 
 const DRAFT_PREFIX: &str = ".draft-";
-/// An eviction makes this part of the budget free beyond what is needed, so that not every artifact needs one.
+/// An eviction frees this part of the budget beyond what is needed, so that not every new artifact needs an eviction.
 const SLACK: u64 = 16;
-/// More than another row takes in the index and its journal.
+/// More bytes than one more row takes in the index and its journal.
 const INDEX_BYTES: u64 = 64 << 10;
 
-/// What went wrong with the store itself, as opposed to a file in it.
+/// The reason why the store itself, as opposed to a file in it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A directory or file cannot be used.
     #[error("cannot use {path:?} for artifacts: {source}")]
     Io {
-        /// Where.
+        /// The path of the directory or file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// The key is not a key.
+    /// The file of the key does not contain a key.
     #[error("{path:?} is not an artifact key of 32 bytes; delete it, and artifacts will be compiled anew")]
     BadKey {
-        /// Where.
+        /// The path of the key.
         path: PathBuf,
     },
-    /// Others can read the key, and so could forge artifacts.
+    /// Other users can read the key, and so could forge artifacts.
     #[error("{path:?} can be read by others, who could then forge machine code; run: chmod 600 {path:?}")]
     KeyExposed {
-        /// Where.
+        /// The path of the key.
         path: PathBuf,
     },
-    /// One artifact is larger than all together may be.
+    /// One artifact is larger than all artifacts together may be.
     #[error(
         "an artifact of {} exceeds the budget of {} for all of them; raise `artifact_disk` or --artifact-disk",
         ByteSize::b(*artifact_bytes), ByteSize::b(*budget_bytes)
     )]
     OverBudget {
-        /// Its size, as a file.
+        /// The artifact's size as a file, in bytes.
         artifact_bytes: u64,
-        /// What the store may hold.
+        /// The bytes that the store may hold.
         budget_bytes: u64,
     },
 }
@@ -94,37 +95,37 @@ pub struct ArtifactStore {
     /// Loads that the index does not know of yet. A crash forgets them, which does no harm.
     loads: Mutex<HashMap<String, u64>>,
     accounts: Accounts,
-    /// Whether this process has looked for what crashed ones left.
+    /// Whether this process has looked for what crashed processes left behind.
     swept: AtomicBool,
 }
 
-/// How a process counts what it adds and uses.
+/// The way in which a process counts the artifacts that it adds and uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accounts {
-    /// In the index.
+    /// The process counts in the index.
     Index,
-    /// By a line in the log, for as long as that is short and the budget is not spent.
+    /// The process adds a line to the log, for as long as the log is short and the budget is not spent.
     Log,
-    /// Not at all: it may only read.
+    /// The process does not count at all: it may only read.
     None,
 }
 
 /// A file of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArtifactFile {
-    /// Where it is.
+    /// The file's path.
     pub path: PathBuf,
-    /// Its size.
+    /// The file's size in bytes.
     pub bytes: u64,
-    /// What it was made for; `None` if it is no file of this store's format.
+    /// What the file was made for; `None` if the file is not in this store's format.
     pub made_for: Option<MadeFor>,
-    /// How often it was written or loaded.
+    /// How often the artifact was written or loaded.
     pub uses: u64,
-    /// Whether this build would load it here.
+    /// Whether this build would load the file here.
     pub state: FileState,
 }
 
-/// What an artifact says that it was made for.
+/// What a file says of the artifact in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MadeFor {
     /// The module.
@@ -133,27 +134,28 @@ pub struct MadeFor {
     pub engine: String,
     /// The engine's version.
     pub version: String,
-    /// The time that it took to compile.
+    /// The time that the compile took, in nanoseconds.
     pub compile_ns: u64,
 }
 
-/// Whether a file is of use.
+/// Whether an artifact's file is of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileState {
-    /// Made by an engine as this build has it, for this CPU.
+    /// The artifact was made by an engine as this build has it, for this CPU.
     Ok,
-    /// Made by another version or configuration of an engine, for another CPU, or in another format: never loaded.
+    /// The artifact was made by another version or configuration of an engine, for another CPU, or in another format.
+    /// It is never loaded.
     Stale,
 }
 
 /// What [`ArtifactStore::prune`] removes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prune {
-    /// All of them, all notes of engines that were set aside, and what was found out about modules.
+    /// All artifacts, all notes of engines that were set aside, and what was found out about modules.
     pub all: bool,
-    /// Those that are [stale](FileState::Stale).
+    /// The artifacts that are [stale](FileState::Stale).
     pub stale: bool,
-    /// Of the rest, those with the least credit, until no more bytes are left.
+    /// Of the rest, the artifacts with the least credit, until at most this many bytes are left.
     pub bytes_max: Option<u64>,
 }
 
@@ -162,12 +164,12 @@ impl ArtifactStore {
     ///
     /// # Errors
     ///
-    /// The directory cannot be used, or the key in it is not safe to use.
+    /// Returns an error if the directory cannot be used, or if the key in it is not safe to use.
     pub fn open(data_dir: &Path, budget_bytes: u64) -> Result<Self, StoreError> {
         Self::open_with(data_dir, budget_bytes, Accounts::Index)
     }
 
-    /// As [`open`](Self::open), with a say in how uses are counted.
+    /// Like [`open`](Self::open), for a caller that chooses how uses are counted.
     pub(crate) fn open_with(data_dir: &Path, budget_bytes: u64, accounts: Accounts) -> Result<Self, StoreError> {
         let dir = data_dir.join("artifacts");
         let key = if accounts == Accounts::None {
@@ -188,11 +190,12 @@ impl ArtifactStore {
         })
     }
 
-    /// Opens the store of a data directory to look after it, or `None` if there is none. It has no budget.
+    /// Opens the store of a data directory to look after it; returns `None` if there is none. The store has no budget
+    /// then.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// Returns an error in the cases of [`open`](Self::open).
     pub fn open_existing(data_dir: &Path) -> Result<Option<Self>, StoreError> {
         if !data_dir.join("artifacts").is_dir() {
             return Ok(None);
@@ -205,17 +208,17 @@ impl ArtifactStore {
         &self.key
     }
 
-    /// Whether its budget leaves room for anything.
+    /// Whether the budget leaves room for any artifact.
     pub(crate) fn keeps_any(&self) -> bool {
         self.budget_bytes > 0
     }
 
-    /// Whether there is a file that may be the artifact; only loading it tells.
+    /// Whether there is a file that may be the artifact; only loading it tells for certain.
     pub(crate) fn may_contain(&self, module: ModuleDigest, engine: &Known) -> bool {
         self.path(module, engine).exists()
     }
 
-    /// Gets an artifact, or `None` if there is none that this host wrote.
+    /// Gets an artifact; returns `None` if there is none that this host wrote.
     pub(crate) fn load(&self, module: ModuleDigest, engine: &Known) -> Option<StoredArtifact> {
         let name = file::file_name(module, engine.id.as_str(), &engine.fingerprint());
         let path = self.dir.join(&name);
@@ -247,7 +250,7 @@ impl ArtifactStore {
         }
     }
 
-    /// Notes the uses for whoever opens the index next.
+    /// Adds the uses to the log, for the next process that opens the index.
     fn log_loads(&self) -> io::Result<()> {
         let entries: Vec<log::Entry> =
             self.loads().drain().map(|(name, uses)| log::Entry::Loaded { name, uses }).collect();
@@ -258,8 +261,8 @@ impl ArtifactStore {
         Ok(())
     }
 
-    /// Keeps an artifact that took `cost_ns` to compile. It is there whole or not at all, also after a crash and with
-    /// other writers. Others go if the budget demands it, or once if the disk is full.
+    /// Keeps an artifact that took `cost_ns` to compile. The file is there whole or not at all, also after a crash and
+    /// with other writers. Other artifacts go if the budget demands it, or once if the disk is full.
     pub(crate) fn save(
         &self,
         module: ModuleDigest,
@@ -276,7 +279,7 @@ impl ArtifactStore {
         let attempt = || {
             let draft = self.draft(artifact, &made)?;
             if self.accounts == Accounts::Log && self.has_room_for(bytes)? {
-                // First the note, then the file: see `admit`.
+                // The log's line comes first, then the file: see `admit`.
                 let entry = log::Entry::Saved { name: name.clone(), bytes, cost_ns };
                 log::add(&self.log_path(), &[entry])?;
                 draft.persist(self.dir.join(&name)).map_err(|error| error.error)?;
@@ -305,21 +308,21 @@ impl ArtifactStore {
     /// Notes that an engine was set aside for a module.
     pub(crate) fn refuse(&self, module: ModuleDigest, engine: &Known, refusal: &Refusal) -> Result<(), StoreError> {
         let path = self.path(module, engine).with_extension(refusal::SUFFIX);
-        // Under the lock no sweep takes the draft for one that was left.
+        // While this process holds the lock, no sweep takes the draft for one that was left behind.
         let write = || refusal::write(&self.dir, DRAFT_PREFIX, &path, refusal, &self.lock()?);
         write().map_err(|source| StoreError::Io { path: path.clone(), source })
     }
 
-    /// Why an engine was set aside for a module, as long as that holds.
+    /// The reason why an engine was set aside for a module, as long as the note holds.
     pub(crate) fn refusal(&self, module: ModuleDigest, engine: &Known) -> Option<Refusal> {
         refusal::read(&self.path(module, engine).with_extension(refusal::SUFFIX))
     }
 
-    /// All files of the store. MACs are not checked; [`verify`](Self::verify) does that.
+    /// Lists all files of the store. It does not check MACs; [`verify`](Self::verify) does that.
     ///
     /// # Errors
     ///
-    /// The directory cannot be read.
+    /// Returns an error if the directory cannot be read.
     pub fn list(&self, registry: &Registry) -> Result<Vec<ArtifactFile>, StoreError> {
         let fingerprints = fingerprints(registry);
         let rows = self.enter().and_then(|entered| entered.survey()).map_err(|source| self.error(source))?;
@@ -332,7 +335,7 @@ impl ArtifactStore {
     ///
     /// # Errors
     ///
-    /// The directory cannot be read or changed.
+    /// Returns an error if the directory cannot be read or changed.
     pub fn prune(&self, registry: &Registry, what: Prune) -> Result<Vec<ArtifactFile>, StoreError> {
         let fingerprints = fingerprints(registry);
         let prune = || -> io::Result<Vec<ArtifactFile>> {
@@ -354,11 +357,12 @@ impl ArtifactStore {
         prune().map_err(|source| self.error(source))
     }
 
-    /// Checks every file's MAC, and that it stands where it belongs: the path, and what is wrong if anything is.
+    /// Checks the MAC of every file, and that the file stands where it belongs. Returns each path, and what is wrong
+    /// with the file if anything is.
     ///
     /// # Errors
     ///
-    /// The directory cannot be read.
+    /// Returns an error if the directory cannot be read.
     pub fn verify(&self) -> Result<Vec<(PathBuf, Option<String>)>, StoreError> {
         let mut names = self.names().map_err(|source| self.error(source))?;
         names.sort();
@@ -379,11 +383,11 @@ impl ArtifactStore {
         Ok(verified.collect())
     }
 
-    /// Removes files that [`verify`](Self::verify) has found.
+    /// Removes files in which [`verify`](Self::verify) has found something wrong.
     ///
     /// # Errors
     ///
-    /// The directory cannot be read or changed.
+    /// Returns an error if the directory cannot be read or changed.
     pub fn delete(&self, paths: &[PathBuf]) -> Result<(), StoreError> {
         let doomed = paths.iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
         let delete = || -> io::Result<()> {
@@ -416,10 +420,11 @@ impl ArtifactStore {
         }
     }
 
-    /// Writes an artifact beside its place. The draft goes when it is dropped, and by the next sweep if we crash.
+    /// Writes an artifact beside its place. The draft is deleted when it is dropped, or by the next sweep if this
+    /// process crashes.
     fn draft(&self, artifact: &[u8], made: &Made) -> io::Result<NamedTempFile> {
         let draft = {
-            // A sweep holds this lock: it sees the draft locked, or not at all.
+            // A sweep holds this lock, so it sees the draft locked, or not at all.
             let _lock = self.lock()?;
             let draft = tempfile::Builder::new().prefix(DRAFT_PREFIX).tempfile_in(&self.dir)?;
             flock(draft.as_file(), FlockOperation::NonBlockingLockExclusive)?;
@@ -437,7 +442,7 @@ impl ArtifactStore {
         let total: u64 = rows.iter().map(|row| row.bytes).sum();
         let disk = rustix::fs::statvfs(&self.dir)?;
         let missing = match bytes.saturating_sub(disk.f_bavail.saturating_mul(disk.f_frsize)) {
-            // It is a quota that is spent, of which the file system does not say how much.
+            // A quota is spent then, and the file system does not say how much of it is left.
             0 => bytes,
             missing => missing,
         };
@@ -449,7 +454,7 @@ impl ArtifactStore {
         Ok(true)
     }
 
-    /// Removes the drafts of processes that have died, and notes that hold no longer.
+    /// Removes the drafts of processes that have died, and notes that no longer hold.
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -475,7 +480,7 @@ impl ArtifactStore {
         Ok(())
     }
 
-    /// Whether the budget leaves room for so much more, by the folder alone.
+    /// Whether the budget leaves room for `bytes` more, judged by the folder alone.
     fn has_room_for(&self, bytes: u64) -> io::Result<bool> {
         let mut total = bytes;
         for name in self.names()? {
@@ -514,7 +519,7 @@ impl ArtifactStore {
         Ok(Entered { store: self, index, _lock: lock })
     }
 
-    /// Enters into the index what was used here, and what others have logged.
+    /// Enters into the index what this process has used, and what other processes have logged.
     fn bring_up_to_date(&self, index: &mut Index, loads: &HashMap<String, u64>) -> rusqlite::Result<()> {
         if !loads.is_empty() {
             index.touch(loads.iter())?;
@@ -554,14 +559,14 @@ impl ArtifactStore {
     }
 }
 
-/// Notes what was loaded.
+/// Notes the uses that were only counted in memory so far.
 impl Drop for ArtifactStore {
     fn drop(&mut self) {
         self.flush();
     }
 }
 
-/// The store while nobody else changes it.
+/// The store while no other process changes it.
 struct Entered<'a> {
     store: &'a ArtifactStore,
     index: Option<Index>,
@@ -569,7 +574,7 @@ struct Entered<'a> {
 }
 
 impl Entered<'_> {
-    /// Puts a draft in its place, and evicts what it displaces.
+    /// Puts a draft in its place, and evicts the artifacts that have to make room for it.
     fn admit(&mut self, draft: NamedTempFile, name: &str, bytes: u64, cost_ns: u64) -> io::Result<()> {
         let budget = self.store.budget_bytes;
         let known = self.index.as_ref().filter(|index| !index.is_new);
@@ -580,19 +585,20 @@ impl Entered<'_> {
         if after.is_none_or(|after| after > budget) {
             let rows = self.survey()?;
             let total: u64 = rows.iter().filter(|row| row.name != name).map(|row| row.bytes).sum();
-            // Perhaps the index only did not know what is there.
+            // Perhaps everything fits, and the index only did not know what is there.
             let target = if total.saturating_add(bytes) > budget { budget - budget / SLACK } else { budget };
             self.evict(&rows, target.saturating_sub(bytes), &HashSet::new(), Some(name));
         }
         if let Some(index) = &self.index {
-            // First the row, then the file: a crash in between makes an eviction come too early, and never too late.
+            // The row comes first, then the file: a crash in between makes an eviction come too early, and never too
+            // late.
             index.put(name, bytes, cost_ns).map_err(index_error)?;
         }
         draft.persist(self.store.dir.join(name)).map_err(|error| error.error)?;
         Ok(())
     }
 
-    /// What the folder holds, with what the index knows of it.
+    /// Lists what the folder holds, with what the index knows of it.
     fn survey(&self) -> io::Result<Vec<Row>> {
         let rows = self.index.as_ref().map_or(Ok(Vec::new()), Index::rows).unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read the index of artifacts; it is begun anew");
@@ -603,7 +609,7 @@ impl Entered<'_> {
         let mut found = Vec::new();
         for name in self.store.names()? {
             let path = self.store.dir.join(&name);
-            // Loading removes files without the lock.
+            // The file may be gone: an artifact that an engine does not accept is removed without the lock.
             let Ok(metadata) = path.metadata() else { continue };
             let row = rows.remove(&name).unwrap_or_else(|| {
                 let made = File::open(&path).and_then(|file| file::read_trailer(&file));
@@ -614,8 +620,9 @@ impl Entered<'_> {
         Ok(found)
     }
 
-    /// Removes the doomed, and then those with the least credit until at most `bytes_max` are left. One may be spared
-    /// because it is about to be replaced: it does not count. Returns the names of what went.
+    /// Removes the doomed artifacts, and then those with the least credit until at most `bytes_max` are left. One
+    /// artifact may be spared because it is about to be replaced; its bytes do not count. Returns the names of the
+    /// artifacts that were removed.
     fn evict(&mut self, rows: &[Row], bytes_max: u64, doomed: &HashSet<String>, spared: Option<&str>) -> Vec<String> {
         let inflation = self.index.as_ref().and_then(|index| index.inflation().ok()).unwrap_or(0.0);
         let mut cache = GreedyDual::resume(u64::MAX, inflation);

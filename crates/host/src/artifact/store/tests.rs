@@ -93,7 +93,7 @@ fn an_artifact_is_only_good_for_what_it_was_made_for() {
     let stranger = ArtifactStore::open(elsewhere.path(), UNBOUNDED).unwrap();
     fs::copy(store.path(module(0), engine()), stranger.path(module(0), engine())).unwrap();
     assert!(stranger.load(module(0), engine()).is_none(), "another host's key");
-    // The version stands for all of the engine's fingerprint: configuration and CPU features, too.
+    // The version stands for all of the engine's fingerprint, which has its configuration and CPU features, too.
     let mut newer = *engine();
     newer.version = "99.0.0";
     assert!(!store.may_contain(module(0), &newer));
@@ -115,8 +115,8 @@ fn bad_keys_are_named_with_a_way_out() {
     assert!(error.to_string().contains("delete it"), "{error}");
 }
 
-/// Three artifacts of one size in a store for three, of which the second is dear and the third is used: the first goes
-/// for a fourth.
+/// Puts three artifacts of one size into a store for three; the second is dear and the third is used, so the first
+/// makes room for a fourth.
 #[test]
 fn the_least_worthy_goes_whatever_the_clock_says_and_whoever_counted() {
     let jumps: [fn() -> Option<SystemTime>; 3] = [
@@ -126,7 +126,7 @@ fn the_least_worthy_goes_whatever_the_clock_says_and_whoever_counted() {
     ];
     for (i, jump) in jumps.into_iter().enumerate() {
         let dir = tempfile::tempdir().unwrap();
-        // The slack is a sixteenth of the budget: with room for it, one has to go, and not two.
+        // The slack is a sixteenth of the budget: with room for it, one artifact has to go, and not two.
         let budget = 4 * file_bytes(1000) - 500;
         let open = || ArtifactStore::open(dir.path(), budget).unwrap();
         for (i, cost_ns) in [(0, 1000), (1, 5000), (2, 1000)] {
@@ -182,7 +182,7 @@ fn a_lost_or_damaged_index_is_begun_anew_and_the_budget_holds() {
         }
         store.save(module(3), engine(), &[0; 1000], 4000).unwrap();
         assert!(disk_bytes(dir.path()) <= budget, "{damage:?}");
-        // What they cost stands in the files themselves.
+        // The costs stand in the files themselves.
         assert!(store.may_contain(module(0), engine()) && !store.may_contain(module(2), engine()), "{damage:?}");
         assert!(store.load(module(0), engine()).is_some());
     }
@@ -217,10 +217,10 @@ fn what_a_process_only_logs_counts_for_whoever_enters_next() {
     assert_eq!(uses(), [4]);
     assert!(!open(Accounts::Index).log_path().exists());
     assert_eq!(uses(), [4], "counted once");
-    // What only may read counts nothing.
+    // A process that may only read counts nothing.
     assert!(open(Accounts::None).load(module(0), engine()).is_some());
     assert_eq!(uses(), [4]);
-    // The budget holds, too: the one that was never used goes, and not the one that was.
+    // The budget holds, too: the artifact that was never used goes, and not the one that was.
     for i in 1..4 {
         open(Accounts::Log).save(module(i), engine(), &[0; 1000], 1000).unwrap();
         assert!(disk_bytes(dir.path()) <= budget, "after {i}");
@@ -231,7 +231,7 @@ fn what_a_process_only_logs_counts_for_whoever_enters_next() {
     // Lines that nobody can read do no harm.
     fs::write(open(Accounts::None).log_path(), b"{\"loaded\":{\"name\":\"x\"}}\n\xff\xfe\n{").unwrap();
     open(Accounts::Index).list(&Registry::default()).unwrap();
-    // A log that grows is read in by who has made it so.
+    // A log that has grown too long is read in by the process that wrote the last line.
     fs::write(open(Accounts::None).log_path(), vec![b'\n'; usize::try_from(log::BYTES_MAX).unwrap()]).unwrap();
     assert!(open(Accounts::Log).load(module(3), engine()).is_some());
     assert!(!open(Accounts::None).log_path().exists());
@@ -243,7 +243,7 @@ fn only_the_drafts_of_the_dead_are_removed() {
     let open = || ArtifactStore::open(dir.path(), UNBOUNDED).unwrap();
     let living = open();
     let draft = living.draft(b"machine code", &Made::new(module(0), engine(), 1)).unwrap();
-    // A crashed writer's: a file without a lock.
+    // The draft of a writer that crashed: a file without a lock.
     fs::write(dir.path().join("artifacts").join(format!("{DRAFT_PREFIX}dead")), "half").unwrap();
     assert_eq!(names(dir.path()).len(), 2);
     open().enter().unwrap();
@@ -265,7 +265,7 @@ fn what_was_opened_outlives_its_removal() {
     assert_eq!(read(&stored), b"machine code");
 }
 
-/// A file system of its own, as small as is asked for.
+/// A file system of its own, of the size that the test asks for.
 struct SmallDisk {
     dir: tempfile::TempDir,
 }
@@ -302,7 +302,7 @@ fn a_full_disk_costs_an_eviction_or_the_artifact_and_leaves_nothing_half_written
         }
         assert!(!names(data).iter().any(|name| name.starts_with(DRAFT_PREFIX)), "{when}: {:?}", names(data));
     };
-    // Far more than fits, and the budget does not know.
+    // This budget is far more than the file system holds, so only the disk sets a limit.
     for i in 0..20 {
         store.save(module(i), engine(), &vec![7; 40_000], 1000).unwrap();
         whole("after an artifact that fits");
@@ -313,7 +313,7 @@ fn a_full_disk_costs_an_eviction_or_the_artifact_and_leaves_nothing_half_written
     assert_eq!(source.kind(), io::ErrorKind::StorageFull);
     whole("after one that does not");
     assert!(store.load(module(19), engine()).is_some(), "nothing made room in vain");
-    // Somebody else's file takes what is left.
+    // A file that is not the store's takes the space that is left.
     store.prune(&Registry::default(), Prune { all: true, ..Prune::default() }).unwrap();
     let mut other = File::create(data.join("other")).unwrap();
     while other.write_all(&[0; 4096]).is_ok() {}
@@ -327,12 +327,12 @@ fn a_full_disk_costs_an_eviction_or_the_artifact_and_leaves_nothing_half_written
 const HAMMER_VARIABLE: &str = "REMUDA_TEST_HAMMER";
 const HAMMER_BUDGET_BYTES: u64 = 60_000;
 
-/// What one of several processes does to one directory, starting from a number of its own.
+/// The work of one of several processes on one directory; each process starts from a number of its own.
 fn hammer(dir: &Path, seed: u64) {
     let content = |i: u64| vec![u8::try_from(i % 251).unwrap(); usize::try_from(1 + i * 97 % 9000).unwrap()];
     let registry = Registry::default();
     for round in 0..150 {
-        // Reopened now and then, as by a process that starts.
+        // The store is reopened now and then, as by a process that starts.
         let store = ArtifactStore::open(dir, HAMMER_BUDGET_BYTES).unwrap();
         for step in 0..4 {
             let i = (seed * 7 + round * 13 + step * 5) % 23;
@@ -356,7 +356,7 @@ fn hammer(dir: &Path, seed: u64) {
     }
 }
 
-/// Two processes to the end, and a third that is killed in the middle of it.
+/// Runs two processes to the end, and kills a third in the middle.
 #[test]
 fn several_processes_share_a_directory_and_one_is_killed() {
     if let Ok(task) = std::env::var(HAMMER_VARIABLE) {
@@ -364,7 +364,7 @@ fn several_processes_share_a_directory_and_one_is_killed() {
         return hammer(Path::new(dir), seed.parse().unwrap());
     }
     let dir = tempfile::tempdir().unwrap();
-    // Without the crate's name, which the test harness leaves out.
+    // The test's path without the crate's name, as the test harness wants it.
     let (_, this_module) = module_path!().split_once("::").unwrap();
     let this_test = format!("{this_module}::several_processes_share_a_directory_and_one_is_killed");
     let start = |seed: u64| -> Child {
@@ -411,7 +411,7 @@ fn a_refusal_holds_for_a_day_and_is_swept_then() {
         assert_eq!(store.refusal(module(1), engine()), None);
         File::open(only_file(dir.path())).unwrap().set_modified(made).unwrap();
         assert_eq!(store.refusal(module(0), engine()), holds.then(|| refusal.clone()));
-        // It is no artifact, and the next process that adds or evicts removes one that is old.
+        // A note is no artifact, and the next process that adds or evicts removes an old one.
         assert!(store.list(&Registry::default()).unwrap().is_empty());
         assert_eq!(names(dir.path()).len(), usize::from(holds));
     }

@@ -12,33 +12,34 @@ use tempfile::NamedTempFile;
 use super::{automatic, cores};
 
 const FILE_NAME: &str = "calibration.json";
-/// The layout of the file.
+/// The version of the file's layout.
 const SCHEMA_VERSION: u32 = 2;
-/// A file that is larger was not written by us.
+/// A larger file was not written by this program.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What decides how long things take on a host, as far as a program can tell.
+/// The properties that decide how long things take on a host, as far as a program can tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostFingerprint {
-    /// As the operating system names it.
+    /// The CPU's model, as the operating system names it.
     pub cpu_model: String,
-    /// Cores that this process may use.
+    /// The number of cores that this process may use.
     pub cores: usize,
-    /// The engines that are chosen without being asked for: version, configuration, and the CPU features they compile for.
+    /// The engines that are chosen without being asked for: their versions, configurations, and the CPU features they
+    /// compile for.
     pub engines: Vec<String>,
 }
 
 impl HostFingerprint {
-    /// Of the host that this runs on.
+    /// The fingerprint of the host that this runs on.
     #[must_use]
     pub fn of(registry: &Registry) -> Self {
         Self { cpu_model: cpu_model(), cores: cores(), engines: automatic(registry).map(Known::fingerprint).collect() }
     }
 }
 
-/// Linux names it under one of several keys, and on some machines not at all. Of many processors it writes a page about
-/// each, and the first is enough.
+/// The CPU's model. Linux names it under one of several keys, and on some machines not at all. On a host with many
+/// processors Linux writes a page about each, and the first page is enough.
 fn cpu_model() -> String {
     let mut first = [0; 4096];
     let read = fs::File::open("/proc/cpuinfo").and_then(|mut file| file.read(&mut first)).unwrap_or(0);
@@ -70,41 +71,41 @@ struct Row {
     costs: EngineCalibration,
 }
 
-/// Why a calibration that lies on disk is not used.
+/// The reason why a calibration on disk is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadCalibrationError {
-    /// There is none.
+    /// There is no calibration.
     #[error("there is no calibration")]
     None,
-    /// It cannot be read.
+    /// The calibration cannot be read.
     #[error("{path:?} cannot be read: {source}")]
     Io {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// It is damaged.
+    /// The calibration is damaged.
     #[error("{path:?} is damaged: {reason}")]
     Damaged {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// How.
+        /// What is wrong with it.
         reason: String,
     },
-    /// It holds for another host.
+    /// The calibration holds for another host.
     #[error("{path:?} was measured on another host or with other engines")]
     OtherHost {
-        /// Where.
+        /// The file.
         path: PathBuf,
     },
 }
 
-/// The calibration of a data directory.
+/// Reads the calibration of a data directory.
 ///
 /// # Errors
 ///
-/// There is none that holds for this host. The way out is to measure.
+/// Returns an error if there is no calibration that holds for this host. The way out is to measure.
 pub fn load(data_dir: &Path, registry: &Registry) -> Result<Calibration, LoadCalibrationError> {
     let path = data_dir.join(FILE_NAME);
     let at = |source: io::Error| match source.kind() {
@@ -138,11 +139,11 @@ pub fn load(data_dir: &Path, registry: &Registry) -> Result<Calibration, LoadCal
     Ok(Calibration::new(engines))
 }
 
-/// Keeps a calibration in a data directory, whole or not at all, and returns where.
+/// Keeps a calibration in a data directory, whole or not at all, and returns the file's path.
 ///
 /// # Errors
 ///
-/// The directory cannot be written.
+/// Returns an error if the directory cannot be written.
 pub fn save(data_dir: &Path, registry: &Registry, calibration: &Calibration) -> io::Result<PathBuf> {
     let file = CalibrationFile {
         schema_version: SCHEMA_VERSION,

@@ -1,15 +1,15 @@
-//! What is compiled and run to measure an engine.
+//! What is compiled and run to measure an engine: modules of the suite, and kernels made for this.
 
 use remuda_engine::{Module, Point};
 use remuda_model::ModuleLimits;
 
-/// A piece of work.
+/// A piece of work: an exported function of the kernels' module.
 pub(super) struct Kernel {
     /// The name of its export.
     pub(super) export: &'static str,
-    /// How much of it: some 10 ms on an interpreter.
+    /// Its argument, which says how much work that is: some 10 ms on an interpreter.
     pub(super) argument: i32,
-    /// What it returns.
+    /// The value that it returns.
     pub(super) answer: i64,
 }
 
@@ -21,8 +21,9 @@ pub(super) const KERNELS: &[Kernel] = &[
     Kernel { export: "branches", argument: 100_000, answer: 3_760_555_952 },
 ];
 
-/// What is compiled and loaded, in ascending order of size: from the suite, because compilers take two to four times as
-/// long for a byte of the kernels, which are all short functions and loops, as for a byte of what toolchains emit.
+/// The modules that are compiled and loaded, in ascending order of size. They come from the suite, because compilers
+/// take two to four times as long for a byte of the kernels, which are all short functions and loops, as for a byte of
+/// what toolchains emit.
 const MATERIALS: [&[u8]; 4] = [
     include_bytes!("../../../../../guests/hello/hello.wasm"),
     include_bytes!("../../../../../guests/json/json.wasm"),
@@ -35,11 +36,12 @@ pub(super) fn materials() -> Vec<Module> {
     MATERIALS.into_iter().map(parse).collect()
 }
 
-/// So many places at which guests go on in parts are measured, from those with the least code to those with the most.
+/// The number of places that are measured at which guests go on in parts, from those with the least code to those with
+/// the most.
 const PARTS: usize = 8;
 
-/// Places in these modules at which guests go on in parts, in ascending order of the code that is compiled for it, in bytes.
-/// None if no engine of this build makes parts.
+/// Places in these modules at which guests go on in parts, in ascending order of the bytes of code that are compiled
+/// for them. There are none if no engine of this build makes parts.
 pub(super) fn parts<'a>(modules: impl IntoIterator<Item = &'a Module>) -> Vec<(Module, Point, u64)> {
     let mut parts = Vec::new();
     for module in modules {
@@ -86,7 +88,7 @@ mod tests {
         assert!(KERNELS.iter().all(|kernel| kernels.function(kernel.export).is_some()));
     }
 
-    /// The same work, by the compiler that made this test.
+    /// Does the same work in Rust, as the compiler that made this test compiles it.
     #[test]
     fn the_answers_are_right() {
         for kernel in KERNELS {

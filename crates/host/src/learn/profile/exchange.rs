@@ -1,7 +1,7 @@
 //! Profiles as files, to be shipped and loaded before the first request. `docs/profile.schema.json` describes them.
 //!
-//! A file holds the very rows that profiles are made of, so that whoever imports it predicts what the exporter predicted.
-//! What the rows add up to stands beside them for readers.
+//! A file holds the very rows that profiles are made of, so that a host that imports it predicts what the exporter
+//! predicted. What the rows add up to stands beside them for readers.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -16,19 +16,21 @@ use super::{COLUMNS, Profiles, forget, insert, read, size_class};
 use crate::learn::calibrate::HostFingerprint;
 use crate::learn::row::{CompileRow, ObservationRow, Wrong, parse_digest, wrong};
 
-/// The layout of the file.
+/// The version of the file's layout.
 const SCHEMA_VERSION: u32 = 1;
 /// A larger file is refused; a full database makes half as much.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+
 /// What was measured of modules, as a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileFile {
-    /// The layout: 1.
+    /// The version of the layout: 1.
     pub schema_version: u32,
-    /// Where it was measured. For readers: speeds of another host are a start, and are replaced by what is measured.
+    /// The host on which this was measured. It is for readers: speeds of another host are a start, and are replaced by
+    /// what is measured.
     pub host: HostFingerprint,
-    /// Module by module.
+    /// The profiles of the modules.
     pub modules: Vec<ModuleProfile>,
 }
 
@@ -38,12 +40,12 @@ pub struct ProfileFile {
 pub struct ModuleProfile {
     /// The SHA-256 of the module's bytes in the binary format, in hexadecimal.
     pub module_sha256: String,
-    /// What the rows add up to. May be left out, and must be right if it is there.
+    /// What the rows add up to. It may be left out, and must be right if it is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub engines: Vec<EngineSummary>,
-    /// Requests, oldest first.
+    /// The requests, oldest first.
     pub observations: Vec<ObservationRow>,
-    /// Compiles that no request waited for, oldest first.
+    /// The compiles that no request waited for, oldest first.
     #[serde(default)]
     pub compiles: Vec<CompileRow>,
 }
@@ -52,15 +54,15 @@ pub struct ModuleProfile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineSummary {
-    /// The engine.
+    /// The engine's name.
     pub engine: String,
-    /// Compiles, those that no request waited for included.
+    /// Times of compiles, including those that no request waited for.
     pub compile: Summary,
-    /// Loads from disk.
+    /// Times of loads from disk.
     pub load: Summary,
-    /// Instantiations of successful requests.
+    /// Times of instantiations, of successful requests.
     pub instantiate: Summary,
-    /// Executions of successful requests, by arguments and size.
+    /// Times of executions, of successful requests, by arguments and input size.
     pub size_classes: Vec<SizeClassSummary>,
 }
 
@@ -68,13 +70,13 @@ pub struct EngineSummary {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SizeClassSummary {
-    /// Which arguments, as a hash in hexadecimal.
+    /// A hash of the arguments, in hexadecimal.
     pub workload: String,
     /// The smallest input of this class in bytes; `null` for inputs whose size was not known beforehand.
     pub input_bytes_min: Option<u64>,
     /// The largest input of this class in bytes.
     pub input_bytes_max: Option<u64>,
-    /// How long they took.
+    /// The time that the executions took.
     pub execute: Summary,
 }
 
@@ -82,30 +84,30 @@ pub struct SizeClassSummary {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
-    /// How often.
+    /// The number of times that it was measured.
     pub count: u64,
-    /// The median in nanoseconds, of an even number the lower middle; `null` if it was never measured.
+    /// The median in nanoseconds, which is the lower middle of an even number of times; `null` if there was none.
     pub median_ns: Option<u64>,
 }
 
-/// A file is no profile that can be imported.
+/// The reason why a file cannot be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {path:?}: {source}")]
     Io {
         /// The file.
         path: std::path::PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// It is larger than any profile.
+    /// The file is larger than any profile.
     #[error("{path:?} has more than {FILE_BYTES_MAX} bytes, and no profile has; is this the right file?")]
     TooLarge {
         /// The file.
         path: std::path::PathBuf,
     },
-    /// It is not JSON of the right shape; the parser shows the place.
+    /// The file is not JSON of the right shape; the parser shows the place.
     #[error("{path:?} is not a profile: {reason}; docs/profile.schema.json says what one looks like")]
     Syntax {
         /// The file.
@@ -113,14 +115,14 @@ pub enum ImportError {
         /// The parser's words.
         reason: String,
     },
-    /// It has another layout.
+    /// The file has another layout.
     #[error(
         "{path:?} has the schema version {found}, and this version of remuda reads {SCHEMA_VERSION}; export it again"
     )]
     SchemaVersion {
         /// The file.
         path: std::path::PathBuf,
-        /// Its version.
+        /// The version that the file has.
         found: u64,
     },
     /// A value makes no sense.
@@ -130,7 +132,7 @@ pub enum ImportError {
         path: std::path::PathBuf,
         /// The value's place, from the top.
         place: String,
-        /// What is wrong with it.
+        /// The problem with the value.
         problem: String,
     },
     /// The database cannot be written.
@@ -143,7 +145,7 @@ impl ProfileFile {
     ///
     /// # Errors
     ///
-    /// It is not a profile that can be imported; the error says where and why.
+    /// Returns an error if the file is not a profile that can be imported; the error says where and why.
     pub fn read(path: &Path, registry: &Registry) -> Result<Self, ImportError> {
         let at = |source| ImportError::Io { path: path.to_owned(), source };
         let file = std::fs::File::open(path).map_err(at)?;
@@ -154,7 +156,8 @@ impl ProfileFile {
         }
         let syntax =
             |error: serde_json::Error| ImportError::Syntax { path: path.to_owned(), reason: error.to_string() };
-        // First the version: a file of another one should hear that, and not which field is missing.
+        // The version comes first: for a file of another version, the error should name the version, and not a missing
+        // field.
         #[derive(Deserialize)]
         struct Versioned {
             schema_version: u64,
@@ -176,7 +179,7 @@ impl ProfileFile {
     ///
     /// # Errors
     ///
-    /// It cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut draft = NamedTempFile::new_in(folder)?;
@@ -185,11 +188,11 @@ impl ProfileFile {
         Ok(())
     }
 
-    /// Writes it as JSON, with a line for each row.
+    /// Writes the profile as indented JSON.
     ///
     /// # Errors
     ///
-    /// As writing to `out`.
+    /// Returns an error if writing to `out` fails.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         serde_json::to_writer_pretty(&mut *out, self)?;
         out.write_all(b"\n")?;
@@ -221,7 +224,7 @@ impl ProfileFile {
 }
 
 impl ModuleProfile {
-    /// What the rows add up to, engine by engine in the order of their names.
+    /// Adds the rows up, engine by engine in the order of their names.
     #[must_use]
     pub fn summarize(&self) -> Vec<EngineSummary> {
         let engines: std::collections::BTreeSet<&str> = self
@@ -271,11 +274,11 @@ impl Summary {
 }
 
 impl Profiles {
-    /// What is known of these modules, as a file.
+    /// Makes a file of what is known of these modules.
     ///
     /// # Errors
     ///
-    /// The database cannot be read.
+    /// Returns an error if the database cannot be read.
     pub fn export(&self, modules: &[ModuleDigest], registry: &Registry) -> rusqlite::Result<ProfileFile> {
         Ok(ProfileFile {
             schema_version: SCHEMA_VERSION,
@@ -310,11 +313,11 @@ impl Profiles {
     }
 
     /// Takes over a file that [`ProfileFile::read`] has checked. What was known of its modules is forgotten; what is
-    /// known of others stays. Returns how many rows were taken.
+    /// known of others stays. Returns the number of rows taken.
     ///
     /// # Errors
     ///
-    /// The database cannot be written; then nothing has changed.
+    /// Returns an error if the database cannot be written; then nothing has changed.
     pub fn import(&mut self, file: &ProfileFile, registry: &Registry) -> Result<usize, ImportError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut taken = 0;
@@ -374,7 +377,7 @@ mod tests {
         assert_eq!(read, file);
 
         let mut importer = Profiles::open(there.path()).unwrap();
-        // What is known already of the module gives way, and what is known of others does not.
+        // The rows that are known of this module give way, and those of other modules do not.
         let other = ModuleDigest::from_bytes([8; 32]);
         importer.append(&[observation(1), Observation { module: other, ..observation(2) }], &[]).unwrap();
         importer.import(&read, &registry).unwrap();
@@ -404,7 +407,7 @@ mod tests {
         assert_eq!((winch.compile.count, winch.load), (5, Summary { count: 0, median_ns: None }));
     }
 
-    /// What reading a profile says if something in it is changed.
+    /// Returns what reading a profile says after something in it was changed.
     fn changed(change: impl FnOnce(&mut Value)) -> String {
         let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::default());
         let file = filled(dir.path()).export(&[MODULE], &registry).unwrap();
