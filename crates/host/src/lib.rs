@@ -17,6 +17,8 @@ mod explain;
 mod function;
 mod host;
 mod idle;
+#[cfg(test)]
+mod layers;
 mod learn;
 mod module_file;
 mod panics;

@@ -17,13 +17,12 @@ use std::time::{Duration, Instant};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use remuda_engine::{Artifact, Engine, EngineError, Extent, Known, Module, Point, Registry};
 use remuda_model::{EngineId, Entry, GuestContext, GuestLimits, Interrupt, Outcome, Value};
-use remuda_scheduler::{Calibration, EngineCalibration, PartCosts};
+use remuda_scheduler::{Calibration, EngineCalibration, PartCosts, Sizing};
 
 pub use file::{HostFingerprint, LoadCalibrationError, load, save};
 use kernels::{KERNELS, Kernel, kernels, materials, noop, parts};
 
 use crate::artifact::store::{ArtifactStore, StoreError};
-use crate::config::ARTIFACT_DISK_BYTES_DEFAULT;
 use crate::panics::panic_message;
 use crate::time::nanoseconds;
 
@@ -107,7 +106,7 @@ pub fn measure(
         .map_err(|source| CalibrateError::Folder { path: scratch.to_owned(), source })?;
     let (materials, kernels) = (materials(), kernels());
     let bench = Bench {
-        store: ArtifactStore::open(folder.path(), ARTIFACT_DISK_BYTES_DEFAULT)?,
+        store: ArtifactStore::open(folder.path(), Sizing::of(1).disk_bytes_max)?,
         one_core: ThreadPoolBuilder::new().num_threads(1).build()?,
         all_cores: ThreadPoolBuilder::new().num_threads(cores()).build()?,
         parts: parts(materials.iter().chain([&kernels])),

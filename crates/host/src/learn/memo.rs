@@ -24,7 +24,7 @@ use remuda_model::{ModuleDigest, ModuleLimits};
 use tempfile::NamedTempFile;
 
 use super::row::{Line, parse_digest};
-use crate::artifact::store::file::Key;
+use crate::artifact::seal::Key;
 
 const FOLDER: &str = "modules";
 const FINDINGS_SUFFIX: &str = "module";

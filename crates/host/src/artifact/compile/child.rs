@@ -9,7 +9,8 @@ use remuda_engine::{EngineError, Instances, Module, Registry};
 use remuda_model::ModuleLimits;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
-use crate::artifact::store::file::{self, Key, Made};
+use crate::artifact::seal::Key;
+use crate::artifact::store::file::{self, Made};
 use crate::time::nanoseconds;
 
 /// The file that tells a kernel that is short of memory which process to end first.

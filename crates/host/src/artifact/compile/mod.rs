@@ -27,6 +27,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Resource, Signal, pidfd_open, pidfd_send_signal, prlimit};
 
 use self::child::{ChildError, limit};
+use crate::artifact::seal;
 use crate::artifact::store::file;
 use crate::deadline::Deadlines;
 
@@ -217,7 +218,7 @@ impl Compiler {
             will_recur,
         };
         let here = |error: io::Error| failed(Ended::once(format!("cannot start the compiler {program:?}: {error}")));
-        let mut key = file::Key::default();
+        let mut key = seal::Key::default();
         getrandom::fill(&mut key).map_err(|error| here(io::Error::other(error.to_string())))?;
         let (artifact, said) = (memory_file().map_err(here)?, memory_file().map_err(here)?);
         let child = start(program, known, &key, module, budget, &artifact, &said).map_err(here)?;
@@ -292,7 +293,7 @@ fn explain(status: ExitStatus, budget: CompileBudget, words: &str) -> Ended {
 fn start(
     program: &Path,
     known: &Known,
-    key: &file::Key,
+    key: &seal::Key,
     module: &Module,
     budget: CompileBudget,
     artifact: &File,

@@ -14,6 +14,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use remuda_engine::{Known, StoredArtifact};
 use remuda_model::ModuleDigest;
 
+use crate::artifact::seal::Key;
+
 const MAGIC: &[u8; 8] = b"RMDART\x00\x02";
 const DIGEST_BYTES: usize = 32;
 const MAC_BYTES: usize = 32;
@@ -22,9 +24,6 @@ const TRAILER_BYTES: usize = MAC_BYTES + NUMBER_BYTES + MAGIC.len();
 const MADE_BYTES_MIN: usize = DIGEST_BYTES + NUMBER_BYTES;
 /// The most bytes of [`Made`] that are read: far more than any fingerprint needs, and few enough to read from any file.
 const MADE_BYTES_MAX: usize = 16 << 10;
-
-/// The key of a store, or of one compile in a child process.
-pub(crate) type Key = [u8; 32];
 
 /// What an artifact was made for, and at what cost.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::StoreError;
-use super::file::Key;
+use crate::artifact::seal::Key;
 
 pub(super) const KEY_FILE: &str = "artifact.key";
 

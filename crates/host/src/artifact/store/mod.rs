@@ -39,8 +39,9 @@ use remuda_scheduler::GreedyDual;
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
 
+use crate::artifact::seal::Key;
 use crate::learn::memo::Memos;
-use file::{Key, Made};
+use file::Made;
 use index::{Index, Row};
 pub(crate) use refusal::Refusal;
 
