@@ -4,6 +4,8 @@
 //! calling, and what traps mean. What an engine is and can do stands here ([`Known`]).
 
 #[cfg(feature = "wasi")]
+mod enter;
+#[cfg(feature = "wasi")]
 pub(crate) mod guest;
 #[cfg(feature = "mock")]
 mod mock;

@@ -13,9 +13,10 @@ mod limits;
 use std::num::NonZero;
 use std::os::unix::fs::FileExt as _;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use parking_lot::{Mutex, RwLock};
 use remuda_model::{
     EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, Referent, TrapKind, Value,
 };
@@ -29,6 +30,7 @@ use wasmer_vm::{TrapCode, VMGlobalDefinition};
 
 use self::frame::FrameRules;
 use self::limits::{Limits, SharedGuest};
+use super::enter::{Exports, enter};
 use super::guest::{End, Guest};
 use crate::instrument::instrument_with_global;
 use crate::{
@@ -96,7 +98,7 @@ impl Engine for WasmerEngine {
         let failed = |reason: String| EngineError::Compile { engine: ID, reason };
         check_growth(module).map_err(failed)?;
         let bytes = rewritten(module).map_err(failed)?;
-        let _making = CODE.read().unwrap_or_else(PoisonError::into_inner);
+        let _making = CODE.read();
         let engine = configured(module.stats().code_bytes);
         let compiled = wasmer::Module::new(&engine, bytes).map_err(|error| failed(error.to_string()))?;
         Ok(Arc::new(WasmerArtifact::new(engine, compiled, module.has_start()).map_err(failed)?))
@@ -106,7 +108,7 @@ impl Engine for WasmerEngine {
         let failed = |reason: String| EngineError::Load { engine: ID, reason };
         let mut bytes = vec![0; stored.artifact_bytes()];
         stored.file().and_then(|file| file.read_exact_at(&mut bytes, 0)).map_err(|error| failed(error.to_string()))?;
-        let _making = CODE.read().unwrap_or_else(PoisonError::into_inner);
+        let _making = CODE.read();
         let engine: wasmer::Engine = EngineBuilder::headless().engine().into();
         // SAFETY: the code that made the `StoredArtifact` vouched that its bytes came from `serialize` below.
         let loaded =
@@ -160,7 +162,7 @@ impl WasmerArtifact {
 
 impl Drop for WasmerArtifact {
     fn drop(&mut self) {
-        let _dropping = CODE.write().unwrap_or_else(PoisonError::into_inner);
+        let _dropping = CODE.write();
         self.code = None;
     }
 }
@@ -230,10 +232,7 @@ fn fail_to_start(guest: SharedGuest, end: Option<End>, error: &impl ToString) ->
 
 /// Takes the guest out of its shared pointer, once the store that shared it is gone.
 fn sole_owner(guest: SharedGuest) -> Guest {
-    Arc::into_inner(guest)
-        .expect("a store takes everything with it that was made for it")
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
+    Arc::into_inner(guest).expect("a store takes everything with it that was made for it").into_inner()
 }
 
 fn internal(error: &impl ToString) -> EngineError {
@@ -278,7 +277,7 @@ fn call_wasi(mut env: FunctionEnvMut<'_, State>, import: &Import, args: &[u64]) 
         Some(view) => unsafe { view.data_unchecked_mut() },
         None => &mut [],
     };
-    limits::lock(&state.guest).call(import, bytes, args)
+    state.guest.lock().call(import, bytes, args)
 }
 
 /// The globals that were added to a module, where the host can reach them.
@@ -348,17 +347,8 @@ unsafe impl Send for WasmerInstance {}
 
 impl Instance for WasmerInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
-        let mut values = Vec::new();
-        let result = self.call_initialize().and_then(|()| match entry {
-            Entry::Initialize => Ok(()),
-            Entry::Command => self.call_function("_start", &[], &mut values),
-            Entry::Export { name, args } => self.call_function(name, args, &mut values),
-        });
-        let end = match result {
-            Ok(()) => End::Returned,
-            Err(error) => end_of(&error).ok_or_else(|| internal(&error))?,
-        };
-        Ok(limits::lock(&self.guest).conclude_call(end, values))
+        let (end, values) = enter(self, entry)?;
+        Ok(self.guest.lock().conclude_call(end, values))
     }
 
     fn into_output(self: Box<Self>) -> GuestOutput {
@@ -366,12 +356,11 @@ impl Instance for WasmerInstance {
     }
 }
 
-impl WasmerInstance {
-    fn call_initialize(&mut self) -> Result<(), RuntimeError> {
-        match self.instance.exports.get_function("_initialize") {
-            Ok(_) => self.call_function("_initialize", &[], &mut Vec::new()),
-            Err(_) => Ok(()),
-        }
+impl Exports for WasmerInstance {
+    type Error = RuntimeError;
+
+    fn has_function(&mut self, name: &str) -> bool {
+        self.instance.exports.get_function(name).is_ok()
     }
 
     fn call_function(&mut self, name: &str, args: &[Value], values: &mut Vec<Value>) -> Result<(), RuntimeError> {
@@ -383,12 +372,18 @@ impl WasmerInstance {
         let params: Vec<_> = args.iter().copied().map(to_val).collect();
         let result = function.call(&mut self.store, &params);
         if self.globals.refused.get() != 0 {
-            limits::lock(&self.guest).budget.refused.get_or_insert(Limit::Table);
+            self.guest.lock().budget.refused.get_or_insert(Limit::Table);
         }
         values.extend(result?.iter().map(from_val));
         Ok(())
     }
 
+    fn end_of(&self, error: RuntimeError) -> Result<End, EngineError> {
+        end_of(&error).ok_or_else(|| internal(&error))
+    }
+}
+
+impl WasmerInstance {
     fn into_guest(self) -> SharedGuest {
         let Self { listener, instance, globals: _, store, guest, artifact } = self;
         drop(listener);

@@ -20,6 +20,7 @@ use wasmi::{
 };
 
 use self::away::Away;
+use super::enter::{Exports, enter};
 use super::guest::{End, Guest};
 use crate::osr::depart::{self, Departing};
 use crate::osr::moves::Failure;
@@ -447,16 +448,7 @@ struct WasmiInstance {
 
 impl Instance for WasmiInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
-        let mut values = Vec::new();
-        let result = self.call_initialize().and_then(|()| match entry {
-            Entry::Initialize => Ok(()),
-            Entry::Command => self.call_function("_start", &[], &mut values),
-            Entry::Export { name, args } => self.call_function(name, args, &mut values),
-        });
-        let end = match result {
-            Ok(()) => End::Returned,
-            Err(error) => end_of(&error).ok_or_else(|| internal(&error))?,
-        };
+        let (end, values) = enter(self, entry)?;
         Ok(self.store.data().guest().conclude_call(end, values))
     }
 
@@ -469,12 +461,11 @@ impl Instance for WasmiInstance {
     }
 }
 
-impl WasmiInstance {
-    fn call_initialize(&mut self) -> Result<(), Error> {
-        match self.instance.get_func(&self.store, "_initialize") {
-            Some(_) => self.call_function("_initialize", &[], &mut Vec::new()),
-            None => Ok(()),
-        }
+impl Exports for WasmiInstance {
+    type Error = Error;
+
+    fn has_function(&mut self, name: &str) -> bool {
+        self.instance.get_func(&self.store, name).is_some()
     }
 
     fn call_function(&mut self, name: &str, args: &[Value], values: &mut Vec<Value>) -> Result<(), Error> {
@@ -487,6 +478,10 @@ impl WasmiInstance {
         call_in_slices(&mut self.store, function, &params, &mut results)?;
         values.extend(results.iter().map(from_val));
         Ok(())
+    }
+
+    fn end_of(&self, error: Error) -> Result<End, EngineError> {
+        end_of(&error).ok_or_else(|| internal(&error))
     }
 }
 

@@ -7,8 +7,9 @@ mod part;
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use remuda_model::{
     EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, ModuleLimits, Referent,
     TrapKind, Value,
@@ -21,6 +22,7 @@ use wasmtime::{
 };
 
 use self::part::{Arrival, Regions};
+use super::enter::{Exports, enter};
 use super::guest::{End, Guest, TABLE_ELEMENTS_MAX};
 use crate::instrument::{FLAG_FIELD, FLAG_MODULE, instrument_within};
 use crate::osr::moves::Failure;
@@ -395,7 +397,7 @@ impl WasmtimeArtifact {
     }
 
     fn lease(self: &Arc<Self>, interrupt: &Interrupt) -> Result<Lease, EngineError> {
-        let idle = self.slots.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.slots.lock().pop();
         let slot = match idle {
             Some(slot) => slot,
             None => Slot::new(&self.host, &self.module).map_err(|error| self.internal(&error))?,
@@ -425,7 +427,7 @@ impl Drop for Lease {
         self.listener = None;
         if let Some(slot) = self.slot.take() {
             set(&slot.flag, 0);
-            let mut slots = self.artifact.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slots = self.artifact.slots.lock();
             if slots.len() < IDLE_SLOTS_MAX {
                 slots.push(slot);
             }
@@ -509,18 +511,7 @@ struct WasmtimeInstance {
 
 impl Instance for WasmtimeInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
-        let mut values = Vec::new();
-        let result = self.call_initialize().and_then(|()| match entry {
-            Entry::Initialize => Ok(()),
-            Entry::Command => self.call_function("_start", &[], &mut values),
-            Entry::Export { name, args } => self.call_function(name, args, &mut values),
-        });
-        let end = match result {
-            Ok(()) => End::Returned,
-            Err(error) => {
-                end_of(&error).ok_or_else(|| EngineError::Internal { engine: self.id, reason: format!("{error:#}") })?
-            }
-        };
+        let (end, values) = enter(self, entry)?;
         Ok(self.store.data().guest().conclude_call(end, values))
     }
 
@@ -529,12 +520,11 @@ impl Instance for WasmtimeInstance {
     }
 }
 
-impl WasmtimeInstance {
-    fn call_initialize(&mut self) -> wasmtime::Result<()> {
-        match self.instance.get_func(&mut self.store, "_initialize") {
-            Some(initialize) => initialize.call(&mut self.store, &[], &mut []),
-            None => Ok(()),
-        }
+impl Exports for WasmtimeInstance {
+    type Error = wasmtime::Error;
+
+    fn has_function(&mut self, name: &str) -> bool {
+        self.instance.get_func(&mut self.store, name).is_some()
     }
 
     fn call_function(&mut self, name: &str, args: &[Value], values: &mut Vec<Value>) -> wasmtime::Result<()> {
@@ -547,6 +537,10 @@ impl WasmtimeInstance {
         function.call(&mut self.store, &params, &mut results)?;
         values.extend(results.iter().map(from_val));
         Ok(())
+    }
+
+    fn end_of(&self, error: wasmtime::Error) -> Result<End, EngineError> {
+        end_of(&error).ok_or_else(|| EngineError::Internal { engine: self.id, reason: format!("{error:#}") })
     }
 }
 
