@@ -5,13 +5,14 @@ use std::io::{IsTerminal as _, Seek as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 use remuda_engine::{Known, Registry};
 use remuda_host::{Finishing, Function, FunctionSpec, Host, lower_priority};
 use remuda_model::{EngineId, Tier};
@@ -237,7 +238,7 @@ impl Progress {
     /// Prints the result of a job, and returns whether the job succeeded.
     fn tell(&self, job: &Job, result: Result<Option<Duration>, remuda_host::CompileError>) -> bool {
         let Job { name, engine, .. } = job;
-        let _whole_lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let _whole_lines = self.lines.lock();
         self.bar.inc(1);
         let is_done = result.is_ok();
         if !self.is_silent {

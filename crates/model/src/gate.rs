@@ -1,6 +1,8 @@
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
 
 /// A gate between a guest that may still lose a race and the host process's own streams.
 ///
@@ -43,9 +45,9 @@ impl Gate {
     /// open. A guest that has written much waits here until the gate opens or `must_stop` says that it has to stop, in
     /// which case the bytes count as written.
     pub fn holds(&self, stream: HostStream, bytes: &[u8], must_stop: impl Fn() -> bool) -> bool {
-        let mut state = self.lock();
+        let mut state = self.0.state.lock();
         while !state.is_open && state.held_bytes >= HELD_BYTES_MAX && !must_stop() {
-            state = self.0.changed.wait_timeout(state, ASK_EVERY).unwrap_or_else(PoisonError::into_inner).0;
+            self.0.changed.wait_for(&mut state, ASK_EVERY);
         }
         if state.is_open {
             return false;
@@ -60,30 +62,30 @@ impl Gate {
 
     /// Waits until the guest may read from the host's own input, or has to stop.
     pub fn await_reading(&self, must_stop: impl Fn() -> bool) {
-        let mut state = self.lock();
+        let mut state = self.0.state.lock();
         state.wants_to_read = true;
         while !state.is_open && !must_stop() {
-            state = self.0.changed.wait_timeout(state, ASK_EVERY).unwrap_or_else(PoisonError::into_inner).0;
+            self.0.changed.wait_for(&mut state, ASK_EVERY);
         }
     }
 
     /// Whether output is held back, or the guest waits to read: a user may be waiting for the gate to open.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        let state = self.lock();
+        let state = self.0.state.lock();
         !state.is_open && (state.wants_to_read || state.held_bytes > 0)
     }
 
     /// Whether the guest cannot go on until the gate opens.
     #[must_use]
     pub fn is_needed(&self) -> bool {
-        let state = self.lock();
+        let state = self.0.state.lock();
         !state.is_open && (state.wants_to_read || state.held_bytes >= HELD_BYTES_MAX)
     }
 
     /// Opens the gate: `write` gets the output that was held back, and everything after that passes.
     pub fn open(&self, mut write: impl FnMut(HostStream, &[u8])) {
-        let mut state = self.lock();
+        let mut state = self.0.state.lock();
         // The output is written under the lock, so that no later output overtakes it.
         for (stream, bytes) in std::mem::take(&mut state.held) {
             write(stream, &bytes);
@@ -93,15 +95,11 @@ impl Gate {
         drop(state);
         self.0.changed.notify_all();
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.lock();
+        let state = self.0.state.lock();
         f.debug_struct("Gate")
             .field("is_open", &state.is_open)
             .field("held_bytes", &state.held_bytes)

@@ -1,7 +1,8 @@
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 /// Why a guest was stopped from outside.
@@ -52,7 +53,7 @@ impl Interrupt {
             Cause::Cancelled => 2,
         };
         // The lock comes first, so that a listener registered meanwhile either sees the cause or is seen here.
-        let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let listeners = self.0.listeners.lock();
         if self.0.cause.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             for (_, listener) in listeners.iter() {
                 listener();
@@ -66,7 +67,7 @@ impl Interrupt {
     /// to may then be given to another guest. The listener must not register or drop listeners itself.
     pub fn listen(&self, listener: impl Fn() + Send + 'static) -> Listener {
         let id = self.0.next_listener.fetch_add(1, Ordering::Relaxed);
-        let mut listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = self.0.listeners.lock();
         if self.cause().is_some() {
             listener();
         }
@@ -90,7 +91,7 @@ pub struct Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let mut listeners = self.interrupt.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = self.interrupt.0.listeners.lock();
         listeners.retain(|(id, _)| *id != self.id);
     }
 }

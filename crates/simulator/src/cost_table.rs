@@ -1,8 +1,9 @@
 //! The costs of each module on each engine: the world that a simulation runs in.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
+use parking_lot::Mutex;
 use remuda_model::{EngineId, Tier};
 use remuda_scheduler::{Calibration, EngineCalibration, Features, PartCosts};
 use serde::{Deserialize, Serialize};
@@ -313,7 +314,7 @@ fn read_module(module: FileModule, engines: &[Engine]) -> Result<Module, TableEr
 /// The id of an engine that a file names. Ids live as long as the process, and there is only one for each name.
 pub(crate) fn engine_id(name: &str) -> EngineId {
     static IDS: LazyLock<Mutex<HashMap<String, EngineId>>> = LazyLock::new(Mutex::default);
-    let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ids = IDS.lock();
     *ids.entry(name.to_owned()).or_insert_with(|| EngineId::new(Box::leak(name.to_owned().into_boxed_str())))
 }
 

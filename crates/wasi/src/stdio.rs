@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use remuda_model::{Gate, HostStream, Interrupt, Sink};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
@@ -49,7 +50,7 @@ impl Output {
     }
 
     fn captured(&self) -> MutexGuard<'_, Captured> {
-        self.captured.lock().unwrap_or_else(PoisonError::into_inner)
+        self.captured.lock()
     }
 
     fn write_now(&self, bytes: &[u8]) -> StreamResult<()> {

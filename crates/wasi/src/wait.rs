@@ -1,10 +1,11 @@
 //! Carrying a WASI call through on the guest's own thread, until it ends or the guest is interrupted.
 
 use std::pin::pin;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use remuda_model::Interrupt;
 
 use crate::Stop;
@@ -23,17 +24,17 @@ pub(crate) fn sleep_until(interrupt: &Interrupt, end: Option<Instant>) -> Result
     let bell = Arc::new((Mutex::new(false), Condvar::new()));
     let ring = Arc::clone(&bell);
     let _listener = interrupt.listen(move || {
-        *ring.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *ring.0.lock() = true;
         ring.1.notify_one();
     });
     let (raised, rung) = &*bell;
-    let mut raised = raised.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut raised = raised.lock();
     while !*raised {
         let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
         if left.is_zero() {
             return Ok(());
         }
-        raised = rung.wait_timeout(raised, left).unwrap_or_else(PoisonError::into_inner).0;
+        rung.wait_for(&mut raised, left);
     }
     Err(stopped(interrupt))
 }

@@ -4,8 +4,8 @@ use std::ffi::c_void;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU8;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 
 /// How many bytes beyond a memory's addresses compiled code may reach without a check of its own: Wasmtime's default.
@@ -44,7 +44,7 @@ impl Region {
     pub(crate) fn new(bytes_max: u64) -> io::Result<Self> {
         let capacity = usize::try_from(bytes_max).unwrap_or(Self::ADDRESSES);
         let capacity = capacity.min(Self::ADDRESSES).next_multiple_of(PAGE_BYTES);
-        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = IDLE.lock().pop();
         let (mapping, accessible) = match idle {
             Some(idle) => idle,
             None => (Mapping::new()?, 0),
@@ -92,7 +92,7 @@ impl Region {
 
     /// Makes sure that at least the first `bytes` can be accessed.
     pub(crate) fn make_accessible(&self, bytes: usize) -> io::Result<()> {
-        let mut accessible = self.accessible.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accessible = self.accessible.lock();
         if bytes > Self::ADDRESSES {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
@@ -105,7 +105,7 @@ impl Region {
 
     /// Makes sure that nothing beyond the first `bytes` can be accessed: compiled code relies on a fault there.
     pub(crate) fn confine(&self, bytes: usize) -> io::Result<()> {
-        let mut accessible = self.accessible.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accessible = self.accessible.lock();
         if bytes < *accessible {
             self.mapping().protect(bytes, *accessible, MprotectFlags::empty())?;
             *accessible = bytes;
@@ -117,13 +117,13 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         let Some(mapping) = self.mapping.take() else { return };
-        let accessible = *self.accessible.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let accessible = *self.accessible.get_mut();
         // Bytes that cannot be accessed now may have been used before the region was confined.
         let used = self.capacity.max(accessible);
         if used > IDLE_BYTES_MAX && mapping.give_back(IDLE_BYTES_MAX, used).is_err() {
             return;
         }
-        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = IDLE.lock();
         if idle.len() < IDLE_MAX {
             idle.push((mapping, accessible));
         }

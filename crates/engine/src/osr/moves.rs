@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use remuda_model::{EngineId, Tier};
 #[cfg(feature = "wasi")]
 use remuda_model::{Interrupt, Value};
@@ -238,7 +239,7 @@ pub(crate) struct Watch {
 #[cfg(feature = "wasi")]
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.moves.lock().watched.remove(&self.number);
+        self.moves.state.lock().watched.remove(&self.number);
     }
 }
 
@@ -275,17 +276,13 @@ pub struct Stay {
 }
 
 impl Moves {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Finds out at which points the guest is spending its time, the most frequent first. Blocks for as long as that
     /// takes: until the guest comes to a point, and a little longer. Returns nothing if the guest ends before, or comes
     /// to no point within `patience`.
     #[must_use]
     pub fn find(&self, patience: Duration) -> Vec<Point> {
         let mut until = Instant::now() + patience;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.look = Some(Look { since: None, asks: 0, seen: BTreeMap::new() });
         state.tell_watched();
         self.want();
@@ -298,7 +295,7 @@ impl Moves {
             if state.is_over || look.asks >= LOOK_ASKS_MAX || left.is_zero() {
                 break;
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut state, left);
         }
         let seen = state.look.take().map(|look| look.seen).unwrap_or_default();
         self.is_wanted.store(!state.parts.is_empty(), Ordering::Release);
@@ -312,13 +309,13 @@ impl Moves {
     /// Offers a part: from now on the guest goes on in it when it comes to one of its points. If several parts have the
     /// same point, the latest of those of the best tier counts.
     pub fn offer(&self, part: Part) {
-        self.lock().add(part);
+        self.state.lock().add(part);
         self.want();
     }
 
     /// Makes the guest ask `hook` at every point from now on.
     pub(crate) fn at_every_point(&self, hook: impl FnMut(Point) -> Option<Part> + Send + 'static) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.hook = Some(Box::new(hook));
         state.tell_watched();
         self.want();
@@ -332,20 +329,20 @@ impl Moves {
 
     /// Notes that the guest has ended, so that no thread goes on waiting for it.
     pub(crate) fn end(&self) {
-        self.lock().is_over = true;
+        self.state.lock().is_over = true;
         self.changed.notify_all();
     }
 
     /// Whether the guest has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.lock().is_over
+        self.state.lock().is_over
     }
 
     /// Where the guest runs now.
     #[must_use]
     pub fn whereabouts(&self) -> Whereabouts {
-        let state = self.lock();
+        let state = self.state.lock();
         let activation = state.under_way.last().filter(|_| state.is_away);
         let tier = activation.map_or(Tier::Interpreter, |activation| state.parts[activation.part].tier());
         Whereabouts { tier, since: state.since.map(|since| since.elapsed()) }
@@ -354,7 +351,7 @@ impl Moves {
     /// The guest's stays in parts: those in which it went on, in the order in which they were offered.
     #[must_use]
     pub fn stays(&self) -> Vec<Stay> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.is_away {
             state.count(Instant::now());
         }
@@ -364,7 +361,7 @@ impl Moves {
 
 impl fmt::Debug for Moves {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Moves").field("stays", &self.lock().stays).finish_non_exhaustive()
+        f.debug_struct("Moves").field("stays", &self.state.lock().stays).finish_non_exhaustive()
     }
 }
 
@@ -405,7 +402,7 @@ impl Moves {
     /// Watches an instance of a part that guests can leave: as long as the returned value lives, `flags` are kept set
     /// so that the part asks at its exits, which are these points, whenever there is a reason to.
     pub(crate) fn watch(self: &Arc<Self>, tier: Tier, points: Arc<[Point]>, flags: Arc<dyn Flags>) -> Watch {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let number = state.watched_before;
         state.watched_before += 1;
         state.watched.insert(number, Watched { tier, points, flags });
@@ -416,7 +413,7 @@ impl Moves {
     /// Notes that an activation leaves, to go on in a part.
     pub(crate) fn leave(&self, leaving: &Leaving) {
         let Leaving { number, point, from, .. } = *leaving;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.pass();
         state.under_way.push(Activation { part: number, point, from, ns: 0 });
         state.is_away = true;
@@ -424,22 +421,22 @@ impl Moves {
 
     /// Notes that the part has called a function in the engine that the guest came from.
     pub(crate) fn called_back(&self) {
-        self.lock().change(false);
+        self.state.lock().change(false);
     }
 
     /// Notes that this call has returned to the part.
     pub(crate) fn go_on(&self) {
-        self.lock().change(true);
+        self.state.lock().change(true);
     }
 
     /// Notes that the last activation in a part has ended.
     pub(crate) fn come_back(&self) {
-        self.lock().end();
+        self.state.lock().end();
     }
 
     /// Answers the guest, which has come to a point in code of this tier.
     pub(crate) fn ask(&self, point: Point, tier: Tier) -> Told {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let state = &mut *state;
         if let Some(part) = state.hook.as_mut().and_then(|hook| hook(point)) {
             state.add(part);

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::tally::Tally;
@@ -79,7 +79,7 @@ fn path() -> PathBuf {
 pub(crate) fn check(engine: &str, tally: &Tally) {
     // The tests of the engines run at the same time and write the same file.
     static FILE: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one_at_a_time = FILE.lock();
     let text = std::fs::read_to_string(path()).expect("the data file can be read");
     let mut book: Book = toml::from_str(&text).expect("the data file is well-formed");
     if std::env::var_os(UPDATE).is_some() {

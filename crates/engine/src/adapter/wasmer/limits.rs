@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use remuda_model::ModuleLimits;
 use wasmer::sys::Tunables;
 use wasmer::{MemoryError, MemoryStyle, MemoryType, Pages, TableStyle, TableType};
@@ -14,13 +15,9 @@ use crate::adapter::guest::Guest;
 /// The host's side of a guest, for its WASI calls and for its memories.
 pub(super) type SharedGuest = Arc<Mutex<Guest>>;
 
-pub(super) fn lock(guest: &SharedGuest) -> MutexGuard<'_, Guest> {
-    guest.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The number of elements by which the tables may still grow.
 pub(super) fn table_elements_left(guest: &SharedGuest) -> u32 {
-    u32::try_from(lock(guest).budget.table_elements_left).unwrap_or(u32::MAX)
+    u32::try_from(guest.lock().budget.table_elements_left).unwrap_or(u32::MAX)
 }
 
 /// The tunables of one store.
@@ -56,7 +53,7 @@ impl Tunables for Limits {
         style: &MemoryStyle,
         definition: NonNull<VMMemoryDefinition>,
     ) -> Result<VMMemory, MemoryError> {
-        if !lock(&self.guest).budget.grant_memory(0, ty.minimum.bytes().0, None) {
+        if !self.guest.lock().budget.grant_memory(0, ty.minimum.bytes().0, None) {
             return Err(MemoryError::Generic("it is larger than the guest's limit".into()));
         }
         // SAFETY: Wasmer calls this with a definition in the instance that it is making, and that instance keeps the
@@ -77,7 +74,7 @@ impl Tunables for Limits {
         style: &TableStyle,
         definition: NonNull<VMTableDefinition>,
     ) -> Result<VMTable, String> {
-        let mut guest = lock(&self.guest);
+        let mut guest = self.guest.lock();
         if !guest.budget.grant_table(0, ty.minimum as usize, None) {
             return Err("a table is larger than the guest's limit".into());
         }
@@ -122,7 +119,7 @@ impl LinearMemory for LimitedMemory {
         let current = self.memory.size();
         let desired_bytes = current.bytes().0.saturating_add(delta.bytes().0);
         let maximum = self.memory.ty().maximum.unwrap_or(Pages::max_value()).min(Pages::max_value());
-        if !lock(&self.guest).budget.grant_memory(current.bytes().0, desired_bytes, Some(maximum.bytes().0)) {
+        if !self.guest.lock().budget.grant_memory(current.bytes().0, desired_bytes, Some(maximum.bytes().0)) {
             return Err(MemoryError::CouldNotGrow { current, attempted_delta: delta });
         }
         self.memory.grow(delta)

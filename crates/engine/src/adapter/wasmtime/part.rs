@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use remuda_model::{EngineId, Interrupt, Tier, Value};
 use wasmtime::{Caller, Global, LinearMemory, Linker, Memory, MemoryCreator, MemoryType, Store, TypedFunc, Val};
 
