@@ -71,7 +71,7 @@ pub struct Function {
     /// Whether guests can go on in better code while they run, wherever they are.
     can_move: bool,
     /// Parts of the module in which guests have gone on.
-    pub(crate) parts: Parts,
+    pub(crate) parts: Arc<Parts>,
     /// About how long a request keeps a thread, in nanoseconds.
     usual_ns: AtomicU64,
 }
@@ -90,6 +90,7 @@ impl Function {
         engines: Vec<EngineSlot>,
         scheduler: Scheduler,
         moves: bool,
+        parts: Arc<Parts>,
     ) -> Self {
         let has_parts = engines.iter().any(|engine| engine.known.capabilities.parts);
         Self {
@@ -101,7 +102,7 @@ impl Function {
             scheduler: SharedScheduler::new(scheduler),
             id,
             expectation: Expectation::default(),
-            parts: Parts::default(),
+            parts,
             usual_ns: AtomicU64::new(Usual::default().ns),
         }
     }

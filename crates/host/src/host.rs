@@ -12,6 +12,7 @@ use remuda_model::{EngineId, Entry, Interrupt, ModuleLimits, RequestId};
 use remuda_scheduler::{Favourite, Features, Policy, Scheduler, TierUp, World};
 
 use crate::artifact::compile::{Compiler, Urgency};
+use crate::artifact::parts::{Parts, PartsMemory};
 use crate::artifact::slot::NotPrepared;
 use crate::artifact::slots::Slots;
 use crate::call::{Answer, Call, CallError};
@@ -45,6 +46,7 @@ pub struct Host {
     module_limits: ModuleLimits,
     records: Records,
     slots: Slots,
+    parts_memory: Arc<PartsMemory>,
     process: u32,
     sequence: AtomicU64,
     functions: AtomicU64,
@@ -150,6 +152,7 @@ impl Host {
             module_limits: config.module_limits,
             records: kept.records,
             slots: Slots::new(config.memory_budget_bytes),
+            parts_memory: PartsMemory::beside(config.memory_budget_bytes),
             process: process_id(),
             sequence: AtomicU64::new(0),
             functions: AtomicU64::new(0),
@@ -251,7 +254,8 @@ impl Host {
             self.records.profile(module.digest(), workload, &self.shared.registry),
         );
         let id = self.functions.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Function::new(id, spec, module, engines, scheduler, self.shared.moves)))
+        let parts = Parts::new(&self.parts_memory);
+        Ok(Arc::new(Function::new(id, spec, module, engines, scheduler, self.shared.moves, parts)))
     }
 
     /// The engines that are allowed to run the module and are able to.

@@ -497,6 +497,12 @@ impl Part {
     pub fn points(&self) -> &[Point] {
         self.0.points()
     }
+
+    /// The memory that the part's code takes, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.0.memory_bytes()
+    }
 }
 
 impl fmt::Debug for Part {
@@ -510,6 +516,7 @@ pub(crate) trait PartCode: Send + Sync {
     fn engine(&self) -> EngineId;
     fn tier(&self) -> Tier;
     fn points(&self) -> &[Point];
+    fn memory_bytes(&self) -> u64;
 
     /// Makes an instance for a guest. `memory` is the guest's memory and its current size in bytes, if it has one.
     #[cfg(feature = "wasi")]
@@ -579,6 +586,10 @@ mod tests {
 
         fn points(&self) -> &[Point] {
             &[]
+        }
+
+        fn memory_bytes(&self) -> u64 {
+            0
         }
 
         #[cfg(feature = "wasi")]

@@ -265,7 +265,7 @@ impl PartAttempt {
                 tracing::debug!(request = %self.call.id, ?job, engine = %target.engine, ?took, "a part is ready");
                 let tried = Tried { made: Made::Offered, points: part.points().to_vec(), tier: target.tier };
                 self.moves.offer(part.clone());
-                self.function.parts.keep(part, extent);
+                self.function.parts.keep(part.clone(), extent, part.memory_bytes());
                 tried
             }
             Err(reason) => {

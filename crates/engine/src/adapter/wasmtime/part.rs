@@ -18,7 +18,7 @@ use crate::osr::frame::SLOT_BYTES;
 use crate::osr::global_export;
 use crate::osr::moves::{Failure, Flags, Leaving, Moves, Origin, Part, PartCode, PartInstance, Told, Watch};
 use crate::osr::part::{self, ASK, COLD, ENTER, MEMORY_EXPORT, Plan, RUN, cold_import};
-use crate::{EngineError, Extent, Module, Point};
+use crate::{Artifact as _, EngineError, Extent, Module, Point};
 
 /// Compiles the part of `module` that goes on at `points`.
 pub(super) fn compile(
@@ -90,6 +90,10 @@ impl PartCode for WasmtimePart {
 
     fn points(&self) -> &[Point] {
         &self.plan.points
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.code.memory_bytes()
     }
 
     fn begin(
