@@ -150,6 +150,12 @@ mod tests {
         count
     }
 
+    /// The bytes that all parts take, and the number of functions that have any.
+    fn used(memory: &PartsMemory<u32>) -> (u64, usize) {
+        let state = memory.state.lock();
+        (state.bytes, state.functions.len())
+    }
+
     #[test]
     fn parts_of_all_functions_stay_within_their_memory_and_the_oldest_go_first() {
         let memory = PartsMemory::beside(100 * MEMORY_DIVISOR);
@@ -157,13 +163,13 @@ mod tests {
         for (function, bytes) in [(0, 30), (1, 30), (0, 30)] {
             functions[function].keep(0_u32, Extent::Hot, bytes);
         }
-        assert_eq!((count(&functions[0]), count(&functions[1]), memory.state.lock().bytes), (2, 1, 90));
+        assert_eq!((count(&functions[0]), count(&functions[1]), used(&memory)), (2, 1, (90, 2)));
         functions[2].keep(0, Extent::Hot, 20);
         assert_eq!(functions.iter().map(|function| count(function)).collect::<Vec<_>>(), [0, 1, 1]);
-        assert_eq!(memory.state.lock().bytes, 50);
+        assert_eq!(used(&memory), (50, 2));
         functions[2].keep(0, Extent::Hot, 1000);
         assert_eq!(functions.iter().map(|function| count(function)).sum::<usize>(), 0, "it is larger than all may be");
-        assert_eq!(memory.state.lock().bytes, 0);
+        assert_eq!(used(&memory), (0, 0));
     }
 
     #[test]
@@ -174,12 +180,12 @@ mod tests {
             function.keep(0_u32, Extent::Whole, 40);
             function.forget();
         }
-        assert_eq!((memory.state.lock().bytes, memory.state.lock().functions.len()), (0, 0));
+        assert_eq!(used(&memory), (0, 0));
         for _ in 0..2 * PARTS_KEPT_MAX {
             function.keep(0, Extent::Whole, 1);
         }
-        assert_eq!((count(&function), memory.state.lock().bytes), (PARTS_KEPT_MAX, PARTS_KEPT_MAX as u64));
+        assert_eq!((count(&function), used(&memory)), (PARTS_KEPT_MAX, (PARTS_KEPT_MAX as u64, 1)));
         drop(function);
-        assert_eq!((memory.state.lock().bytes, memory.state.lock().functions.len()), (0, 0));
+        assert_eq!(used(&memory), (0, 0));
     }
 }
