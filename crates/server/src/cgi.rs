@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, LOCATION, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode, Version, request};
 
 use crate::route::Routed;
+use crate::rules::hop_by_hop;
 
 /// The most header fields of one answer.
 const FIELDS_MAX: usize = 100;
@@ -23,9 +24,9 @@ pub(crate) struct CgiResponse {
 
 /// The request's meta-variables (RFC 3875, section 4.1).
 ///
-/// A client's header field reaches the guest as `HTTP_...`, with three exceptions: `Proxy`, which many programs take
-/// for their own configuration; names with an underscore, which could pass for another field; and values that are no
-/// text.
+/// A client's header field reaches the guest as `HTTP_...`, with four exceptions: `Proxy`, which many programs take
+/// for their own configuration; names with an underscore, which could pass for another field; fields that are between
+/// the client and the server; and values that are no text.
 pub(crate) fn variables(
     head: &request::Parts,
     routed: &Routed<'_>,
@@ -34,7 +35,7 @@ pub(crate) fn variables(
     server: SocketAddr,
 ) -> Vec<(String, String)> {
     let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let host = head.uri.authority().map(http::uri::Authority::as_str).or(text(HOST)).unwrap_or_default();
+    let host = text(HOST).unwrap_or_default();
     let (server_name, server_port) = split_host(host, server);
     let mut variables: Vec<(String, String)> = [
         ("GATEWAY_INTERFACE", "CGI/1.1".to_owned()),
@@ -56,8 +57,10 @@ pub(crate) fn variables(
     if let Some(content_type) = text(CONTENT_TYPE) {
         variables.push(("CONTENT_TYPE".into(), content_type.to_owned()));
     }
+    let hop_by_hop = hop_by_hop(&head.headers);
     for name in head.headers.keys() {
-        let hidden = *name == CONTENT_LENGTH || *name == CONTENT_TYPE || name == "proxy" || name.as_str().contains('_');
+        let has_own = *name == CONTENT_LENGTH || *name == CONTENT_TYPE;
+        let hidden = has_own || name == "proxy" || name.as_str().contains('_') || hop_by_hop.contains(name);
         if hidden {
             continue;
         }
@@ -135,11 +138,11 @@ pub(crate) fn parse_response(output: &Bytes) -> Result<CgiResponse, &'static str
             status = Some(parse_status(value).ok_or("its status is none")?);
             continue;
         }
-        // These fields are between the server and its client.
-        if [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE].contains(&name) {
-            continue;
-        }
         headers.append(name, HeaderValue::from_bytes(value).map_err(|_| "a header field has a bad value")?);
+    }
+    // These are between the server and its client.
+    for name in hop_by_hop(&headers).iter().chain(&[CONTENT_LENGTH]) {
+        headers.remove(name);
     }
     let body = output.slice(at..);
     if !headers.contains_key(CONTENT_TYPE) && !headers.contains_key(LOCATION) && status.is_none() {

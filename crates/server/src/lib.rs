@@ -8,6 +8,7 @@ mod cgi;
 mod listen;
 mod respond;
 mod route;
+mod rules;
 mod serve;
 
 pub use listen::{Server, ServerError};

@@ -25,6 +25,12 @@ pub(crate) type Reply = Response<Full<Bytes>>;
 /// The reason why a request never reached a guest, or why its answer never came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal {
+    /// The request breaks a rule of HTTP.
+    Malformed(&'static str),
+    /// No function could do anything with the request's method.
+    NotImplemented,
+    /// The request's `Expect` names something else than `100-continue`.
+    Expectation,
     NoRoute,
     BodyTooLarge {
         bytes_max: u64,
@@ -41,6 +47,9 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn reply(self, id: RequestId) -> Reply {
         let (status, reason) = match self {
+            Self::Malformed(problem) => (StatusCode::BAD_REQUEST, format!("the request is malformed: {problem}")),
+            Self::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "this method is not implemented".into()),
+            Self::Expectation => (StatusCode::EXPECTATION_FAILED, "this server only knows Expect: 100-continue".into()),
             Self::NoRoute => (StatusCode::NOT_FOUND, "no function has this route".to_owned()),
             Self::BodyTooLarge { bytes_max } => (
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -100,7 +109,7 @@ fn success(mounted: &Mounted, id: RequestId, answer: &Answer) -> Reply {
         }
         Abi::Cgi => match cgi::parse_response(&body) {
             Ok(cgi::CgiResponse { status, headers, body }) => {
-                let mut reply = Response::new(Full::new(body));
+                let mut reply = Response::new(Full::new(if has_content(status) { body } else { Bytes::new() }));
                 *reply.status_mut() = status;
                 *reply.headers_mut() = headers;
                 reply
@@ -111,6 +120,11 @@ fn success(mounted: &Mounted, id: RequestId, answer: &Answer) -> Reply {
             }
         },
     }
+}
+
+/// Whether a response of this status may have content (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5).
+fn has_content(status: StatusCode) -> bool {
+    ![StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
 }
 
 fn failure(answer: &Answer) -> (StatusCode, String) {

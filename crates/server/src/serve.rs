@@ -17,6 +17,7 @@ use crate::cgi;
 use crate::listen::NOBODY;
 use crate::respond::{Refusal, Reply, respond};
 use crate::route::{Routed, Routes};
+use crate::rules;
 
 /// The most bytes of a guest's standard error that are kept for the log.
 const STDERR_BYTES_MAX: u64 = 64 << 10;
@@ -40,11 +41,15 @@ pub(crate) struct State {
 impl State {
     pub(crate) async fn serve(self: Arc<Self>, request: Request<Incoming>, client: SocketAddr) -> Reply {
         let id = self.host.next_request_id();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         if client == NOBODY {
             return Refusal::NoRoute.reply(id);
         }
-        match self.answer(id, &head, body, client).await {
+        let answer = match rules::apply(&mut head) {
+            Ok(()) => self.answer(id, &head, body, client).await,
+            Err(refusal) => Err(refusal),
+        };
+        match answer {
             Ok(reply) => reply,
             Err(refusal) => {
                 tracing::info!(request = %id, %client, method = %head.method, path = head.uri.path(), ?refusal, "refused");

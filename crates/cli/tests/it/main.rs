@@ -10,6 +10,7 @@ mod engines;
 mod examples;
 mod guests;
 mod http;
+mod http_rules;
 mod profile;
 mod race;
 mod report;
