@@ -52,6 +52,7 @@ pub(super) fn section(results: &Results) -> Section {
                 finding: format!("It is {}, of {}.", ratio_with(&worst), worst_guest.guest),
             });
         }
+        section.parts.push(Part::Table(beside_single_engines(&regrets, pattern)));
         section.parts.push(Part::Table(table(&regrets, &geometric, pattern)));
     }
     section
@@ -67,6 +68,8 @@ struct Regret {
     over_best: Estimate,
     /// The same for the choice whose guests stay on the engine that they began on.
     racing_over_best: Option<Estimate>,
+    /// The same for each engine alone.
+    single_over_best: Vec<(String, Estimate)>,
 }
 
 fn regrets(results: &Results, pattern: Pattern) -> Vec<Regret> {
@@ -97,6 +100,7 @@ fn regrets(results: &Results, pattern: Pattern) -> Vec<Regret> {
                 answered,
                 over_best,
                 racing_over_best: regret(RACING),
+                single_over_best: engines.iter().filter_map(|engine| Some((engine.clone(), regret(engine)?))).collect(),
             }));
         }
     }
@@ -111,6 +115,33 @@ fn verdict(estimate: &Estimate, bound: f64) -> Verdict {
         Verdict::Fails
     } else {
         Verdict::Open
+    }
+}
+
+/// The choice beside those who always take the same engine, over all guests.
+fn beside_single_engines(regrets: &[Regret], pattern: Pattern) -> Table {
+    let mut rows: Vec<(&str, Vec<&Estimate>)> = vec![(AUTO, regrets.iter().map(|regret| &regret.over_best).collect())];
+    let racing: Vec<&Estimate> = regrets.iter().filter_map(|regret| regret.racing_over_best.as_ref()).collect();
+    if !racing.is_empty() {
+        rows.push((RACING, racing));
+    }
+    for (engine, over_best) in regrets.iter().flat_map(|regret| &regret.single_over_best) {
+        match rows.iter_mut().find(|(name, _)| name == engine) {
+            Some((_, parts)) => parts.push(over_best),
+            None => rows.push((engine, vec![over_best])),
+        }
+    }
+    let cells = |(name, parts): (&str, Vec<&Estimate>)| {
+        let (mean, worst) = (Estimate::geometric_mean(&parts), Estimate::greatest(&parts));
+        [name.to_owned(), ratio_with(&mean), ratio_with(&worst), parts.len().to_string()]
+            .map(|text| Cell::new(&text))
+            .into()
+    };
+    Table {
+        caption: format!("Time over that of the best engine by hindsight, {}", pattern_words(pattern)),
+        rows: rows.into_iter().map(cells).collect(),
+        columns: ["Engine", "geometric mean", "worst guest", "guests"].map(ToOwned::to_owned).into(),
+        folded: false,
     }
 }
 
