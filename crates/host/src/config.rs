@@ -31,7 +31,7 @@ pub struct HostConfig {
     pub data_dir: Option<PathBuf>,
     /// The way in which engines are chosen.
     pub policy: Policy,
-    /// The number of threads that run submitted requests; 0 for a host on which requests are only [called](Host::call).
+    /// The number of threads that run submitted requests; 0 for a host on which requests are only [called](crate::Host::call).
     pub workers: usize,
     /// The number of requests that may wait for one of these threads.
     pub queue_max: usize,
@@ -60,7 +60,7 @@ pub struct HostConfig {
     /// A callback that is told of long compiles that a request waits for.
     pub announce: Option<Announce>,
     /// Whether this process will make one call and end. If so, no thread, pool or database is there before it is
-    /// needed, and what is learnt is written when the host is [left](Host::leave). Otherwise everything is made ready
+    /// needed, and what is learnt is written when the host is [left](crate::Host::leave). Otherwise everything is made ready
     /// ahead.
     pub one_call: bool,
     /// Whether a process that makes one call may only read the data directory, and writes nothing to it.

@@ -80,7 +80,7 @@ const COLUMNS: &str = "id, workload, artifact, queue_ns, compile_ns, load_ns, in
 /// The profiles of all functions, as rows of observations. The order of rows tells which row is newer, and never the
 /// time of day, which may jump.
 ///
-/// A process that makes one call does not open the database, and notes its rows elsewhere ([`Memos`]); they are taken
+/// A process that makes one call does not open the database, and notes its rows elsewhere (`Memos`); they are taken
 /// over whenever the database is opened, and before rows of the same module are added.
 pub struct Profiles {
     connection: Connection,

@@ -6,7 +6,7 @@
 //! three cannot disagree about which engine may join, which has won, and what was for nothing.
 //!
 //! One engine begins. The driver looks at the flight at [`Flight::look_at_ns`]; then the rules of the
-//! [`race`](crate::race) say which engines join and which leave. The phases of a flight:
+//! module `race` say which engines join and which leave. The phases of a flight:
 //!
 //! ```text
 //! Racing ----------- an engine's guest ends ------------> Delivering -> Ended -> Closed
