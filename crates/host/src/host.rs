@@ -25,15 +25,14 @@ use crate::idle::appointments::Appointments;
 use crate::idle::background::{Background, Threads};
 use crate::idle::calibrator::Calibrator;
 use crate::idle::prewarm::{Prewarmer, rehearsal};
-use crate::learn::housekeeper::{Keeper, NotKept, Task};
+use crate::learn::housekeeper::{Keeper, NotKept};
 use crate::learn::records::{Kept, Records};
-use crate::learn::row::CompileObservation;
 use crate::module_file::{ReadModuleError, read_module};
 use crate::prepare::prepare;
 use crate::request::admit::{Rejected, Ticket, Workers};
 use crate::request::execute::execute;
 use crate::shared::Shared;
-use crate::time::{nanoseconds, unix_ms};
+use crate::time::nanoseconds;
 
 /// Functions, engines, artifacts and profiles of one process.
 pub struct Host {
@@ -339,12 +338,7 @@ impl Host {
         if !prepared.compiled_here {
             return Ok(None);
         }
-        self.shared.hand_over(Task::Compiled(CompileObservation {
-            module: function.module.digest(),
-            engine,
-            ns: nanoseconds(prepared.compile),
-            unix_ms: unix_ms(),
-        }));
+        self.shared.observe_compile(function.module.digest(), engine, nanoseconds(prepared.compile));
         if let Keeper::Leaver(tasks) = &self.shared.keeper {
             self.records.keep(std::mem::take(&mut *tasks.lock()))?;
         }

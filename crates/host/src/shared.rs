@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use remuda_engine::{Artifact, Known, Registry, StoredArtifact};
-use remuda_model::{ModuleDigest, Observation};
+use remuda_model::{EngineId, ModuleDigest, Observation};
 use remuda_scheduler::{Calibration, World};
 
 use crate::artifact::compile::{self, Compiler};
@@ -19,6 +19,8 @@ use crate::idle::appointments::Appointments;
 use crate::idle::background::Background;
 use crate::learn::calibrate::{self, LoadCalibrationError};
 use crate::learn::housekeeper::{Keeper, NotKept, Task};
+use crate::learn::row::CompileObservation;
+use crate::time::unix_ms;
 
 /// Everything that a request needs of its host.
 pub(crate) struct Shared {
@@ -56,8 +58,13 @@ impl Shared {
         self.hand_over(Task::Observed(observation));
     }
 
+    /// Notes how long a compile took that no request waited for.
+    pub(crate) fn observe_compile(&self, module: ModuleDigest, engine: EngineId, ns: u64) {
+        self.hand_over(Task::Compiled(CompileObservation { module, engine, ns, unix_ms: unix_ms() }));
+    }
+
     /// Hands over a task that writes to the data directory.
-    pub(crate) fn hand_over(&self, task: Task) {
+    fn hand_over(&self, task: Task) {
         self.keeper.hand_over(task);
     }
 

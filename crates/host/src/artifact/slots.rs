@@ -30,8 +30,7 @@ impl Slots {
         budget: CompileBudget,
     ) -> Arc<Slot> {
         let slot = self.get(module, known, store);
-        if slot.artifact_state() == Some(ArtifactState::Absent)
-            && slot.making_since().is_none()
+        if slot.state() == Some((ArtifactState::Absent, None))
             && let Some(Refusal { reason, time_max, memory_bytes_max }) =
                 store.and_then(|store| store.refusal(module, known))
             && budget.time_max <= time_max
@@ -56,12 +55,10 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
-    use remuda_model::{Entry, GuestContext, GuestLimits, ModuleLimits, Outcome};
-
     use std::time::Duration;
 
     use remuda_engine::{Module, Registry};
-    use remuda_model::Interrupt;
+    use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Outcome};
 
     use super::super::compile::{Compiler, Urgency};
     use super::super::make::{Maker, Prepared};

@@ -7,11 +7,9 @@ use remuda_scheduler::TierUp;
 
 use crate::artifact::compile::Urgency;
 use crate::function::Function;
-use crate::learn::housekeeper::Task;
-use crate::learn::row::CompileObservation;
 use crate::prepare::prepare;
 use crate::shared::Shared;
-use crate::time::{nanoseconds, unix_ms};
+use crate::time::nanoseconds;
 
 /// Makes an engine ready for a function in the background.
 pub(crate) fn start(shared: &Arc<Shared>, function: &Arc<Function>, tier_up: &TierUp) {
@@ -26,12 +24,7 @@ pub(crate) fn start(shared: &Arc<Shared>, function: &Arc<Function>, tier_up: &Ti
                 tracing::debug!(function = function.name(), %engine, ns, "compiled in the background");
                 theirs.counters.compiles_background.add_one();
                 function.scheduler.with(|scheduler| scheduler.observe_compile(engine, ns));
-                theirs.hand_over(Task::Compiled(CompileObservation {
-                    module: function.module.digest(),
-                    engine,
-                    ns,
-                    unix_ms: unix_ms(),
-                }));
+                theirs.observe_compile(function.module.digest(), engine, ns);
             }
             // The artifact was loaded, or another thread has made it meanwhile.
             Ok(_) => {}

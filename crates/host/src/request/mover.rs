@@ -265,7 +265,8 @@ impl PartAttempt {
                 tracing::debug!(request = %self.call.id, ?job, engine = %target.engine, ?took, "a part is ready");
                 let tried = Tried { made: Made::Offered, points: part.points().to_vec(), tier: target.tier };
                 self.moves.offer(part.clone());
-                self.function.parts.keep(part.clone(), extent, part.memory_bytes());
+                let bytes = part.memory_bytes();
+                self.function.parts.keep(part, extent, bytes);
                 tried
             }
             Err(reason) => {
