@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::in_backticks;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -48,10 +50,6 @@ fn prose(text: &str) -> String {
 /// What stands between `open` and `close`, wherever that occurs within a line or two.
 fn between<'a>(text: &'a str, open: &'a str, close: char) -> impl Iterator<Item = &'a str> {
     text.split(open).skip(1).filter_map(move |rest| rest.split_once(close).map(|(inner, _)| inner))
-}
-
-fn in_backticks(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2)
 }
 
 /// The anchor of a heading, as code hosts make it.
@@ -110,83 +108,99 @@ fn every_file_that_is_named_exists() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// The names of all functions with `#[test]`, and of all modules that have any, with their files.
-fn tests() -> (BTreeSet<String>, Vec<PathBuf>) {
-    let (mut names, mut files) = (BTreeSet::new(), Vec::new());
-    let mut folders = vec![root().join("crates")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let source = fs::read_to_string(&path).unwrap();
-                let mut lines = source.lines().peekable();
-                let mut has_tests = false;
-                while let Some(line) = lines.next() {
-                    if line.trim() != "#[test]" {
-                        continue;
+/// Everything that can keep a promise.
+struct Keepers {
+    /// The names of all functions with `#[test]`.
+    tests: BTreeSet<String>,
+    /// The modules that have any, by the paths of their files, as in `crates/host/src/artifact/store/tests` and
+    /// `crates/scheduler/src/waste`.
+    modules: Vec<String>,
+}
+
+impl Keepers {
+    fn of_all_crates() -> Self {
+        let (mut tests, mut modules) = (BTreeSet::new(), Vec::new());
+        let mut folders = vec![root().join("crates")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let source = fs::read_to_string(&path).unwrap();
+                    let mut lines = source.lines().map(str::trim);
+                    let mut has_tests = false;
+                    while lines.by_ref().any(|line| line == "#[test]") {
+                        let declaration = lines.by_ref().find_map(|line| line.strip_prefix("fn ")).unwrap();
+                        tests.insert(declaration.split('(').next().unwrap().to_owned());
+                        has_tests = true;
                     }
-                    let declaration = lines.by_ref().map(str::trim).find(|line| line.starts_with("fn ")).unwrap();
-                    names.insert(declaration["fn ".len()..].split('(').next().unwrap().to_owned());
-                    has_tests = true;
-                }
-                if has_tests {
-                    files.push(path);
+                    if has_tests {
+                        modules.push(path.with_extension("").display().to_string());
+                    }
                 }
             }
         }
+        Self { tests, modules }
     }
-    (names, files)
+
+    /// Whether there is a test, a module with tests, a file or a benchmark of this name.
+    fn have(&self, keeper: &str) -> bool {
+        if let Some((_, bench)) = keeper.split_once("--bench ") {
+            let bench = bench.split(' ').next().unwrap();
+            return fs::read_dir(root().join("crates")).unwrap().any(|krate| {
+                let benches = krate.unwrap().path().join("benches");
+                benches.join(format!("{bench}.rs")).exists() || benches.join(bench).join("main.rs").exists()
+            });
+        }
+        if keeper.contains('/') {
+            return root().join(keeper).exists();
+        }
+        if keeper.starts_with("remuda ") {
+            return true;
+        }
+        let segments: Vec<&str> = keeper.split("::").filter(|segment| *segment != "tests").collect();
+        let module = format!("/{}", segments.join("/"));
+        let ends = [module.clone(), format!("{module}/tests"), format!("{module}/mod")];
+        self.tests.contains(*segments.last().unwrap())
+            || self.modules.iter().any(|path| ends.iter().any(|end| path.ends_with(end)))
+    }
+}
+
+/// The rows of the tables of a document that have so many cells, without their heads.
+fn rows<const CELLS: usize>(document: &str, head: &str) -> Vec<[String; CELLS]> {
+    let text = fs::read_to_string(root().join(document)).unwrap();
+    let cells = |row: &str| -> [String; CELLS] {
+        let cells: Vec<String> = row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
+        cells.try_into().unwrap_or_else(|cells| panic!("a row of {document} has {CELLS} cells: {cells:?}"))
+    };
+    text.lines().filter(|line| line.starts_with("| ")).map(cells).filter(|cells| cells[0] != head).collect()
 }
 
 #[test]
 fn every_promise_names_a_test_or_a_benchmark_that_exists() {
-    let (tests, files) = tests();
-    // A module by the path of its file, as in `crates/host/src/artifact/store/tests` and `crates/scheduler/src/waste`.
-    let modules: Vec<String> = files.iter().map(|file| file.with_extension("").display().to_string()).collect();
-    let specification = fs::read_to_string(root().join("SPECIFICATION.md")).unwrap();
-    let mut promises = 0;
+    let keepers = Keepers::of_all_crates();
+    let promises = rows::<2>("SPECIFICATION.md", "promise");
     let mut wrong = Vec::new();
-    for row in specification.lines().filter(|line| line.starts_with("| ")) {
-        let [promise, keepers] = *row.trim_matches('|').split(" | ").collect::<Vec<_>>() else {
-            panic!("a row has two cells: {row}")
-        };
-        if promise.trim() == "promise" {
-            continue;
-        }
-        promises += 1;
-        assert!(keepers.contains('`') || keepers.contains("checkers"), "nothing keeps the promise {promise}");
-        for keeper in in_backticks(keepers) {
-            let is_there = if let Some((_, bench)) = keeper.split_once("--bench ") {
-                let bench = bench.split(' ').next().unwrap();
-                fs::read_dir(root().join("crates")).unwrap().any(|krate| {
-                    let benches = krate.unwrap().path().join("benches");
-                    benches.join(format!("{bench}.rs")).exists() || benches.join(bench).join("main.rs").exists()
-                })
-            } else if keeper.contains('/') {
-                root().join(keeper).exists()
-            } else if keeper.starts_with("remuda ") {
-                true
-            } else {
-                let segments: Vec<&str> = keeper.split("::").collect();
-                let last = *segments.last().unwrap();
-                let module: Vec<&str> = segments.iter().copied().filter(|segment| *segment != "tests").collect();
-                let is_module = |module: &str| {
-                    let module = format!("/{}", module.replace("::", "/"));
-                    modules.iter().any(|path| {
-                        [&module, &format!("{module}/tests"), &format!("{module}/mod")]
-                            .iter()
-                            .any(|end| path.ends_with(*end))
-                    })
-                };
-                tests.contains(last) || is_module(&module.join("::"))
-            };
-            if !is_there {
-                wrong.push(format!("{keeper} ({promise})"));
-            }
+    for [promise, kept_by] in &promises {
+        assert!(kept_by.contains('`') || kept_by.contains("checkers"), "nothing keeps the promise {promise}");
+        wrong.extend(
+            in_backticks(kept_by).filter(|keeper| !keepers.have(keeper)).map(|name| format!("{name} ({promise})")),
+        );
+    }
+    assert!(promises.len() > 40, "only {} promises were found", promises.len());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_rule_of_http_names_its_test() {
+    let keepers = Keepers::of_all_crates();
+    let rules = rows::<4>("docs/http.md", "rule");
+    for [rule, _, _, tests] in &rules {
+        assert!(tests.contains('`'), "{rule}: which test shows it?");
+        for test in in_backticks(tests) {
+            assert!(keepers.have(test), "{rule}: there is no test {test}");
         }
     }
-    assert!(promises > 40, "only {promises} promises were found");
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(rules.len() > 15, "only {} rules were found", rules.len());
 }

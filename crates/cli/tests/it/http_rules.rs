@@ -3,7 +3,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::path::Path;
 
 use crate::http::{Response, parse};
 use crate::support::{Server, drain};
@@ -176,26 +175,4 @@ fn http2_has_the_same_rules() {
         }
         assert_eq!(answer("/app?status=204").await, (204, String::new()));
     });
-}
-
-#[test]
-fn each_rule_in_docs_names_its_test() {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/http.md")).unwrap();
-    let source = include_str!("http_rules.rs").to_owned() + include_str!("serve.rs");
-    let mut rules = 0;
-    for row in page.lines().filter(|line| line.starts_with("| ")) {
-        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
-        let [rule, _, _, tests] = *cells else { panic!("a row has four cells: {row}") };
-        if rule.trim() == "rule" {
-            continue;
-        }
-        rules += 1;
-        assert!(tests.contains('`'), "{rule}: which test shows it?");
-        for test in tests.split('`').skip(1).step_by(2) {
-            let name = test.rsplit("::").next().unwrap();
-            let is_unit_test = test.starts_with("cgi::") || test.starts_with("rules::");
-            assert!(is_unit_test || source.contains(&format!("fn {name}()")), "{rule}: there is no test {test}");
-        }
-    }
-    assert!(rules > 15, "only {rules} rules were found");
 }

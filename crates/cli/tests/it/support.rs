@@ -122,3 +122,8 @@ pub(crate) fn drain(mut stream: impl std::io::Read) -> Vec<u8> {
     stream.read_to_end(&mut bytes).expect("it can be read");
     bytes
 }
+
+/// What stands in backticks in a document, in order.
+pub(crate) fn in_backticks(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{seen, typed};
-use crate::support::guest;
+use crate::support::{guest, in_backticks};
 
 /// One row of a table.
 struct Row {
@@ -22,7 +22,7 @@ impl Row {
 }
 
 fn quoted(text: &str) -> Vec<String> {
-    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    in_backticks(text).map(str::to_owned).collect()
 }
 
 const VERDICTS: [&str; 4] = ["same", "different", "accepted", "not supported"];
