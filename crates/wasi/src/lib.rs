@@ -15,6 +15,7 @@ mod stdin;
 mod stdio;
 #[cfg(test)]
 mod tests;
+mod touches;
 mod wait;
 
 use std::io;
@@ -24,6 +25,9 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView as _};
 
 pub use imports::{IMPORTS, Import, PREVIEW_0, PREVIEW_1, Type};
+pub use touches::{Read, Span, TOO_MUCH, VECTOR_BYTES};
+
+use touches::StringSizes;
 
 /// The most bytes that the host copies for one call, as a bound on what a guest can make the host allocate.
 const COPY_BYTES_PER_CALL_MAX: usize = 128 << 20;
@@ -72,6 +76,8 @@ pub enum SetupError {
 /// One guest's WASI state.
 pub struct Wasi {
     ctx: WasiP1Ctx,
+    args: StringSizes,
+    env: StringSizes,
     stdout: stdio::Output,
     stderr: stdio::Output,
     interrupt: Interrupt,
@@ -116,7 +122,10 @@ impl Wasi {
         ctx.ctx().table.set_max_capacity(HANDLES_MAX);
         let stdin_gate = context.gate.clone().filter(|_| matches!(context.stdin, Stdin::Inherit));
         let stdin_began = stdin.as_ref().and_then(stdin::Input::position).unwrap_or(0);
-        Ok(Self { ctx, stdout, stderr, interrupt, stdin, stdin_began, stdin_gate })
+        let args = StringSizes::of(context.args.iter().map(String::len));
+        // A variable is written as `name=value`.
+        let env = StringSizes::of(context.env.iter().map(|(name, value)| name.len() + 1 + value.len()));
+        Ok(Self { ctx, args, env, stdout, stderr, interrupt, stdin, stdin_began, stdin_gate })
     }
 
     /// Carries out a call of the guest on its memory.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use remuda_model::{Cause, GuestContext, Interrupt, Preopen, Stdin};
 
-use crate::{IMPORTS, Import, PREVIEW_0, PREVIEW_1, Stop, Type, Wasi};
+use crate::{IMPORTS, Import, PREVIEW_0, PREVIEW_1, Span, Stop, Type, Wasi};
 
 const MEMORY_BYTES: usize = 64 << 10;
 /// The highest errno of preview 1, notcapable.
@@ -112,6 +112,59 @@ fn whatever_is_passed_the_answer_is_an_errno() {
             Err(stop) => panic!("{} {args:x?}: {stop}", import.name),
         }
     }
+}
+
+/// The same calls on the whole memory, and on one of which only those bytes are right that the call is said to read:
+/// both give the same errno, and what a successful call changes is what it is said to write.
+#[test]
+fn what_functions_touch_is_what_they_are_said_to() {
+    const POISON: u8 = 0xaa;
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let start = || folders.each_ref().map(|folder| wasi(folder, &Interrupt::new()));
+    let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+    let [mut whole_wasi, mut part_wasi] = start();
+    let (mut succeeded, mut changed) = (0, 0);
+    for round in 0..100_000 {
+        if round % 50 == 0 {
+            [whole_wasi, part_wasi] = start();
+        }
+        let import = &IMPORTS[round % IMPORTS.len()];
+        let mut whole = vec![0; MEMORY_BYTES];
+        whole[1024..1034].copy_from_slice(b"a/../b\0..\xff");
+        // Two buffers for a `fd_read` or `fd_write`, one of them empty, and names to say what is where.
+        whole[2048..2056].copy_from_slice(&[0, 16, 0, 0, 0, 0, 0, 0]);
+        whole[2056..2064].copy_from_slice(&[0, 16, 0, 0, 3, 0, 0, 0]);
+        let args: Vec<u64> = import
+            .params
+            .iter()
+            .map(|ty| match ty {
+                Type::I32 if numbers.next() % 8 == 0 => 2048,
+                Type::I32 => numbers.pick(VALUES_32),
+                Type::I64 => numbers.pick(VALUES_64),
+            })
+            .collect();
+        let mut part = vec![POISON; MEMORY_BYTES];
+        for Span { at, bytes } in import.read_spans(&whole, &args) {
+            let span = at as usize..at as usize + bytes as usize;
+            part[span.clone()].copy_from_slice(&whole[span]);
+        }
+        let before = part.clone();
+        let buffers = import.buffers(&part, &args);
+        let expected = (import.call)(&mut whole_wasi, &mut whole, &args);
+        let result = (import.call)(&mut part_wasi, &mut part, &args);
+        assert_eq!(result, expected, "{} {} {args:x?}", import.module, import.name);
+        if result == Ok(0) {
+            succeeded += 1;
+            let mut rest = part.clone();
+            part_wasi.written(import, &part, &args, &buffers, |Span { at, bytes }| {
+                let span = at as usize..at as usize + bytes as usize;
+                rest[span.clone()].copy_from_slice(&before[span]);
+            });
+            assert!(rest == before, "{} {} {args:x?}: it wrote more", import.module, import.name);
+            changed += usize::from(part != before);
+        }
+    }
+    assert!(succeeded > 1000 && changed > 1000, "{succeeded} calls succeeded, and {changed} wrote something");
 }
 
 #[test]
