@@ -110,9 +110,10 @@ pub fn look(root: &Path, scratch: &Path) -> std::io::Result<(Vec<Engine>, Vec<Ab
         let id = known.id.as_str().to_owned();
         match registry.availability(known.id) {
             Availability::Available => {
-                here.push(Engine { id, version: known.version.into(), flags: flags(known), launch: Launch::Hosted });
+                let version = registry.version(known);
+                here.push(Engine { id, version, flags: flags(known), launch: Launch::Hosted });
             }
-            Availability::Broken(reason) => absent.push(Absent { id, reason }),
+            Availability::Broken(reason) | Availability::NotInstalled(reason) => absent.push(Absent { id, reason }),
             Availability::NotBuilt => {
                 let reason = format!("it is not part of this build; build with `--features {id}`");
                 absent.push(Absent { id, reason });

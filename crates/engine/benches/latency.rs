@@ -28,7 +28,7 @@ fn main() {
     let registry = Registry::default();
     println!("\n## From raising the interrupt to the call's return, {rounds} rounds\n");
     println!("| engine | guest | median us | p99 us | max us | |\n|---|---|---:|---:|---:|---|");
-    let engines: Vec<_> = registry.known().filter(|known| known.automatic && known.is_built()).collect();
+    let engines: Vec<_> = registry.usable().collect();
     let ids = || engines.iter().map(|known| known.id.as_str());
     let guests = guests();
     let names = || guests.iter().map(|(name, _)| name.as_str());

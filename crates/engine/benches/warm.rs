@@ -25,7 +25,7 @@ fn main() {
     println!("\n## Instantiate, call and drop noop.wasm: microseconds, {rounds} rounds a thread\n");
     println!("| engine | threads | p50 | p99 | instantiate p50 | call p50 | output and drop p50 |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
-    let able: Vec<_> = registry.able(&module).filter(|known| known.automatic).collect();
+    let able: Vec<_> = registry.usable().collect();
     let parts = || able.iter().map(|known| known.id.as_str()).chain(["host"]);
     for known in able.iter().filter(|known| arguments.has(known.id.as_str(), parts())) {
         let artifact = registry.open(known.id).and_then(|engine| engine.compile(&module)).expect("the engine starts");

@@ -28,6 +28,8 @@ pub enum Interruption {
     Flag,
     /// The engine hands back control when a slice of fuel is used up.
     Fuel,
+    /// The engine's process gets a signal, and is killed if it does not stop its guest.
+    Signal,
     /// The guest's script itself checks whether it has to stop; only the mock engine works like this.
     Cooperative,
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Interruption {
         f.pad(match self {
             Self::Flag => "flag",
             Self::Fuel => "fuel",
+            Self::Signal => "signal",
             Self::Cooperative => "cooperative",
         })
     }

@@ -14,6 +14,11 @@ pub trait Engine: Send + Sync {
     /// What the engine can do.
     fn capabilities(&self) -> &'static Capabilities;
 
+    /// The engine's version, if only the engine itself knows it: it is a program that comes from elsewhere.
+    fn version(&self) -> Option<&str> {
+        None
+    }
+
     /// Makes an artifact. `module` has passed [`Module::parse`] and needs nothing that this engine lacks.
     ///
     /// # Errors
@@ -145,6 +150,14 @@ pub enum EngineError {
         /// The engine.
         engine: EngineId,
         /// The engine's own words.
+        reason: String,
+    },
+    /// The process in which the engine ran the guest has ended. The next guest gets another one.
+    #[error("{engine} lost the process that ran the guest: {reason}")]
+    Lost {
+        /// The engine.
+        engine: EngineId,
+        /// How the process ended.
         reason: String,
     },
     /// The engine broke its own promises.

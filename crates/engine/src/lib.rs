@@ -14,8 +14,10 @@ mod instrument;
 mod module;
 mod osr;
 mod registry;
+#[cfg(feature = "wasi")]
+mod sections;
 mod select;
-#[cfg(any(feature = "wasmi.lazy", feature = "wasmer.singlepass"))]
+#[cfg(any(feature = "wasmi.lazy", feature = "wasmer.singlepass", feature = "worker"))]
 mod start;
 #[doc(hidden)]
 pub mod testing;

@@ -12,7 +12,8 @@ pub struct Known {
     pub id: EngineId,
     /// A description in a few words, for lists.
     pub summary: &'static str,
-    /// The runtime's version.
+    /// The runtime's version. Of an engine that is a program from elsewhere, what will do; the engine itself knows more
+    /// ([`Engine::version`]).
     pub version: &'static str,
     /// What the engine can do.
     pub capabilities: &'static Capabilities,
@@ -20,6 +21,9 @@ pub struct Known {
     pub automatic: bool,
     /// The function that starts the engine; `None` if this build does not contain it.
     pub(crate) open: Option<fn(Instances) -> Result<Arc<dyn Engine>, EngineError>>,
+    /// For an engine that is a program from elsewhere: says what is missing on this machine, and how to get it; `None`
+    /// if the program is here.
+    pub(crate) missing: Option<fn() -> Option<String>>,
 }
 
 /// Where the instances of an engine's artifacts come from, if the engine has the choice.
@@ -38,6 +42,18 @@ impl Known {
     #[must_use]
     pub fn is_built(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// Whether this build contains the engine, and the program that it may need is on this machine.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.is_built() && self.missing().is_none()
+    }
+
+    /// The program that is missing on this machine, and how to get it.
+    #[must_use]
+    pub fn missing(&self) -> Option<String> {
+        self.missing.and_then(|missing| missing())
     }
 
     /// A text of all that decides, beside the module, whether a stored artifact can be used: the engine, its version,
@@ -59,6 +75,8 @@ pub enum Availability {
     Available,
     /// The engine is part of this build, but does not start on this machine, for the given reason.
     Broken(String),
+    /// The engine is a program that is not on this machine; the text says how to get it.
+    NotInstalled(String),
     /// The engine is not part of this build.
     NotBuilt,
 }
@@ -136,15 +154,34 @@ impl Registry {
     pub fn availability(&self, id: EngineId) -> Availability {
         match self.open(id) {
             Ok(_) => Availability::Available,
+            Err(EngineError::Unavailable { reason, .. })
+                if self.known().any(|known| known.id == id && known.is_built() && !known.is_here()) =>
+            {
+                Availability::NotInstalled(reason)
+            }
             Err(_) if !self.known().any(|known| known.id == id && known.is_built()) => Availability::NotBuilt,
             Err(error) => Availability::Broken(error.to_string()),
         }
     }
 
-    /// The engines of this build that can run `module`, in order of preference for an unknown module.
+    /// The engine's version. To find out, an engine that is a program from elsewhere is started.
+    #[must_use]
+    pub fn version(&self, known: &Known) -> String {
+        let told = self.open(known.id).ok().and_then(|engine| engine.version().map(str::to_owned));
+        told.unwrap_or_else(|| known.version.to_owned())
+    }
+
+    /// The engines that run WebAssembly here: those of this build, and of the programs on this machine those that start.
+    pub fn usable(&self) -> impl Iterator<Item = &'static Known> {
+        self.known()
+            .filter(|known| known.id != adapter::MOCK.id && known.is_here())
+            .filter(|known| matches!(self.availability(known.id), Availability::Available))
+    }
+
+    /// The engines on this machine that can run `module`, in order of preference for an unknown module.
     pub fn able(&self, module: &Module) -> impl Iterator<Item = &'static Known> {
         let needs = module.needs();
-        self.known().filter(move |known| known.is_built() && needs.without(known.capabilities.proposals).is_empty())
+        self.known().filter(move |known| known.is_here() && needs.without(known.capabilities.proposals).is_empty())
     }
 }
 

@@ -90,6 +90,15 @@ pub enum CallError {
     /// The engine, or the guest's surroundings, broke.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The engine lost the process that ran the guest, and the guest may have done something that must not be done twice.
+    #[error(
+        "{error}; the request was not repeated, since the function may have written to files or streams; say \
+         `idempotent = true` of a function that may be run again"
+    )]
+    NotRepeated {
+        /// The engine's error.
+        error: EngineError,
+    },
     /// The host itself has a bug.
     #[error("the host failed on this request: {message}")]
     Panicked {

@@ -190,6 +190,12 @@ impl Function {
         self.is_harmless(&context.preopens)
     }
 
+    /// Whether a request whose engine was lost in the middle of the guest's run may begin again: then nobody can tell that
+    /// it has run before.
+    pub(crate) fn may_repeat(&self, context: &GuestContext) -> bool {
+        self.is_harmless(&context.preopens) && !context.uses_host_streams()
+    }
+
     /// Like [`Function::request`], for a request over the network with `input_bytes` bytes of input.
     pub(crate) fn request_when_served<'a>(&self, input_bytes: Option<u64>, candidates: &'a [Candidate]) -> Request<'a> {
         self.request_with(input_bytes, &self.spec.preopens, candidates)

@@ -10,8 +10,21 @@ pub enum Tier {
     Interpreter,
     /// A one-pass compiler: unoptimised native code.
     Baseline,
+    /// A one-pass compiler, and an optimising one for what turns out to be hot while it runs.
+    Dynamic,
     /// An optimising compiler: optimised native code.
     Optimizing,
+}
+
+impl Tier {
+    /// Whether engines of this tier make something that is worth keeping on disk.
+    #[must_use]
+    pub fn keeps_artifacts(self) -> bool {
+        match self {
+            Self::Baseline | Self::Optimizing => true,
+            Self::Interpreter | Self::Dynamic => false,
+        }
+    }
 }
 
 impl fmt::Display for Tier {
@@ -19,6 +32,7 @@ impl fmt::Display for Tier {
         f.pad(match self {
             Self::Interpreter => "interpreter",
             Self::Baseline => "baseline",
+            Self::Dynamic => "dynamic",
             Self::Optimizing => "optimizing",
         })
     }

@@ -42,7 +42,7 @@ impl PartCosts {
     #[must_use]
     pub fn shipped(tier: Tier) -> Self {
         match tier {
-            Tier::Interpreter | Tier::Baseline => Self { fixed_ns: 1e6, ns_per_code_byte: 350.0 },
+            Tier::Interpreter | Tier::Baseline | Tier::Dynamic => Self { fixed_ns: 1e6, ns_per_code_byte: 350.0 },
             Tier::Optimizing => Self { fixed_ns: 1e6, ns_per_code_byte: 2_000.0 },
         }
     }
@@ -81,6 +81,16 @@ impl EngineCalibration {
                 instantiate_ns: 2.8e3,
                 slowdown: 2.0,
                 parts: Some(PartCosts::shipped(tier)),
+            },
+            Tier::Dynamic => Self {
+                compile_fixed_ns: 0.3e6,
+                compile_ns_per_code_byte: 20.0,
+                compile_parallelism: 1.0,
+                load_fixed_ns: 0.0,
+                load_ns_per_code_byte: 0.0,
+                instantiate_ns: 60e3,
+                slowdown: 1.5,
+                parts: None,
             },
             Tier::Optimizing => Self {
                 compile_fixed_ns: 3.6e6,

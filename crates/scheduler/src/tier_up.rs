@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use remuda_model::{ArtifactState, EngineId, Observation, Tier};
+use remuda_model::{ArtifactState, EngineId, Observation};
 
 use crate::scheduler::{Milliseconds, is_ready};
 use crate::tuning::{
@@ -231,7 +231,7 @@ pub(crate) fn after_one_call(
         let candidate = Candidate { artifact, making_since_ns: None, ..*candidate };
         scheduler.profile.predict_from(&observed, &candidate, input_bytes, 1, &evidence).total_ns() as f64
     };
-    let keeps_artifacts = |candidate: &&Candidate| candidate.tier != Tier::Interpreter;
+    let keeps_artifacts = |candidate: &&Candidate| candidate.tier.keeps_artifacts();
     // The time of the next process on its best engine, with the artifacts that it will find.
     let next_ns = candidates
         .iter()

@@ -3,11 +3,41 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
 /// The engines that a default build has and that run WebAssembly.
 pub(crate) const ENGINES: [&str; 4] = ["wasmi.lazy", "wasmtime.winch", "wasmer.singlepass", "wasmtime.cranelift"];
+
+/// The engines of [`ENGINES`], and those that are programs of their own and installed on this machine.
+pub(crate) fn engines() -> &'static [&'static str] {
+    static ALL: LazyLock<Vec<&str>> = LazyLock::new(|| {
+        let out = output(remuda().args(["engines", "--json"]), b"");
+        let rows: serde_json::Value = serde_json::from_slice(&out.stdout).expect("it is JSON");
+        let rows = rows.as_array().expect("it is a list");
+        let is_here = |engine: &&str| {
+            let row = rows.iter().find(|row| row["engine"] == *engine).expect("every engine is listed");
+            // Who names a folder with engines wants them tested.
+            assert!(std::env::var_os("REMUDA_ENGINES").is_none() || row["status"] != "broken", "{row}");
+            row["status"] == "available"
+        };
+        ENGINES.into_iter().chain(["node.v8"].into_iter().filter(is_here)).collect()
+    });
+    &ALL
+}
+
+/// Whether a message says that a guest trapped in this way, as far as the engine tells traps apart.
+pub(crate) fn says_trap(engine: &str, message: &str, kind: &str) -> bool {
+    /// Traps that an engine reports as those of another kind: it has one word for both.
+    const ONE_WORD: [(&str, &str, &str); 2] = [
+        ("node.v8", "integer_overflow", "bad_conversion_to_integer"),
+        ("node.v8", "indirect_call_to_null", "bad_signature"),
+    ];
+    let same_word =
+        ONE_WORD.iter().filter(|(id, actual, _)| (engine, kind) == (*id, *actual)).map(|(_, _, told)| *told);
+    [kind].into_iter().chain(same_word).any(|kind| message.contains(&format!("trapped: {kind}")))
+}
 
 /// A command that runs the binary under test.
 pub(crate) fn remuda() -> Command {

@@ -1,6 +1,8 @@
 //! What every adapter for real WebAssembly keeps beside a running guest, and how it reports the guest's end.
 
 use remuda_model::{Cause, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Outcome, TrapKind, Value};
+#[cfg(feature = "worker")]
+use remuda_wasi::Span;
 use remuda_wasi::{Import, Stop, Wasi};
 
 use crate::{Called, EngineError, InstantiateError};
@@ -36,6 +38,19 @@ impl Guest {
     /// Carries out a WASI call on the guest's memory, which each adapter gets from its engine.
     pub(crate) fn call(&mut self, import: &Import, memory: &mut [u8], args: &[u64]) -> Result<i32, Stop> {
         self.wasi.call(import, memory, args)
+    }
+
+    /// The bytes of `memory` that a successful call has written.
+    #[cfg(feature = "worker")]
+    pub(crate) fn written(
+        &self,
+        import: &Import,
+        memory: &[u8],
+        args: &[u64],
+        buffers: &[Span],
+        span: impl FnMut(Span),
+    ) {
+        self.wasi.written(import, memory, args, buffers, span);
     }
 
     /// The interrupt by which the guest is told to stop.
@@ -110,6 +125,12 @@ impl Budget {
     /// Decides whether a memory may grow. Sizes are in bytes; `maximum` is the memory's own.
     pub(crate) fn grant_memory(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         grant(&mut self.memory_bytes_left, current, desired, maximum, Limit::Memory, &mut self.refused)
+    }
+
+    /// How many more bytes of memory the guest may have.
+    #[cfg(feature = "worker")]
+    pub(crate) fn memory_bytes_left(&self) -> u64 {
+        self.memory_bytes_left
     }
 
     /// Takes back what [`Self::grant_memory`] granted and the engine then did not use.

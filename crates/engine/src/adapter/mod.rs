@@ -17,6 +17,8 @@ pub(crate) mod wasmer;
 pub(crate) mod wasmi;
 #[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift"))]
 pub(crate) mod wasmtime;
+#[cfg(feature = "worker")]
+mod worker;
 
 use remuda_model::{EngineId, Tier};
 
@@ -28,7 +30,7 @@ pub(crate) const CONFIG_REVISION: u32 = 3;
 
 /// Every engine that Remuda knows of, in the order in which an unknown module tries them: the baseline compiler
 /// first, because its worst case is the mildest; then the optimizing one; then the interpreter.
-pub(crate) const KNOWN: &[Known] = &[WASMTIME_WINCH, WASMER_SINGLEPASS, WASMTIME_CRANELIFT, WASMI_LAZY, MOCK];
+pub(crate) const KNOWN: &[Known] = &[WASMTIME_WINCH, WASMER_SINGLEPASS, WASMTIME_CRANELIFT, WASMI_LAZY, NODE_V8, MOCK];
 
 const WASMTIME_WINCH: Known = Known {
     id: EngineId::new("wasmtime.winch"),
@@ -54,6 +56,7 @@ const WASMTIME_WINCH: Known = Known {
     open: Some(wasmtime::open_winch),
     #[cfg(not(feature = "wasmtime.winch"))]
     open: None,
+    missing: None,
 };
 
 const WASMTIME_CRANELIFT: Known = Known {
@@ -87,6 +90,7 @@ const WASMTIME_CRANELIFT: Known = Known {
     open: Some(wasmtime::open_cranelift),
     #[cfg(not(feature = "wasmtime.cranelift"))]
     open: None,
+    missing: None,
 };
 
 const WASMER_SINGLEPASS: Known = Known {
@@ -110,6 +114,7 @@ const WASMER_SINGLEPASS: Known = Known {
     open: Some(wasmer::open),
     #[cfg(not(feature = "wasmer.singlepass"))]
     open: None,
+    missing: None,
 };
 
 const WASMI_LAZY: Known = Known {
@@ -138,9 +143,40 @@ const WASMI_LAZY: Known = Known {
     open: Some(wasmi::open),
     #[cfg(not(feature = "wasmi.lazy"))]
     open: None,
+    missing: None,
 };
 
-const MOCK: Known = Known {
+const NODE_V8: Known = Known {
+    id: EngineId::new("node.v8"),
+    summary: "V8 in a process of Node.js: compiles functions when they are first called, and again once they are hot",
+    version: "24 or newer",
+    capabilities: &Capabilities {
+        // Several memories, 64-bit memories and growing tables would need more rewriting. Exceptions are left out since a
+        // guest could catch the one by which it is stopped during a call of WASI.
+        proposals: Proposals::BASE.with(&[
+            Proposal::Externref,
+            Proposal::Simd,
+            Proposal::ExtendedConst,
+            Proposal::RelaxedSimd,
+            Proposal::TailCall,
+        ]),
+        tier: Tier::Dynamic,
+        artifacts: false,
+        interruption: Interruption::Signal,
+        parts: false,
+    },
+    automatic: false,
+    #[cfg(feature = "node.v8")]
+    open: Some(worker::node::open),
+    #[cfg(not(feature = "node.v8"))]
+    open: None,
+    #[cfg(feature = "node.v8")]
+    missing: Some(worker::node::missing),
+    #[cfg(not(feature = "node.v8"))]
+    missing: None,
+};
+
+pub(crate) const MOCK: Known = Known {
     id: EngineId::new("mock"),
     summary: "answers what its arguments say and runs no WebAssembly, for exact tests",
     version: env!("CARGO_PKG_VERSION"),
@@ -156,6 +192,7 @@ const MOCK: Known = Known {
     open: Some(mock::open),
     #[cfg(not(feature = "mock"))]
     open: None,
+    missing: None,
 };
 
 /// The version that the workspace pins; a test compares it with the lock file.

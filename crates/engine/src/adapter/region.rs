@@ -90,6 +90,21 @@ impl Region {
         unsafe { self.base().as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
     }
 
+    /// The first `bytes`, for a region whose base no code has been given.
+    #[cfg(feature = "worker")]
+    pub(crate) fn bytes_mut(&mut self, bytes: usize) -> &mut [u8] {
+        assert!(bytes <= self.capacity, "what is used is within the region");
+        // SAFETY: the bytes can be accessed, as above. All code that was given the base shares the region, so that a
+        // region that is borrowed mutably has no such code; and bytes of any value are valid.
+        unsafe { std::slice::from_raw_parts_mut(self.base().as_ptr(), bytes) }
+    }
+
+    /// Sets all bytes to zero.
+    #[cfg(feature = "worker")]
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        self.mapping().give_back(0, self.capacity)
+    }
+
     /// Makes sure that at least the first `bytes` can be accessed.
     pub(crate) fn make_accessible(&self, bytes: usize) -> io::Result<()> {
         let mut accessible = self.accessible.lock();

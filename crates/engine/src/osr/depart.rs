@@ -34,8 +34,8 @@ use wasmparser::{BinaryReader, Parser, Payload, Result, TypeRef};
 
 use super::frame::{hand_over, locals, val_type};
 use super::places::{Place, Places, Point};
-use super::sections::{Entries, Sections, id, push_section};
 use super::{HOST, MEMORY, global_export, hidden};
+use crate::sections::{Entries, Sections, id, push_section};
 use crate::start;
 
 /// The export name of the global that polls read: an `i32`, 0 as long as the guest has no reason to ask.

@@ -41,8 +41,6 @@ pub(crate) mod moves;
 #[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift"))]
 pub(crate) mod part;
 pub(crate) mod places;
-#[cfg(feature = "wasi")]
-mod sections;
 
 /// The module name of what a rewritten module imports from the host.
 #[cfg(feature = "wasi")]

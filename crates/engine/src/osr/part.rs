@@ -20,8 +20,8 @@ use wasmparser::{
 use super::frame::{hand_over, load, locals, slot, store, val_type};
 use super::moves::Extent;
 use super::places::{PART_BYTES_MAX, Place, Places, Point};
-use super::sections::{Entries, Sections, id, push_section};
 use super::{global_export, hidden};
+use crate::sections::{Entries, Sections, id, push_section};
 
 /// The module name of the imported functions that a part leaves to the engine that its guest came from.
 pub(crate) const COLD: &str = "remuda part";

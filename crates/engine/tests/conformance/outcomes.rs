@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use remuda_engine::{Artifact, InstantiateError, Module};
+use remuda_engine::{Artifact, InstantiateError, Known, Module};
 use remuda_model::{Limit, TrapKind, Value};
 
-use crate::support::{End, Setup, able, compile, export, live, open, parse, trap_guests};
+use crate::support::{End, Setup, able, assert_end, compile, export, live, open, parse, trap_guests};
 use remuda_model::Entry;
 
 /// A guest's last instructions, and how the guest must end.
@@ -136,15 +136,16 @@ fn every_end_at_every_place() {
             let module = module(case, *place);
             module.check_entry(&place.entry()).unwrap();
             for known in able(&module) {
-                check(&format!("{} in {place:?} on {}", case.name, known.id), &compile(known, &module), case, *place);
+                check(&format!("{} in {place:?}", case.name), known, &compile(known, &module), case, *place);
             }
         }
     }
 }
 
-fn check(what: &str, artifact: &Arc<dyn Artifact>, case: &Case, place: Place) {
+fn check(what: &str, known: &Known, artifact: &Arc<dyn Artifact>, case: &Case, place: Place) {
     let ended = live(artifact, &place.entry(), &Setup::default()).unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert_eq!(ended.end(), case.end, "{what}: {ended:?}");
+    assert_end(known.id, ended.end(), case.end, &what);
+    let what = &format!("{what} on {}", known.id);
     assert_eq!(ended.at_start, place == Place::Start && case.end != End::Returned, "{what}: {ended:?}");
     assert!(ended.called.values.is_empty(), "{what}: {ended:?}");
     assert_eq!((&ended.output.stdout[..], &ended.output.stderr[..]), (&b"before"[..], &b"before"[..]), "{what}");
@@ -229,7 +230,7 @@ fn every_end_that_needs_a_proposal() {
         for known in able(&module) {
             let ended = live(&compile(known, &module), &export("run", &[]), &Setup::default())
                 .unwrap_or_else(|error| panic!("{error}\n{text}"));
-            assert_eq!(ended.end(), *end, "{} {text}", known.id);
+            assert_end(known.id, ended.end(), *end, text);
         }
     }
 }
@@ -272,7 +273,7 @@ fn trap_guests_end_as_their_folders_say() {
         for (name, module) in trap_guests(folder) {
             for known in able(&module) {
                 let ended = live(&compile(known, &module), &Entry::Command, &Setup::default()).unwrap();
-                assert_eq!(ended.end(), End::Trapped(*kind), "{name} on {}", known.id);
+                assert_end(known.id, ended.end(), End::Trapped(*kind), &name);
                 assert!(
                     !ended.at_start || module.has_start() || name.contains("data") || name.contains("elem"),
                     "{name}"

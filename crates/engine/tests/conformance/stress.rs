@@ -10,7 +10,7 @@ use remuda_engine::{Artifact, Instance, InstantiateError, Module};
 use remuda_model::{EngineId, Entry, GuestContext, Limit, Sink, TrapKind, Value};
 
 use crate::outcomes::{self, CASES, Place, TRAP_FOLDERS};
-use crate::support::{End, Random, Setup, able, compile, engines, export, parse, trap_guests};
+use crate::support::{End, Random, Setup, able, assert_end, compile, engines, export, parse, trap_guests};
 
 const SEED: u64 = 0x7265_6d75_6461;
 const THREADS: usize = 8;
@@ -154,6 +154,6 @@ fn call(job: &Job, mut instance: Box<dyn Instance>) -> (EngineId, End) {
 }
 
 fn right(job: &Job, end: End) -> (EngineId, End) {
-    assert_eq!(end, job.end, "{} on {}", job.what, job.engine);
-    (job.engine, end)
+    assert_end(job.engine, end, job.end, &job.what);
+    (job.engine, job.end)
 }

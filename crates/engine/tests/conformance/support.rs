@@ -6,25 +6,30 @@ use std::sync::{Arc, LazyLock};
 
 use remuda_engine::{Artifact, Called, Engine, EngineError, InstantiateError, Known, Module, Registry};
 use remuda_model::{
-    Cause, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, ModuleLimits, Outcome, TrapKind, Value,
+    Cause, EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, ModuleLimits, Outcome, TrapKind,
+    Value,
 };
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
 
-/// The engines of this build that may run a request which names none.
+/// The engines of this build, and those that are installed on this machine.
 pub(crate) fn engines() -> Vec<&'static Known> {
-    let built: Vec<_> = REGISTRY.known().filter(|known| known.automatic && known.is_built()).collect();
+    let engines: Vec<_> = REGISTRY.usable().collect();
+    // Who names a folder with engines wants them tested.
+    for known in REGISTRY.known().filter(|known| known.is_here() && std::env::var_os("REMUDA_ENGINES").is_some()) {
+        REGISTRY.open(known.id).unwrap_or_else(|error| panic!("{error}"));
+    }
     assert!(
-        !built.is_empty(),
+        !engines.is_empty(),
         "this build has no engine to test; build with `--workspace`, or name an engine's feature"
     );
-    built
+    engines
 }
 
 /// Those of [`engines`] that have all proposals that the module needs.
 pub(crate) fn able(module: &Module) -> Vec<&'static Known> {
-    assert!(!engines().is_empty());
-    REGISTRY.able(module).filter(|known| known.automatic).collect()
+    let engines = engines();
+    REGISTRY.able(module).filter(|known| engines.iter().any(|engine| engine.id == known.id)).collect()
 }
 
 pub(crate) fn open(known: &Known) -> &'static Arc<dyn Engine> {
@@ -115,6 +120,26 @@ pub(crate) enum End {
     Trapped(TrapKind),
     Interrupted(Cause),
     Exceeded(Limit),
+}
+
+/// Traps that an engine reports as those of another kind: it has one word for both.
+const ONE_WORD: [(&str, TrapKind, TrapKind); 2] = [
+    // "float unrepresentable in integer range"; what a division cannot represent has a word of its own.
+    ("node.v8", TrapKind::IntegerOverflow, TrapKind::BadConversionToInteger),
+    // "null function or function signature mismatch"
+    ("node.v8", TrapKind::IndirectCallToNull, TrapKind::BadSignature),
+];
+
+/// Demands that a guest ended as it should, as far as the engine tells ends apart.
+#[track_caller]
+pub(crate) fn assert_end(engine: EngineId, found: End, expected: End, what: &dyn std::fmt::Display) {
+    let same_word = |(id, kind, reported): &(&str, TrapKind, TrapKind)| {
+        engine.as_str() == *id && (expected, found) == (End::Trapped(*kind), End::Trapped(*reported))
+    };
+    assert!(
+        found == expected || ONE_WORD.iter().any(same_word),
+        "{what} on {engine}: it ended with {found:?}, and should with {expected:?}"
+    );
 }
 
 impl From<&Outcome> for End {

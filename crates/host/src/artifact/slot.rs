@@ -3,7 +3,7 @@
 //! `memory`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,15 @@ pub(crate) struct Slot {
     /// Requests that found the artifact in memory since its last turn to be evicted. They are counted here so that they
     /// need no common lock.
     uses: AtomicU64,
+    /// How many processes the engine has lost to guests of this module since the last one that ended well.
+    losses: AtomicU32,
     memory: Weak<Memory<Slot>>,
 }
+
+/// How many processes an engine may lose to one module in a row before it is set aside for that module. A process that is killed
+/// for another reason (an administrator, a kernel short of memory) is not the module's fault; if this is too low, such
+/// accidents cost the engine, and if too high, a request may take that many attempts.
+const LOSSES_MAX: u32 = 3;
 
 struct State {
     place: Place,
@@ -61,7 +68,14 @@ pub(crate) enum NotPrepared {
 impl Slot {
     pub(crate) fn new(key: Key, on_disk: bool, memory: Weak<Memory<Self>>) -> Self {
         let state = State { place: Place::Nowhere, on_disk, compile_ns: None, load_ns: None };
-        Self { key, state: Mutex::new(state), changed: Condvar::new(), uses: AtomicU64::new(0), memory }
+        Self {
+            key,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            uses: AtomicU64::new(0),
+            losses: AtomicU32::new(0),
+            memory,
+        }
     }
 
     /// The state of the artifact, or `None` if the engine has failed on this module.
@@ -278,6 +292,22 @@ impl Slot {
         self.state.lock().place = Place::Failed(error);
         if let Some(memory) = self.memory.upgrade() {
             memory.resident().remove(&self.key);
+        }
+    }
+
+    /// Notes that the engine has lost the process that ran a guest of this module. It is set aside once that has happened
+    /// too often: the module may be what kills it.
+    pub(crate) fn lose(&self, error: EngineError) {
+        if self.losses.fetch_add(1, Ordering::Relaxed) + 1 >= LOSSES_MAX {
+            self.fail(error);
+        }
+    }
+
+    /// Notes that a guest has ended without costing the engine its process.
+    pub(crate) fn note_no_loss(&self) {
+        // In most hosts no process is ever lost, and then this writes nothing.
+        if self.losses.load(Ordering::Relaxed) > 0 {
+            self.losses.store(0, Ordering::Relaxed);
         }
     }
 

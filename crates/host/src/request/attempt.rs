@@ -91,9 +91,17 @@ pub(crate) fn run_prepared(
             answer.output = instance.into_output();
             match called {
                 Ok(called) => {
+                    function.engine(engine).slot.note_no_loss();
                     answer.outcome = called.outcome;
                     answer.values = called.values;
                     answer.refused_growth = called.refused_growth;
+                }
+                Err(error @ EngineError::Lost { .. }) => {
+                    function.engine(engine).slot.lose(error.clone());
+                    if function.may_repeat(&call.context) {
+                        return Attempt::Failed(error);
+                    }
+                    return Attempt::Broken(CallError::NotRepeated { error });
                 }
                 Err(error) => return Attempt::Broken(error.into()),
             }
@@ -107,7 +115,11 @@ pub(crate) fn run_prepared(
             if !error.another_engine_may_do() || function.module.has_start() {
                 return Attempt::Broken(error.into());
             }
-            function.engine(engine).slot.fail(error.clone());
+            let slot = &function.engine(engine).slot;
+            match error {
+                EngineError::Lost { .. } => slot.lose(error.clone()),
+                _ => slot.fail(error.clone()),
+            }
             return Attempt::Failed(error);
         }
     }

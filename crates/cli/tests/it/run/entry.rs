@@ -1,7 +1,7 @@
 //! Tests of the entry by which a run enters its module, and of what `--invoke` passes and prints.
 
 use super::{Written, run, seen, with_lines};
-use crate::support::{ENGINES, guest, text};
+use crate::support::{ENGINES, engines, guest, text};
 
 #[test]
 fn what_runs_without_invoke() {
@@ -33,7 +33,7 @@ fn what_runs_without_invoke() {
         (r#"(module (func (export "_initialize") (param i32)) (func (export "_start")))"#.into(), &[], 1, ""),
     ] {
         let written = Written::new(&module);
-        for engine in ENGINES {
+        for engine in engines().iter().copied() {
             let (found, output, message) = seen(&run(engine, &[], &written.path, args, b""));
             assert_eq!((found, output.as_str()), (Some(code), printed), "{engine} {args:?}: {message}\n{module}");
             assert_eq!(message.is_empty(), code == 0, "{engine} {args:?}: {message}\n{module}");
@@ -48,7 +48,7 @@ fn invoke_initializes_and_then_calls_the_export() {
            (func (export "f") (result i32) (i32.const 7)) (func (export "") (call $strt))"#,
     );
     let written = Written::new(&module);
-    for engine in ENGINES {
+    for engine in engines().iter().copied() {
         for (name, code, printed) in [
             ("f", 0, "init\n7\n"),
             ("_start", 0, "init\nmain\n"),
@@ -65,7 +65,7 @@ fn invoke_initializes_and_then_calls_the_export() {
 
 #[test]
 fn a_guest_that_is_invoked_has_its_arguments_too() {
-    for engine in ENGINES {
+    for engine in engines().iter().copied() {
         let out = run(engine, &["--invoke", "_start"], &guest("args/args.wasm"), &["a", "--b"], b"");
         assert_eq!(seen(&out), (Some(0), "arg 1: a\narg 2: --b\n".into(), String::new()), "{engine}");
     }
@@ -74,7 +74,7 @@ fn a_guest_that_is_invoked_has_its_arguments_too() {
 #[test]
 fn exports_are_called_with_numbers() {
     let noop = guest("noop/noop.wasm");
-    for engine in ENGINES {
+    for engine in engines().iter().copied() {
         for (name, args, printed) in [
             ("add", &["2", "3"][..], "5\n"),
             ("add", &["-1", "0x10"], "15\n"),

@@ -1,7 +1,7 @@
 //! Tests of WASI's preview 0, which old toolchains import as `wasi_unstable`.
 
 use super::{Written, run, seen};
-use crate::support::ENGINES;
+use crate::support::engines;
 
 /// A guest that checks where preview 0 differs from preview 1: origins of `fd_seek` (0 is the current position, 2 the
 /// beginning), file attributes (the size stands at 24), and subscriptions (a clock has a number of its own). It exits
@@ -60,7 +60,7 @@ fn the_functions_are_those_of_preview_0_on_every_engine() {
     let module = Written::new(DIFFERENCES);
     std::fs::write(module.dir.path().join("hello.txt"), "hello, world\n").unwrap();
     let folder = format!("{}::/", module.dir.path().display());
-    for engine in ENGINES {
+    for engine in engines().iter().copied() {
         for options in [&["--dir", &folder][..], &["--dir", &folder, "-S", "preview0"]] {
             let out = run(engine, options, &module.path, &[], b"");
             assert_eq!(seen(&out), (Some(42), "world\n".into(), String::new()), "{engine}");
@@ -93,7 +93,7 @@ fn both_previews_may_be_imported_at_once() {
                 (drop (call $seek_1 (i32.load (i32.const 0)) (i64.const 3) (i32.const 1) (i32.const 8)))
                 (call $exit (i32.load (i32.const 8)))))"#,
     );
-    for engine in ENGINES {
+    for engine in engines().iter().copied() {
         let folder = format!("{}::/", module.dir.path().display());
         let out = run(engine, &["--dir", &folder], &module.path, &[], b"");
         assert_eq!(seen(&out), (Some(23), String::new(), String::new()), "{engine}");

@@ -4,11 +4,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::{Written, run, seen, typed};
-use crate::support::{ENGINES, guest, output, remuda, text};
+use crate::support::{engines, guest, output, remuda, text};
 
 #[test]
 fn nothing_is_inherited_that_was_not_granted() {
-    for engine in ENGINES {
+    for engine in engines().iter().copied() {
         let mut command = remuda();
         command
             .env("SECRET_OF_THE_HOST", "1")
@@ -57,7 +57,7 @@ fn streams_that_are_not_inherited_are_empty_and_lead_nowhere() {
     let cat = guest("cat/cat.wasm");
     let cat = cat.to_str().unwrap();
     let trap = Written::new(r#"(module (func (export "_start") unreachable))"#);
-    for engine in ENGINES {
+    for engine in engines().iter().copied() {
         for (options, printed) in [
             ("inherit-stdin", "in"),
             ("inherit-stdin=y,inherit-stdout=y,inherit-stderr=y", "in"),
@@ -100,7 +100,7 @@ fn folders_are_seen_if_granted_and_written_if_granted_so() {
     const FD_WRITE: u64 = 1 << 6;
     let granted = dir.path().display().to_string();
     let writable = format!("{granted}::/d::rw");
-    for engine in ENGINES {
+    for engine in engines().iter().copied() {
         for (options, name, oflags, rights, errno) in [
             (&["--dir", granted.as_str()][..], "in.txt", 0, FD_READ, 0),
             (&[], "in.txt", 0, FD_READ, 8), // badf: nothing was granted

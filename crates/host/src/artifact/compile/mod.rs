@@ -195,7 +195,7 @@ impl Compiler {
         let stats = module.stats();
         let (code_bytes_min, locals_in_loops_min) = match known.capabilities.tier {
             Tier::Optimizing => (CHILD_CODE_BYTES_MIN_OPTIMIZING, CHILD_LOCALS_IN_LOOPS_MIN_OPTIMIZING),
-            Tier::Baseline | Tier::Interpreter => (CHILD_CODE_BYTES_MIN_BASELINE, u64::MAX),
+            Tier::Baseline | Tier::Dynamic | Tier::Interpreter => (CHILD_CODE_BYTES_MIN_BASELINE, u64::MAX),
         };
         let takes_long = stats.code_bytes >= self.waited_for_code_bytes_min.unwrap_or(code_bytes_min)
             || stats.locals_in_loops_per_function >= locals_in_loops_min;

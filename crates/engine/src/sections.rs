@@ -4,7 +4,7 @@ use wasm_encoder::{Encode, Module, RawSection};
 use wasmparser::{BinaryReader, Parser, Payload, Result};
 
 /// The identifiers of sections, in the order in which sections appear in a module.
-pub(super) mod id {
+pub(crate) mod id {
     pub(crate) const TYPE: u8 = 1;
     pub(crate) const IMPORT: u8 = 2;
     pub(crate) const FUNCTION: u8 = 3;
@@ -22,12 +22,12 @@ pub(super) mod id {
 }
 
 /// The sections of a valid module, except custom sections and the section of tags.
-pub(super) struct Sections<'a> {
+pub(crate) struct Sections<'a> {
     found: [Option<&'a [u8]>; 13],
 }
 
 impl<'a> Sections<'a> {
-    pub(super) fn of(module: &'a [u8]) -> Result<Self> {
+    pub(crate) fn of(module: &'a [u8]) -> Result<Self> {
         let mut found = [None; 13];
         for payload in Parser::new(0).parse_all(module) {
             let payload = payload?;
@@ -41,17 +41,17 @@ impl<'a> Sections<'a> {
         Ok(Self { found })
     }
 
-    pub(super) fn get(&self, section: u8) -> Option<&'a [u8]> {
+    pub(crate) fn get(&self, section: u8) -> Option<&'a [u8]> {
         self.found[section as usize]
     }
 
     /// The number of entries that a section has.
-    pub(super) fn count(&self, section: u8) -> Result<u32> {
+    pub(crate) fn count(&self, section: u8) -> Result<u32> {
         self.get(section).map_or(Ok(0), |bytes| BinaryReader::new(bytes, 0).read_var_u32())
     }
 
     /// Returns a section with its own entries, and after them `more`, which are `count` entries.
-    pub(super) fn with(&self, section: u8, more: &[u8], count: u32) -> Result<Vec<u8>> {
+    pub(crate) fn with(&self, section: u8, more: &[u8], count: u32) -> Result<Vec<u8>> {
         let mut whole = Vec::new();
         let (old_count, old) = match self.get(section) {
             None => (0, &[][..]),
@@ -69,19 +69,19 @@ impl<'a> Sections<'a> {
 
 /// Entries for one section.
 #[derive(Default)]
-pub(super) struct Entries {
-    pub(super) bytes: Vec<u8>,
-    pub(super) count: u32,
+pub(crate) struct Entries {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) count: u32,
 }
 
 impl Entries {
     /// Adds one entry, which `write` writes.
-    pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
         self.count += 1;
     }
 
-    pub(super) fn export(&mut self, name: &str, kind: wasm_encoder::ExportKind, index: u32) {
+    pub(crate) fn export(&mut self, name: &str, kind: wasm_encoder::ExportKind, index: u32) {
         self.add(|out| {
             name.encode(out);
             kind.encode(out);
@@ -90,7 +90,7 @@ impl Entries {
     }
 
     /// The section with these entries alone; `None` if there are none.
-    pub(super) fn section(&self) -> Option<Vec<u8>> {
+    pub(crate) fn section(&self) -> Option<Vec<u8>> {
         (self.count > 0).then(|| {
             let mut whole = Vec::with_capacity(self.bytes.len() + 5);
             self.count.encode(&mut whole);
@@ -100,6 +100,6 @@ impl Entries {
     }
 }
 
-pub(super) fn push_section(module: &mut Module, section: u8, bytes: &[u8]) {
+pub(crate) fn push_section(module: &mut Module, section: u8, bytes: &[u8]) {
     module.section(&RawSection { id: section, data: bytes });
 }

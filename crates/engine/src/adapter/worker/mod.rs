@@ -1,0 +1,596 @@
+//! Engines that are programs of their own: a guest runs in a worker process, which has nothing but a socket to the host
+//! (docs/workers.md).
+//!
+//! A worker has one guest at a time. The host keeps the guest's WASI state: a call of WASI comes as a report, with the
+//! bytes of the guest's memory that it may read, is carried out here on a copy of the memory that has only these
+//! bytes, and what it has written goes back with the answer. A worker is not trusted more than its guest.
+
+mod installed;
+mod jail;
+#[cfg(feature = "node.v8")]
+pub(super) mod node;
+mod pool;
+mod process;
+mod protocol;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use remuda_model::{Cause, EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Listener, Value};
+use remuda_wasi::{IMPORTS, Import, Span, Stop, TOO_MUCH};
+use rustix::process::Signal;
+
+use self::pool::{Lease, Pool};
+use self::process::{Launch, NoReport};
+use self::protocol::{ImportCall, Malformed, MemoryOrder, ModuleNumber, Report, WorkerEnd};
+use self::rewrite::Rewritten;
+use super::enter::{Exports, enter};
+use super::guest::{End, Guest};
+use super::region::{PAGE_BYTES, Region};
+use crate::{
+    Artifact, Called, Capabilities, Engine, EngineError, Instance, InstantiateError, Known, Module, StoredArtifact,
+    start,
+};
+
+/// The time that a guest has to stop once its worker was told to. Workers stop in well under a millisecond, but not in
+/// the middle of one long operation (a `memory.fill`, say). Then the worker is killed, and the next guest waits for
+/// another one to start. If this is too short, workers are killed that would have stopped by themselves; if too long,
+/// guests are late at their deadlines.
+const STOP_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The time after which a worker that compiles is killed. V8 only validates a module when it is to compile it, which
+/// takes milliseconds for each megabyte.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The most arguments of a function of WASI.
+const ARGS_MAX: usize = 16;
+
+/// The reason why a guest cannot go on that was stopped, or whose worker has ended.
+const NO_WORKER: &str = "the instance has no worker any more";
+
+/// What is particular about one kind of worker.
+struct Kind {
+    known: &'static Known,
+    /// Makes sure that the program's versions, as a worker tells them, will do, and returns the engine's version.
+    check: fn(&[String]) -> Result<String, String>,
+}
+
+pub(super) struct WorkerEngine {
+    kind: &'static Kind,
+    pool: Arc<Pool>,
+    version: String,
+}
+
+impl WorkerEngine {
+    /// Starts the first worker, and so finds out whether the engine can be used.
+    fn open(kind: &'static Kind, launch: Launch) -> Result<Self, EngineError> {
+        let program = launch.program.clone();
+        let unavailable = |reason: String| EngineError::Unavailable {
+            engine: kind.known.id,
+            reason: format!("{}: {reason}", program.display()),
+        };
+        let failed = |error: io::Error| unavailable(error.to_string());
+        let pool = Pool::open(launch).map_err(failed)?;
+        let mut first = pool.start().map_err(failed)?;
+        let version = (kind.check)(&first.worker().versions).map_err(unavailable)?;
+        first.give_back();
+        Ok(Self { kind, pool, version })
+    }
+}
+
+impl Engine for WorkerEngine {
+    fn id(&self) -> EngineId {
+        self.kind.known.id
+    }
+
+    fn capabilities(&self) -> &'static Capabilities {
+        self.kind.known.capabilities
+    }
+
+    fn version(&self) -> Option<&str> {
+        Some(&self.version)
+    }
+
+    fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+        let engine = self.kind.known.id;
+        let failed = |reason: String| EngineError::Compile { engine, reason };
+        // The program may be able to do more than the rewriting is made for.
+        let missing = module.needs().without(self.kind.known.capabilities.proposals);
+        if !missing.is_empty() {
+            return Err(failed(format!("it lacks {missing}")));
+        }
+        let grows = module.stats().memory_grows_per_function > 0;
+        // What happens in the start function is known by an export, and there are none before an instance is made.
+        let source = start::start_as_export(module.bytes()).map_err(|error| failed(error.to_string()))?;
+        let rewritten = rewrite::rewrite(&source, grows).map_err(|error| failed(error.to_string()))?;
+        module.check_rewritten(&rewritten.bytes).map_err(|error| failed(error.to_string()))?;
+        let number = self.pool.number();
+        let artifact =
+            WorkerArtifact { engine, pool: Arc::clone(&self.pool), number, module: module.clone(), rewritten };
+        let compiled = artifact.on_a_worker(|mut lease| {
+            let compiled = artifact.compile_on(&mut lease).map_err(|error| (error, Said::Nothing))?;
+            lease.give_back();
+            Ok(compiled)
+        })?;
+        compiled.map_err(failed)?;
+        Ok(Arc::new(artifact))
+    }
+
+    fn load(&self, _: &Module, _: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
+        Err(EngineError::Load { engine: self.kind.known.id, reason: "it keeps no artifacts".into() })
+    }
+}
+
+struct WorkerArtifact {
+    engine: EngineId,
+    pool: Arc<Pool>,
+    number: ModuleNumber,
+    module: Module,
+    rewritten: Rewritten,
+}
+
+/// Whether a worker has told anything of the guest, so that it cannot be begun again elsewhere unnoticed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Something,
+}
+
+impl WorkerArtifact {
+    /// Does something on an idle worker, or else on a new one. An idle worker may have ended without anybody's notice;
+    /// then the next one is taken.
+    fn on_a_worker<T>(&self, mut work: impl FnMut(Lease) -> Result<T, (EngineError, Said)>) -> Result<T, EngineError> {
+        while let Some(lease) = self.pool.idle(self.number) {
+            match work(lease) {
+                Err((EngineError::Lost { .. }, Said::Nothing)) => {}
+                result => return result.map_err(|(error, _)| error),
+            }
+        }
+        let lease = self.pool.start().map_err(|error| self.lost(&error))?;
+        work(lease).map_err(|(error, _)| error)
+    }
+
+    fn lost(&self, error: &io::Error) -> EngineError {
+        EngineError::Lost { engine: self.engine, reason: error.to_string() }
+    }
+
+    fn internal(&self, reason: &str) -> EngineError {
+        EngineError::Internal { engine: self.engine, reason: reason.into() }
+    }
+
+    /// Has a worker compile the module. The inner error is why the worker refuses it.
+    fn compile_on(&self, lease: &mut Lease) -> Result<Result<(), String>, EngineError> {
+        let worker = lease.worker();
+        worker.order_compile(self.number, &self.rewritten.bytes);
+        worker.send().map_err(|error| self.lost(&error))?;
+        let began = Instant::now();
+        let lost = loop {
+            match worker.receive() {
+                Ok((Report::Compiled, _)) => return Ok(Ok(())),
+                Ok((Report::Refused { reason }, _)) => return Ok(Err(reason)),
+                Ok(_) => break Malformed.into(),
+                Err(NoReport::NotYet) if began.elapsed() < COMPILE_TIMEOUT => {}
+                Err(NoReport::NotYet) => {
+                    let reason = format!("it did not end within {} s", COMPILE_TIMEOUT.as_secs());
+                    return Err(EngineError::Compile { engine: self.engine, reason });
+                }
+                Err(NoReport::Lost(error)) => break error,
+            }
+        };
+        Err(self.lost(&worker.explain(&lost)))
+    }
+}
+
+impl From<Malformed> for io::Error {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(io::ErrorKind::InvalidData, malformed)
+    }
+}
+
+impl Artifact for WorkerArtifact {
+    fn serialize(&self) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(None)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.rewritten.bytes.len() as u64
+    }
+
+    fn instantiate(
+        self: Arc<Self>,
+        context: &GuestContext,
+        limits: &GuestLimits,
+        interrupt: &Interrupt,
+    ) -> Result<Box<dyn Instance>, InstantiateError> {
+        let mut guest = Guest::new(context, limits, interrupt)?;
+        let memory = match self.rewritten.grant(&mut guest.budget) {
+            Ok(granted) => granted.map(|pages| MemoryOrder {
+                is_exported: self.module.exports_memory(),
+                initial_pages: pages.initial_pages,
+                maximum_pages: pages.maximum_pages,
+            }),
+            Err(limit) => return Err(guest.fail_to_start(End::NotGranted(limit))),
+        };
+        let mut guest = Some(guest);
+        let started = self.on_a_worker(|lease| {
+            let told = guest.take().expect("it is given back whenever this is tried again");
+            let mut instance =
+                WorkerInstance::new(&self, lease, told, memory).map_err(|error| (error, Said::Something))?;
+            match instance.start(memory) {
+                Ok(end) => Ok((instance, end)),
+                Err(error) => {
+                    let said = instance.said;
+                    guest = instance.guest.take();
+                    Err((error, said))
+                }
+            }
+        });
+        let (mut instance, end) = started?;
+        match (end, instance.guest.take()) {
+            (End::Returned, started) => {
+                instance.guest = started;
+                Ok(Box::new(instance))
+            }
+            (end, Some(guest)) => Err(guest.fail_to_start(end)),
+            (_, None) => Err(self.internal("the guest got lost").into()),
+        }
+    }
+}
+
+struct WorkerInstance {
+    artifact: Arc<WorkerArtifact>,
+    /// `None` once the worker is lost, or the guest has ended so that the worker is not to be used again.
+    lease: Option<Lease>,
+    /// `None` only while the instance is taken apart.
+    guest: Option<Guest>,
+    /// What the host sees of the guest's memory: `None` if it has none that is exported.
+    memory: Option<Region>,
+    said: Said,
+    signaller: Arc<Signaller>,
+    _listener: Listener,
+}
+
+/// Tells a worker to stop its guest, from any thread.
+struct Signaller {
+    worker: Arc<OwnedFd>,
+    state: Mutex<SignalState>,
+}
+
+#[derive(Default)]
+struct SignalState {
+    /// Whether the worker is to be told at once: the guest's code is running.
+    is_running: bool,
+    /// When it was told.
+    told: Option<Instant>,
+}
+
+impl Signaller {
+    fn stop(&self) {
+        let mut state = self.state.lock();
+        if state.is_running && state.told.is_none() {
+            process::signal(&self.worker, Signal::INT);
+            state.told = Some(Instant::now());
+        }
+    }
+
+    fn told(&self) -> Option<Instant> {
+        self.state.lock().told
+    }
+}
+
+/// A report that ends an order: how the guest ended, and the integers that it returned.
+type Answer = (End, Vec<u64>);
+
+impl WorkerInstance {
+    fn new(
+        artifact: &Arc<WorkerArtifact>,
+        mut lease: Lease,
+        guest: Guest,
+        memory: Option<MemoryOrder>,
+    ) -> Result<Self, EngineError> {
+        let failed = |error: io::Error| artifact.internal(&error.to_string());
+        let bytes_max = memory.map_or(0, |memory| u64::from(memory.maximum_pages) * PAGE_BYTES as u64);
+        lease.worker().set_guest_bytes_max(bytes_max).map_err(failed)?;
+        let region = match memory {
+            Some(MemoryOrder { is_exported: true, .. }) => {
+                let mut region = Region::new(bytes_max).map_err(failed)?;
+                region.clear().map_err(failed)?;
+                Some(region)
+            }
+            Some(_) | None => None,
+        };
+        let signaller = Arc::new(Signaller { worker: lease.worker().handle(), state: Mutex::default() });
+        let listener = guest.interrupt().listen({
+            let signaller = Arc::clone(&signaller);
+            move || signaller.stop()
+        });
+        Ok(Self {
+            artifact: Arc::clone(artifact),
+            lease: Some(lease),
+            guest: Some(guest),
+            memory: region,
+            said: Said::Nothing,
+            signaller,
+            _listener: listener,
+        })
+    }
+
+    fn guest(&mut self) -> &mut Guest {
+        self.guest.as_mut().expect("an instance has its guest until it is taken apart")
+    }
+
+    /// Makes the instance on the worker.
+    fn start(&mut self, memory: Option<MemoryOrder>) -> Result<End, EngineError> {
+        let Some(lease) = &mut self.lease else { return Err(self.artifact.internal(NO_WORKER)) };
+        let number = self.artifact.number;
+        if lease.worker().has(number) {
+            lease.worker().note_use(number);
+        } else {
+            let compiled = self.artifact.compile_on(lease)?;
+            // Another worker has compiled it.
+            compiled.map_err(|reason| self.artifact.internal(&reason))?;
+        }
+        lease.worker().orders.instantiate(number, memory);
+        let end = self.converse()?.0;
+        if let (true, End::Returned, Some(lease)) = (self.artifact.module.has_start(), &end, &mut self.lease) {
+            lease.worker().orders.call(&self.artifact.rewritten.call(start::EXPORT, &[], &[]));
+            return Ok(self.converse()?.0);
+        }
+        Ok(end)
+    }
+
+    /// Sends the orders, and does what the guest asks of the host until the last order has been carried out.
+    fn converse(&mut self) -> Result<Answer, EngineError> {
+        let stopped = |cause: Cause| Ok((End::Stopped(Stop::Interrupted(cause)), Vec::new()));
+        // What the guest is being unwound for.
+        let mut stop = None;
+        let mut has_begun = false;
+        loop {
+            if stop.is_none()
+                && let Some(cause) = self.let_run()
+                && let Some(lease) = &mut self.lease
+            {
+                lease.worker().orders.clear();
+                if !has_begun {
+                    return stopped(cause);
+                }
+                // The guest waits for an answer.
+                lease.worker().orders.unwind();
+                stop = Some(Stop::Interrupted(cause));
+            }
+            has_begun = true;
+            let Some(lease) = &mut self.lease else { return Err(self.artifact.internal(NO_WORKER)) };
+            let sent = lease.worker().send();
+            let received = match sent {
+                Ok(()) => self.await_report(),
+                Err(error) => Err(error),
+            };
+            let heard = match received {
+                Ok(heard) => heard,
+                Err(error) => {
+                    let told = self.cease();
+                    let explained = self.lease.take().map(|mut lease| lease.worker().explain(&error));
+                    return match self.guest().stop_cause() {
+                        // It was killed for not stopping, or it did not stop where it could go on.
+                        Some(cause) if told => stopped(cause),
+                        _ => Err(self.artifact.lost(&explained.unwrap_or(error))),
+                    };
+                }
+            };
+            let told = self.cease();
+            match heard {
+                Heard::Import(answer) => {
+                    self.said = Said::Something;
+                    if told && let Some(cause) = self.guest().stop_cause() {
+                        // The signal is on its way, and would meet the worker where it is not to be met.
+                        self.lease = None;
+                        return stopped(cause);
+                    }
+                    stop = answer;
+                }
+                Heard::Returned(values) => {
+                    if told {
+                        self.lease = None;
+                    }
+                    return Ok((End::Returned, values));
+                }
+                Heard::Ended(WorkerEnd::Interrupted, _) => {
+                    return match self.guest().stop_cause() {
+                        Some(cause) => stopped(cause),
+                        None => Err(self.artifact.internal("it says that it was told to stop, and nobody has told it")),
+                    };
+                }
+                Heard::Ended(end, detail) => {
+                    if told {
+                        self.lease = None;
+                    }
+                    let end = match (end, stop.take()) {
+                        (WorkerEnd::Unwound, Some(stop)) => End::Stopped(stop),
+                        (WorkerEnd::Trapped(kind), None) => End::Trapped { kind, detail },
+                        (WorkerEnd::OutOfMemory, None) => End::NotGranted(Limit::Memory),
+                        _ => return Err(self.artifact.internal("its report does not fit what it was told")),
+                    };
+                    return Ok((end, Vec::new()));
+                }
+                Heard::Refused(reason) => return Err(self.artifact.internal(&reason)),
+            }
+        }
+    }
+
+    /// Notes that the guest runs from now on, so that it is told to stop at once; or returns why it has to stop.
+    fn let_run(&mut self) -> Option<Cause> {
+        let signaller = Arc::clone(&self.signaller);
+        let mut state = signaller.state.lock();
+        let cause = self.guest().stop_cause();
+        // Under the lock: whoever raises the interrupt after this finds that the guest is running.
+        state.is_running = cause.is_none();
+        cause
+    }
+
+    /// Notes that the guest's code does not run, and returns whether it has been told to stop.
+    fn cease(&self) -> bool {
+        let mut state = self.signaller.state.lock();
+        state.is_running = false;
+        state.told.is_some()
+    }
+
+    /// Waits for a report, and carries out a call of WASI if it is one.
+    fn await_report(&mut self) -> io::Result<Heard> {
+        let Some(lease) = &mut self.lease else { return Err(io::ErrorKind::NotConnected.into()) };
+        let worker = lease.worker();
+        let guest = self.guest.as_mut().expect("an instance has its guest until it is taken apart");
+        loop {
+            let (report, orders) = match worker.receive() {
+                Ok(report) => report,
+                Err(NoReport::Lost(error)) => return Err(error),
+                Err(NoReport::NotYet) => {
+                    if self.signaller.told().is_some_and(|told| told.elapsed() > STOP_TIMEOUT) {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    continue;
+                }
+            };
+            return Ok(match report {
+                Report::Import(call) => {
+                    // From here on, the interrupt is obeyed by the call itself.
+                    self.signaller.state.lock().is_running = false;
+                    Heard::Import(carry_out(call, guest, self.memory.as_mut(), orders)?)
+                }
+                Report::Ready => Heard::Returned(Vec::new()),
+                Report::Returned { values, refused_growth } => {
+                    note_refused(guest, refused_growth);
+                    Heard::Returned(values)
+                }
+                Report::Ended { end, detail, refused_growth } => {
+                    note_refused(guest, refused_growth);
+                    Heard::Ended(end, detail)
+                }
+                Report::Refused { reason } => Heard::Refused(reason),
+                Report::Hello { .. } | Report::Compiled => return Err(Malformed.into()),
+            });
+        }
+    }
+}
+
+/// What a worker has reported, once the host has done its part.
+enum Heard {
+    /// A call of WASI was carried out, and the answer is among the orders. If the guest is to be stopped, this is why.
+    Import(Option<Stop>),
+    Returned(Vec<u64>),
+    Ended(WorkerEnd, String),
+    Refused(String),
+}
+
+fn note_refused(guest: &mut Guest, refused: bool) {
+    if refused {
+        guest.budget.refused = Some(Limit::Memory);
+    }
+}
+
+/// Carries out a call of WASI, and adds its answer to the orders. Returns why the guest is to be stopped, if it is.
+fn carry_out(
+    mut call: ImportCall<'_>,
+    guest: &mut Guest,
+    memory: Option<&mut Region>,
+    orders: &mut protocol::Orders,
+) -> Result<Option<Stop>, Malformed> {
+    let import: &Import = IMPORTS.get(usize::from(call.index)).ok_or(Malformed)?;
+    let mut args = [0; ARGS_MAX];
+    let args = args.get_mut(..import.params.len()).ok_or(Malformed)?;
+    call.args(args)?;
+    let bytes = call.memory_pages as usize * PAGE_BYTES;
+    let memory: &mut [u8] = match memory {
+        Some(region) if bytes <= region.capacity() => region.bytes_mut(bytes),
+        None if bytes == 0 => &mut [],
+        Some(_) | None => return Err(Malformed),
+    };
+    while let Some((at, span)) = call.span()? {
+        let end = at.checked_add(span.len()).ok_or(Malformed)?;
+        memory.get_mut(at..end).ok_or(Malformed)?.copy_from_slice(span);
+    }
+    let buffers = import.buffers(memory, args);
+    let result = if call.is_complete { guest.call(import, memory, args) } else { Ok(TOO_MUCH) };
+    match result {
+        Ok(errno) => {
+            let mut spans: Vec<Span> = Vec::new();
+            if errno == 0 {
+                guest.written(import, memory, args, &buffers, |span| spans.push(span));
+            }
+            orders.return_(errno, memory, &spans);
+            Ok(None)
+        }
+        Err(stop) => {
+            orders.unwind();
+            Ok(Some(stop))
+        }
+    }
+}
+
+impl Instance for WorkerInstance {
+    fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
+        // The worker would not notice an argument too many.
+        self.artifact.module.check_entry(entry).map_err(|error| self.artifact.internal(&error.to_string()))?;
+        let (end, values) = enter(self, entry)?;
+        Ok(self.guest().conclude_call(end, values))
+    }
+
+    fn into_output(mut self: Box<Self>) -> GuestOutput {
+        let guest = self.guest.take().expect("an instance has its guest until it is taken apart");
+        guest.into_output()
+    }
+}
+
+impl Drop for WorkerInstance {
+    fn drop(&mut self) {
+        // A worker whose guest is still running is not used again: its lease ends here.
+        let Some(mut lease) = self.lease.take() else { return };
+        lease.worker().orders.drop();
+        if lease.worker().send().is_ok() {
+            lease.give_back();
+        }
+    }
+}
+
+/// How a call of an exported function failed.
+enum Failure {
+    Ended(End),
+    Engine(EngineError),
+}
+
+impl Exports for WorkerInstance {
+    type Error = Failure;
+
+    fn has_function(&mut self, name: &str) -> bool {
+        self.artifact.module.function(name).is_some()
+    }
+
+    fn call_function(&mut self, name: &str, args: &[Value], values: &mut Vec<Value>) -> Result<(), Failure> {
+        let artifact = Arc::clone(&self.artifact);
+        let results = artifact.module.function(name).map_or(&[][..], |ty| &ty.results);
+        let Some(lease) = &mut self.lease else { return Err(Failure::Engine(artifact.internal(NO_WORKER))) };
+        let call = artifact.rewritten.call(name, args, results);
+        lease.worker().orders.call(&call);
+        match self.converse() {
+            Ok((End::Returned, integers)) => {
+                let missing = || Failure::Engine(self.artifact.internal("its report has too few results"));
+                values.extend(call.values(&integers).ok_or_else(missing)?);
+                Ok(())
+            }
+            Ok((end, _)) => Err(Failure::Ended(end)),
+            Err(error) => Err(Failure::Engine(error)),
+        }
+    }
+
+    fn end_of(&self, error: Failure) -> Result<End, EngineError> {
+        match error {
+            Failure::Ended(end) => Ok(end),
+            Failure::Engine(error) => Err(error),
+        }
+    }
+}
