@@ -143,7 +143,7 @@ pub fn look(root: &Path, scratch: &Path) -> std::io::Result<(Vec<Engine>, Vec<Ab
     Ok((here, absent))
 }
 
-/// The engines of these names; without names, all engines but those that are only measured by name.
+/// The engines of these names; without names, all engines that run WebAssembly.
 ///
 /// # Errors
 ///
@@ -151,8 +151,8 @@ pub fn look(root: &Path, scratch: &Path) -> std::io::Result<(Vec<Engine>, Vec<Ab
 pub fn select(names: &[String], here: &[Engine], absent: &[Absent]) -> Result<Vec<Engine>, EngineError> {
     if names.is_empty() {
         let registry = Registry::default();
-        let only_by_name = |id: &str| registry.find(id).is_ok_and(|known| !known.automatic);
-        return Ok(here.iter().filter(|engine| !only_by_name(&engine.id)).cloned().collect());
+        let is_mock = |id: &str| registry.find(id).is_ok_and(|known| !known.runs_wasm());
+        return Ok(here.iter().filter(|engine| !is_mock(&engine.id)).cloned().collect());
     }
     let mut selected: Vec<Engine> = Vec::new();
     for name in names {

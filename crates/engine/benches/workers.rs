@@ -4,6 +4,7 @@
 //!
 //! `cargo bench --workspace --bench workers [-- [--rounds N] [ENGINE]...]`
 
+#[expect(dead_code, reason = "the guest of this benchmark is none of the suite's")]
 mod support;
 
 use std::sync::Arc;

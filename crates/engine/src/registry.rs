@@ -44,6 +44,12 @@ impl Known {
         self.open.is_some()
     }
 
+    /// Whether the engine runs WebAssembly: all but the mock engine do.
+    #[must_use]
+    pub fn runs_wasm(&self) -> bool {
+        self.id != adapter::MOCK.id
+    }
+
     /// Whether this build contains the engine, and the program that it may need is on this machine.
     #[must_use]
     pub fn is_here(&self) -> bool {
@@ -174,7 +180,7 @@ impl Registry {
     /// The engines that run WebAssembly here: those of this build, and of the programs on this machine those that start.
     pub fn usable(&self) -> impl Iterator<Item = &'static Known> {
         self.known()
-            .filter(|known| known.id != adapter::MOCK.id && known.is_here())
+            .filter(|known| known.runs_wasm() && known.is_here())
             .filter(|known| matches!(self.availability(known.id), Availability::Available))
     }
 

@@ -138,7 +138,7 @@ fn what_functions_touch_is_what_they_are_said_to() {
             .params
             .iter()
             .map(|ty| match ty {
-                Type::I32 if numbers.next() % 8 == 0 => 2048,
+                Type::I32 if numbers.next().is_multiple_of(8) => 2048,
                 Type::I32 => numbers.pick(VALUES_32),
                 Type::I64 => numbers.pick(VALUES_64),
             })

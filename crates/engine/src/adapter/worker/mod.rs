@@ -42,11 +42,17 @@ use crate::{
 /// the middle of one long operation (a `memory.fill`, say). Then the worker is killed, and the next guest waits for
 /// another one to start. If this is too short, workers are killed that would have stopped by themselves; if too long,
 /// guests are late at their deadlines.
-const STOP_TIMEOUT: Duration = Duration::from_millis(100);
+const STOP_TIMEOUT: Duration = Duration::from_millis(25);
+
+/// The time after which a guest that has not called the host is taken to be busy with itself, so that it is told to stop
+/// by a signal at once. One that calls the host more often is stopped at its next call: a signal might meet its worker
+/// between the guest and the host, and then the worker has to be replaced. If this is too short, that happens more
+/// often; if too long, some guests are stopped later, by as much as a thread takes to look again.
+const BUSY_AFTER: Duration = Duration::from_millis(1);
 
 /// The time after which a worker that compiles is killed. V8 only validates a module when it is to compile it, which
 /// takes milliseconds for each megabyte.
-const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
+const COMPILE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The most arguments of a function of WASI.
 const ARGS_MAX: usize = 16;
@@ -264,16 +270,17 @@ struct Signaller {
 
 #[derive(Default)]
 struct SignalState {
-    /// Whether the worker is to be told at once: the guest's code is running.
-    is_running: bool,
+    /// Since when the guest's code has been running; `None` while it is not.
+    running_since: Option<Instant>,
     /// When it was told.
     told: Option<Instant>,
 }
 
 impl Signaller {
-    fn stop(&self) {
+    /// Tells the worker to stop its guest if the guest has been running for some time.
+    fn stop(&self, running_for: Duration) {
         let mut state = self.state.lock();
-        if state.is_running && state.told.is_none() {
+        if state.told.is_none() && state.running_since.is_some_and(|since| since.elapsed() >= running_for) {
             process::signal(&self.worker, Signal::INT);
             state.told = Some(Instant::now());
         }
@@ -308,7 +315,7 @@ impl WorkerInstance {
         let signaller = Arc::new(Signaller { worker: lease.worker().handle(), state: Mutex::default() });
         let listener = guest.interrupt().listen({
             let signaller = Arc::clone(&signaller);
-            move || signaller.stop()
+            move || signaller.stop(BUSY_AFTER)
         });
         Ok(Self {
             artifact: Arc::clone(artifact),
@@ -375,11 +382,14 @@ impl WorkerInstance {
                 Ok(heard) => heard,
                 Err(error) => {
                     let told = self.cease();
-                    let explained = self.lease.take().map(|mut lease| lease.worker().explain(&error));
+                    let lease = self.lease.take();
                     return match self.guest().stop_cause() {
-                        // It was killed for not stopping, or it did not stop where it could go on.
+                        // It has not stopped in time, or was told at a moment when it could not go on.
                         Some(cause) if told => stopped(cause),
-                        _ => Err(self.artifact.lost(&explained.unwrap_or(error))),
+                        _ => {
+                            let explained = lease.map(|mut lease| lease.worker().explain(&error));
+                            Err(self.artifact.lost(&explained.unwrap_or(error)))
+                        }
                     };
                 }
             };
@@ -429,14 +439,14 @@ impl WorkerInstance {
         let mut state = signaller.state.lock();
         let cause = self.guest().stop_cause();
         // Under the lock: whoever raises the interrupt after this finds that the guest is running.
-        state.is_running = cause.is_none();
+        state.running_since = cause.is_none().then(Instant::now);
         cause
     }
 
     /// Notes that the guest's code does not run, and returns whether it has been told to stop.
     fn cease(&self) -> bool {
         let mut state = self.signaller.state.lock();
-        state.is_running = false;
+        state.running_since = None;
         state.told.is_some()
     }
 
@@ -450,8 +460,10 @@ impl WorkerInstance {
                 Ok(report) => report,
                 Err(NoReport::Lost(error)) => return Err(error),
                 Err(NoReport::NotYet) => {
-                    if self.signaller.told().is_some_and(|told| told.elapsed() > STOP_TIMEOUT) {
-                        return Err(io::ErrorKind::TimedOut.into());
+                    match self.signaller.told() {
+                        Some(told) if told.elapsed() > STOP_TIMEOUT => return Err(io::ErrorKind::TimedOut.into()),
+                        None if guest.stop_cause().is_some() => self.signaller.stop(Duration::ZERO),
+                        Some(_) | None => {}
                     }
                     continue;
                 }
@@ -459,7 +471,7 @@ impl WorkerInstance {
             return Ok(match report {
                 Report::Import(call) => {
                     // From here on, the interrupt is obeyed by the call itself.
-                    self.signaller.state.lock().is_running = false;
+                    self.signaller.state.lock().running_since = None;
                     Heard::Import(carry_out(call, guest, self.memory.as_mut(), orders)?)
                 }
                 Report::Ready => Heard::Returned(Vec::new()),

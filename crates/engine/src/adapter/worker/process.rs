@@ -20,9 +20,10 @@ use crate::adapter::region::Region;
 /// The time after which a worker that has not said hello is given up. Node.js takes 50 ms on an idle core.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often a thread that waits for a worker looks whether it still has to. Stopping a guest does not depend on this,
-/// only killing a worker that does not react.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often a thread that waits for a worker looks whether it still has to. A guest that is busy with itself is stopped
+/// without this; one that is not, and does not call the host either, is stopped this much later, and a worker that does
+/// not react is killed this much later.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The memory that a worker may write to beside that of its guest, in bytes: V8's heap and its compilers' code, data
 /// and stacks. It bounds what a hostile module can take from the host by way of a worker; a worker that needs more
@@ -185,13 +186,13 @@ impl Worker {
             return Err(io::Error::other(format!("it speaks version {protocol} of the protocol, not {VERSION}")));
         }
         worker.versions = versions;
-        worker.confine(pid)?;
+        Self::confine(pid)?;
         Ok(worker)
     }
 
     /// Takes from the process what it needed for its start: it can open nothing from now on, write no file, and leave
     /// no memory image.
-    fn confine(&self, pid: Pid) -> io::Result<()> {
+    fn confine(pid: Pid) -> io::Result<()> {
         for resource in [Resource::Nofile, Resource::Fsize, Resource::Core] {
             set_limit(pid, resource, 0, 0)?;
         }

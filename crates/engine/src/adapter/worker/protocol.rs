@@ -301,7 +301,7 @@ impl<'a> Report<'a> {
             report::IMPORT => {
                 let (index, memory_pages) = (frame.try_get_u16_le()?, frame.try_get_u32_le()?);
                 let is_complete = take_flag(frame)?;
-                return Ok(Self::Import(ImportCall { index, memory_pages, is_complete, rest: *frame }));
+                return Ok(Self::Import(ImportCall { index, memory_pages, is_complete, rest: frame }));
             }
             report::RETURNED => {
                 let refused_growth = take_flag(frame)?;
