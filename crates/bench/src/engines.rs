@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use remuda_engine::{Availability, Known, Registry};
+use remuda_engine::{Availability, Interruption, Known, Registry};
 
 /// The choice among the engines, as `remuda serve` makes it.
 pub const AUTO: &str = "remuda.auto";
@@ -176,6 +176,13 @@ fn flags(known: &Known) -> String {
     let fingerprint = known.fingerprint();
     let named = format!("{} {} ", known.id, known.version);
     fingerprint.strip_prefix(&named).unwrap_or(&fingerprint).to_owned()
+}
+
+/// Whether the engine runs guests in processes of their own, whose CPU time and memory are not those of the host.
+#[must_use]
+pub fn is_in_worker(engine: &str) -> bool {
+    let registry = Registry::default();
+    registry.find(engine).is_ok_and(|known| known.capabilities.interruption == Interruption::Signal)
 }
 
 /// Whether `engine` is the id of a choice: Remuda chooses the engine for each call.

@@ -295,6 +295,7 @@ impl State<'_> {
             put(&mut sample, Phase::Total, call.total);
             samples.push(sample);
         }
+        let in_worker = engines::is_in_worker(&blank.point.engine);
         let mut whole = Sample { peak_memory_bytes: called.peak_memory_bytes, ..blank };
         put(&mut whole, Phase::Bootstrap, called.bootstrap);
         put(&mut whole, Phase::Deploy, called.deploy);
@@ -305,6 +306,13 @@ impl State<'_> {
             whole.artifact_bytes = weight.artifact_bytes;
         }
         samples.push(whole);
+        if in_worker {
+            // What the operating system counted for this process is not what the guest and its engine have used.
+            for sample in &mut samples {
+                sample.cpu_ns.clear();
+                (sample.peak_memory_bytes, sample.code_bytes) = (None, None);
+            }
+        }
         Ok(samples)
     }
 

@@ -116,12 +116,13 @@ fn check_point(engine: &str, pattern: Pattern, samples: &[&&Sample]) {
         assert_eq!(call.iteration, u32::try_from(i).ok(), "{context}");
         let parts: u64 = call.wall_ns.iter().filter(|(phase, _)| **phase != Phase::Total).map(|(_, ns)| ns).sum();
         assert!(call.wall_ns[&Phase::Total] >= parts && call.wall_ns[&Phase::Execute] > 0, "{call:?}");
-        assert!(call.cpu_ns[&Phase::Total] > 0, "{call:?}");
+        // What runs in another process is not counted.
+        assert_eq!(call.cpu_ns.get(&Phase::Total).is_some_and(|ns| *ns > 0), engine != "node.v8", "{call:?}");
         assert_eq!(call.answered_by.is_some(), CHOICES.contains(&engine), "{call:?}");
     }
     assert_eq!(whole.iteration, None, "{context}");
     assert!(whole.wall_ns[&Phase::Total] > whole.wall_ns[&Phase::Bootstrap], "{context}");
-    assert!(whole.peak_memory_bytes > Some(1 << 20), "{context}");
+    assert_eq!(whole.peak_memory_bytes > Some(1 << 20), engine != "node.v8", "{context}");
     assert_eq!(whole.digest.len(), 64);
     let compiles = calls[0].wall_ns.contains_key(&Phase::Compile);
     let is_single = !CHOICES.contains(&engine);
@@ -130,7 +131,8 @@ fn check_point(engine: &str, pattern: Pattern, samples: &[&&Sample]) {
         let keeps_artifacts = !["wasmi.lazy", "node.v8"].contains(&engine);
         let loads = pattern == Pattern::Warm && keeps_artifacts;
         assert_eq!((compiles, calls[0].wall_ns.contains_key(&Phase::Load)), (!loads, loads), "{context}");
-        assert!(whole.code_bytes > Some(0) && whole.wall_ns[&Phase::Recompile] > 0, "{context}");
+        assert!(whole.wall_ns[&Phase::Recompile] > 0, "{context}");
+        assert_eq!(whole.code_bytes > Some(0), engine != "node.v8", "{context}");
         assert_eq!(whole.artifact_bytes.is_some(), keeps_artifacts, "{context}");
     }
 }

@@ -34,8 +34,8 @@ use super::enter::{Exports, enter};
 use super::guest::{End, Guest};
 use super::region::{PAGE_BYTES, Region};
 use crate::{
-    Artifact, Called, Capabilities, Engine, EngineError, Instance, InstantiateError, Known, Module, StoredArtifact,
-    start,
+    Artifact, Called, Capabilities, Engine, EngineError, Instance, Instances, InstantiateError, Known, Module,
+    StoredArtifact, start,
 };
 
 /// The time that a guest has to stop once its worker was told to. Workers stop in well under a millisecond, but not in
@@ -75,14 +75,14 @@ pub(super) struct WorkerEngine {
 
 impl WorkerEngine {
     /// Starts the first worker, and so finds out whether the engine can be used.
-    fn open(kind: &'static Kind, launch: Launch) -> Result<Self, EngineError> {
+    fn open(kind: &'static Kind, launch: Launch, instances: Instances) -> Result<Self, EngineError> {
         let program = launch.program.clone();
         let unavailable = |reason: String| EngineError::Unavailable {
             engine: kind.known.id,
             reason: format!("{}: {reason}", program.display()),
         };
         let failed = |error: io::Error| unavailable(error.to_string());
-        let pool = Pool::open(launch).map_err(failed)?;
+        let pool = Pool::open(launch, instances).map_err(failed)?;
         let mut first = pool.start().map_err(failed)?;
         let version = (kind.check)(&first.worker().versions).map_err(unavailable)?;
         first.give_back();

@@ -21,12 +21,12 @@ const OPTIONS: [&str; 3] = [
 
 static KIND: Kind = Kind { known: &NODE_V8, check };
 
-pub(in crate::adapter) fn open(_: Instances) -> Result<Arc<dyn Engine>, EngineError> {
+pub(in crate::adapter) fn open(instances: Instances) -> Result<Arc<dyn Engine>, EngineError> {
     let unavailable = |reason: String| EngineError::Unavailable { engine: NODE_V8.id, reason };
     let program = program().map_err(unavailable)?;
     let mut args = OPTIONS.map(str::to_owned).to_vec();
     args.extend(["--eval".into(), include_str!("worker.js").into()]);
-    Ok(Arc::new(WorkerEngine::open(&KIND, Launch { program, args })?))
+    Ok(Arc::new(WorkerEngine::open(&KIND, Launch { program, args }, instances)?))
 }
 
 /// Says why the engine cannot be used on this machine, if it cannot.

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::process::{Launch, Nursery, Worker};
+use super::process::{Launch, Nursery, Started, Worker};
 use super::protocol::ModuleNumber;
+use crate::Instances;
 
 /// The most workers at once, with guests and without. A host runs as many guests at a time as it has threads for
 /// them, so that this bound only matters if instances are made and kept.
@@ -16,6 +17,11 @@ const WORKERS_MAX: usize = 512;
 pub(super) struct Pool {
     nursery: Arc<Nursery>,
     idle: Mutex<Vec<Worker>>,
+    /// A process that is started before anybody needs it, so that the next guest that finds no idle worker does not wait
+    /// for one to start. There is none before one worker has turned out to be too few: starting it takes 40 ms of CPU
+    /// time, which guests may need.
+    spare: Mutex<Option<Started>>,
+    instances: Instances,
     /// The most workers that wait here: one for each core. More would not help guests to begin sooner, as a core has
     /// only one at a time.
     idle_max: usize,
@@ -30,9 +36,11 @@ pub(super) struct Lease {
 }
 
 impl Pool {
-    pub(super) fn open(launch: Launch) -> io::Result<Arc<Self>> {
+    pub(super) fn open(launch: Launch, instances: Instances) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             nursery: Arc::new(Nursery::open(launch)?),
+            spare: Mutex::default(),
+            instances,
             idle: Mutex::default(),
             idle_max: std::thread::available_parallelism().map_or(1, usize::from),
             workers: AtomicUsize::new(0),
@@ -54,11 +62,16 @@ impl Pool {
 
     /// Starts a worker.
     pub(super) fn start(self: &Arc<Self>) -> io::Result<Lease> {
-        if self.workers.fetch_add(1, Ordering::Relaxed) >= WORKERS_MAX {
+        let workers = self.workers.fetch_add(1, Ordering::Relaxed);
+        if workers >= WORKERS_MAX {
             self.workers.fetch_sub(1, Ordering::Relaxed);
             return Err(io::Error::other(format!("{WORKERS_MAX} workers are the most, and all have guests")));
         }
-        match Worker::start(&self.nursery) {
+        let next = (workers > 0 && self.instances == Instances::Pooled).then(|| self.nursery.ask());
+        let spare = std::mem::replace(&mut *self.spare.lock(), next);
+        // The spare one may have ended while nobody looked.
+        let started = spare.and_then(|spare| Worker::await_hello(&spare, &self.nursery).ok());
+        match started.map_or_else(|| Worker::await_hello(&self.nursery.ask(), &self.nursery), Ok) {
             Ok(worker) => Ok(Lease { worker: Some(worker), pool: Arc::clone(self) }),
             Err(error) => {
                 self.workers.fetch_sub(1, Ordering::Relaxed);

@@ -53,6 +53,9 @@ pub(super) struct Nursery {
     requests: Sender<Request>,
 }
 
+/// A process that was asked for.
+pub(super) struct Started(Receiver<io::Result<(Child, UnixStream)>>);
+
 enum Request {
     Start(Sender<io::Result<(Child, UnixStream)>>),
     /// Wait for a process that has been killed.
@@ -66,11 +69,12 @@ impl Nursery {
         Ok(Self { requests })
     }
 
-    fn start(&self) -> io::Result<(Child, UnixStream)> {
+    /// Asks for a process, which starts meanwhile.
+    pub(super) fn ask(&self) -> Started {
         let (answer, answered) = channel();
-        let gone = || io::Error::other("the thread that starts workers has ended");
-        self.requests.send(Request::Start(answer)).map_err(|_| gone())?;
-        answered.recv().map_err(|_| gone())?
+        // If the thread has ended, whoever waits for the answer is told.
+        let _ = self.requests.send(Request::Start(answer));
+        Started(answered)
     }
 
     fn bury(&self, child: Child) {
@@ -88,8 +92,12 @@ fn serve(launch: &Launch, requests: &Receiver<Request>) {
                     Ok(()) => spawn(launch),
                     Err(error) => Err(io::Error::other(format!("it cannot be kept from the host's files: {error}"))),
                 };
-                // Whoever asked waits for the answer.
-                let _ = answer.send(started);
+                if let Err(unwanted) = answer.send(started)
+                    && let Ok((mut child, _)) = unwanted.0
+                {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                }
             }
             Request::Bury(mut child) => {
                 let _ = child.wait();
@@ -151,8 +159,10 @@ impl From<Malformed> for NoReport {
 }
 
 impl Worker {
-    pub(super) fn start(nursery: &Arc<Nursery>) -> io::Result<Self> {
-        let (child, socket) = nursery.start()?;
+    /// Waits until the process has said hello.
+    pub(super) fn await_hello(started: &Started, nursery: &Arc<Nursery>) -> io::Result<Self> {
+        let gone = |_| io::Error::other("the thread that starts workers has ended");
+        let (child, socket) = started.0.recv().map_err(gone)??;
         let pid = Pid::from_child(&child);
         let mut worker = Self {
             // From here on, an error kills the process.

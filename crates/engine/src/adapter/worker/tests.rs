@@ -8,13 +8,13 @@ use remuda_model::{GuestContext, GuestLimits, Interrupt, ModuleLimits};
 use super::process::Launch;
 use super::{Kind, WorkerEngine};
 use crate::adapter::NODE_V8;
-use crate::{Artifact, Engine, EngineError, Instance, InstantiateError, Module};
+use crate::{Artifact, Engine, EngineError, Instance, Instances, InstantiateError, Module};
 
 static KIND: Kind = Kind { known: &NODE_V8, check: |versions| Ok(versions.join(" ")) };
 
 fn engine(script: &str) -> Result<WorkerEngine, EngineError> {
     let launch = Launch { program: PathBuf::from("/bin/sh"), args: vec!["-c".into(), format!("exec >&0\n{script}")] };
-    WorkerEngine::open(&KIND, launch)
+    WorkerEngine::open(&KIND, launch, Instances::OnDemand)
 }
 
 fn frame(kind: u8, rest: &[u8]) -> Vec<u8> {
