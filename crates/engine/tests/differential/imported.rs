@@ -14,7 +14,7 @@ use super::random::Random;
 
 /// The number of imports that a module gets.
 const IMPORTS: u32 = 4;
-const MODULE: &str = "wasi_snapshot_preview1";
+pub(crate) const MODULE: &str = "wasi_snapshot_preview1";
 /// Functions whose answers depend on nothing outside the guest, with their parameters: `i` is 32 bits wide, `I` is 64.
 const FUNCTIONS: &[(&str, &str)] = &[
     ("args_get", "ii"),

@@ -35,6 +35,14 @@ fn all_engines_agree() {
     check(&Group::of(|_| true), MODULES);
 }
 
+/// Engines that are programs of their own, where they are installed.
+#[test]
+fn workers_agree_with_the_others() {
+    if let Some(group) = Group::with_workers() {
+        check(&group, MODULES / 4);
+    }
+}
+
 /// Engines with more proposals than the others are compared on modules that need these proposals.
 #[test]
 fn engines_with_more_proposals_agree() {
@@ -130,7 +138,10 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn try_seed(group: &Group, seed: u64, tally: &Tally) {
-    let attempt = || generate::subject(&generate::bytes_of(seed), group.proposals).map(|it| (group.compare(&it), it));
+    let attempt = || {
+        let subject = generate::subject(&generate::bytes_of(seed), group.proposals)?;
+        group.can_compare(&subject).then(|| (group.compare(&subject), subject))
+    };
     let problem = match catch_unwind(AssertUnwindSafe(attempt)) {
         Ok(None) => return,
         Ok(Some((Ok(agreement), _))) => return tally.count(agreement),
