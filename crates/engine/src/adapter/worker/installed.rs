@@ -12,10 +12,12 @@ const FOLDER_VARIABLE: &str = "REMUDA_ENGINES";
 /// `PATH`.
 pub(super) fn find(engine: EngineId, program: &Path, name: &str) -> Option<PathBuf> {
     let installed = folder().map(|folder| folder.join(engine.as_str()).join(program));
-    installed.filter(|path| path.is_file()).or_else(|| {
+    let found = installed.filter(|path| path.is_file()).or_else(|| {
         let path = env::var_os("PATH")?;
         env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file())
-    })
+    })?;
+    // A worker starts in another folder.
+    std::path::absolute(found).ok()
 }
 
 /// The folder with a folder for each installed engine.

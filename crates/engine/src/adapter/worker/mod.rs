@@ -57,9 +57,6 @@ const COMPILE_TIMEOUT: Duration = Duration::from_mins(1);
 /// The most arguments of a function of WASI.
 const ARGS_MAX: usize = 16;
 
-/// The reason why a guest cannot go on that was stopped, or whose worker has ended.
-const NO_WORKER: &str = "the instance has no worker any more";
-
 /// What is particular about one kind of worker.
 struct Kind {
     known: &'static Known,
@@ -224,7 +221,10 @@ impl Artifact for WorkerArtifact {
             Err(limit) => return Err(guest.fail_to_start(End::NotGranted(limit))),
         };
         let mut guest = Some(guest);
-        let started = self.on_a_worker(|lease| {
+        let bytes_max = memory.map_or(0, |memory| u64::from(memory.maximum_pages) * PAGE_BYTES as u64);
+        let started = self.on_a_worker(|mut lease| {
+            let limited = lease.worker().set_guest_bytes_max(bytes_max);
+            limited.map_err(|error| (self.lost(&error), Said::Nothing))?;
             let told = guest.take().expect("it is given back whenever this is tried again");
             let mut instance =
                 WorkerInstance::new(&self, lease, told, memory).map_err(|error| (error, Said::Something))?;
@@ -272,22 +272,18 @@ struct Signaller {
 struct SignalState {
     /// Since when the guest's code has been running; `None` while it is not.
     running_since: Option<Instant>,
-    /// When it was told.
-    told: Option<Instant>,
+    /// Whether the worker was told to stop.
+    told: bool,
 }
 
 impl Signaller {
     /// Tells the worker to stop its guest if the guest has been running for some time.
     fn stop(&self, running_for: Duration) {
         let mut state = self.state.lock();
-        if state.told.is_none() && state.running_since.is_some_and(|since| since.elapsed() >= running_for) {
+        if !state.told && state.running_since.is_some_and(|since| since.elapsed() >= running_for) {
             process::signal(&self.worker, Signal::INT);
-            state.told = Some(Instant::now());
+            state.told = true;
         }
-    }
-
-    fn told(&self) -> Option<Instant> {
-        self.state.lock().told
     }
 }
 
@@ -302,11 +298,9 @@ impl WorkerInstance {
         memory: Option<MemoryOrder>,
     ) -> Result<Self, EngineError> {
         let failed = |error: io::Error| artifact.internal(&error.to_string());
-        let bytes_max = memory.map_or(0, |memory| u64::from(memory.maximum_pages) * PAGE_BYTES as u64);
-        lease.worker().set_guest_bytes_max(bytes_max).map_err(failed)?;
         let region = match memory {
-            Some(MemoryOrder { is_exported: true, .. }) => {
-                let mut region = Region::new(bytes_max).map_err(failed)?;
+            Some(MemoryOrder { is_exported: true, maximum_pages, .. }) => {
+                let mut region = Region::new(u64::from(maximum_pages) * PAGE_BYTES as u64).map_err(failed)?;
                 region.clear().map_err(failed)?;
                 Some(region)
             }
@@ -334,7 +328,7 @@ impl WorkerInstance {
 
     /// Makes the instance on the worker.
     fn start(&mut self, memory: Option<MemoryOrder>) -> Result<End, EngineError> {
-        let Some(lease) = &mut self.lease else { return Err(self.artifact.internal(NO_WORKER)) };
+        let Some(lease) = &mut self.lease else { return Ok(self.without_worker()?.0) };
         let number = self.artifact.number;
         if lease.worker().has(number) {
             lease.worker().note_use(number);
@@ -350,6 +344,15 @@ impl WorkerInstance {
             return Ok(self.converse()?.0);
         }
         Ok(end)
+    }
+
+    /// The end of a guest that has no worker any more. If the interrupt was raised just when the guest came back, its
+    /// worker may have been told to stop too late, and was given up.
+    fn without_worker(&mut self) -> Result<Answer, EngineError> {
+        match self.guest().stop_cause() {
+            Some(cause) => Ok((End::Stopped(Stop::Interrupted(cause)), Vec::new())),
+            None => Err(self.artifact.internal("the instance has no worker any more")),
+        }
     }
 
     /// Sends the orders, and does what the guest asks of the host until the last order has been carried out.
@@ -372,7 +375,7 @@ impl WorkerInstance {
                 stop = Some(Stop::Interrupted(cause));
             }
             has_begun = true;
-            let Some(lease) = &mut self.lease else { return Err(self.artifact.internal(NO_WORKER)) };
+            let Some(lease) = &mut self.lease else { return self.without_worker() };
             let sent = lease.worker().send();
             let received = match sent {
                 Ok(()) => self.await_report(),
@@ -385,7 +388,7 @@ impl WorkerInstance {
                     let lease = self.lease.take();
                     return match self.guest().stop_cause() {
                         // It has not stopped in time, or was told at a moment when it could not go on.
-                        Some(cause) if told => stopped(cause),
+                        Some(cause) if told || error.kind() == io::ErrorKind::TimedOut => stopped(cause),
                         _ => {
                             let explained = lease.map(|mut lease| lease.worker().explain(&error));
                             Err(self.artifact.lost(&explained.unwrap_or(error)))
@@ -447,7 +450,7 @@ impl WorkerInstance {
     fn cease(&self) -> bool {
         let mut state = self.signaller.state.lock();
         state.running_since = None;
-        state.told.is_some()
+        state.told
     }
 
     /// Waits for a report, and carries out a call of WASI if it is one.
@@ -455,15 +458,19 @@ impl WorkerInstance {
         let Some(lease) = &mut self.lease else { return Err(io::ErrorKind::NotConnected.into()) };
         let worker = lease.worker();
         let guest = self.guest.as_mut().expect("an instance has its guest until it is taken apart");
+        // When it was first seen here that the guest has to stop.
+        let mut seen_at = None;
         loop {
             let (report, orders) = match worker.receive() {
                 Ok(report) => report,
                 Err(NoReport::Lost(error)) => return Err(error),
                 Err(NoReport::NotYet) => {
-                    match self.signaller.told() {
-                        Some(told) if told.elapsed() > STOP_TIMEOUT => return Err(io::ErrorKind::TimedOut.into()),
-                        None if guest.stop_cause().is_some() => self.signaller.stop(Duration::ZERO),
-                        Some(_) | None => {}
+                    if guest.stop_cause().is_some() {
+                        self.signaller.stop(Duration::ZERO);
+                        // Also a worker that is not in its guest's code gets no more time than this.
+                        if seen_at.get_or_insert_with(Instant::now).elapsed() > STOP_TIMEOUT {
+                            return Err(io::ErrorKind::TimedOut.into());
+                        }
                     }
                     continue;
                 }
@@ -585,9 +592,10 @@ impl Exports for WorkerInstance {
     fn call_function(&mut self, name: &str, args: &[Value], values: &mut Vec<Value>) -> Result<(), Failure> {
         let artifact = Arc::clone(&self.artifact);
         let results = artifact.module.function(name).map_or(&[][..], |ty| &ty.results);
-        let Some(lease) = &mut self.lease else { return Err(Failure::Engine(artifact.internal(NO_WORKER))) };
         let call = artifact.rewritten.call(name, args, results);
-        lease.worker().orders.call(&call);
+        if let Some(lease) = &mut self.lease {
+            lease.worker().orders.call(&call);
+        }
         match self.converse() {
             Ok((End::Returned, integers)) => {
                 let missing = || Failure::Engine(self.artifact.internal("its report has too few results"));

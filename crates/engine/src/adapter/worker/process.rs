@@ -25,6 +25,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// not react is killed this much later.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// The time after which a worker is given up that does not read its orders. One that waits for orders reads them at once.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The memory that a worker may write to beside that of its guest, in bytes: V8's heap and its compilers' code, data
 /// and stacks. It bounds what a hostile module can take from the host by way of a worker; a worker that needs more
 /// dies. Node.js has 0.2 GiB at its start, most of that stacks that it hardly touches.
@@ -89,7 +92,7 @@ fn serve(launch: &Launch, requests: &Receiver<Request>) {
         match request {
             Request::Start(answer) => {
                 let started = match &jailed {
-                    Ok(()) => spawn(launch),
+                    Ok(_) => spawn(launch),
                     Err(error) => Err(io::Error::other(format!("it cannot be kept from the host's files: {error}"))),
                 };
                 if let Err(unwanted) = answer.send(started)
@@ -178,6 +181,7 @@ impl Worker {
             versions: Vec::new(),
         };
         worker.socket.set_read_timeout(Some(LOOK_EVERY))?;
+        worker.socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
         worker.orders.link(IMPORTS);
         worker.send()?;
         let began = Instant::now();

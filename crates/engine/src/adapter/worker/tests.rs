@@ -1,10 +1,12 @@
 //! Workers that are not what they should be: shell scripts in the place of Node.js.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use remuda_model::{GuestContext, GuestLimits, Interrupt, ModuleLimits};
+use landlock::RulesetStatus;
+use remuda_model::{Cause, GuestContext, GuestLimits, Interrupt, ModuleLimits, Outcome};
 
+use super::jail;
 use super::process::Launch;
 use super::{Kind, WorkerEngine};
 use crate::adapter::NODE_V8;
@@ -102,6 +104,47 @@ fn nonsense_instead_of_an_answer_is_an_error_and_the_next_worker_is_tried() {
     }
 }
 
+/// Whether a process that this one has started has used the CPU for 50 ms: the others here only wait.
+fn a_child_is_busy() -> bool {
+    let own = std::process::id().to_string();
+    let is_busy = |entry: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+        // After the program's name in brackets come the state, the parent and, as the 12th, the CPU time in user mode.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(fields.get(1) == Some(&own.as_str()) && fields.get(11)?.parse::<u64>().ok()? >= 5)
+    };
+    std::fs::read_dir("/proc").unwrap().any(|entry| is_busy(entry).unwrap_or(false))
+}
+
+#[test]
+fn a_worker_that_says_nothing_is_left_when_its_guest_has_to_stop() {
+    let silent = say(&hello(1)) + AWAIT_COMPILE + &say(&frame(65, &[])) + AWAIT_INSTANTIATE;
+    // The first one does not react to the signal; the second one is in the middle of a report.
+    for rest in ["trap '' INT; while :; do :; done".to_owned(), say(&[9, 0, 0, 0, 67]) + "while :; do :; done"] {
+        let engine = engine(&(silent.clone() + &rest)).unwrap();
+        let artifact = engine.compile(&module()).unwrap();
+        let interrupt = Interrupt::new();
+        let raiser = std::thread::spawn({
+            let interrupt = interrupt.clone();
+            move || {
+                while !a_child_is_busy() {
+                    std::thread::yield_now();
+                }
+                interrupt.raise(Cause::Deadline);
+            }
+        });
+        let made = artifact.instantiate(&GuestContext::default(), &GuestLimits::default(), &interrupt);
+        raiser.join().unwrap();
+        match made {
+            Err(InstantiateError::Guest { outcome, .. }) => {
+                assert_eq!(outcome, Outcome::Interrupted { cause: Cause::Deadline });
+            }
+            Err(InstantiateError::Engine(error)) => panic!("{rest}: {error}"),
+            Ok(_) => panic!("{rest}: it is made"),
+        }
+    }
+}
+
 #[test]
 fn a_report_that_nobody_waits_for_is_an_error() {
     let ready = say(&hello(1)) + AWAIT_COMPILE + &say(&[frame(65, &[]), frame(67, &[])].concat());
@@ -112,14 +155,17 @@ fn a_report_that_nobody_waits_for_is_an_error() {
 /// What a shell can do in a worker's place: nothing beyond its socket.
 #[test]
 fn a_worker_reaches_no_file_no_program_and_no_other_process() {
+    // What the kernel does not know cannot be tested there. The rules bind a thread, so this takes one of its own.
+    let is_jailed = || matches!(jail::enter(Path::new("/bin/sh")), Ok(RulesetStatus::FullyEnforced));
+    let is_jailed = std::thread::spawn(is_jailed).join().unwrap();
     let attempts = [
-        ("read -r x < /etc/passwd", "reads a file"),
-        ("read -r x < /proc/self/maps", "reads what it is allowed to as a process"),
-        ("echo made 2>/dev/null > /tmp/remuda-worker-was-here", "makes a file"),
-        ("/bin/ls", "starts a program"),
-        ("kill -0 $PPID", "sends a signal"),
+        ("read -r x < /etc/passwd", "reads a file", false),
+        ("read -r x < /proc/self/maps", "reads what it is allowed to as a process", false),
+        ("echo made 2>/dev/null > /tmp/remuda-worker-was-here", "makes a file", false),
+        ("/bin/ls", "starts a program", true),
+        ("kill -0 $PPID", "sends a signal", true),
     ];
-    for (attempt, what) in attempts {
+    for (attempt, what, _) in attempts.into_iter().filter(|(_, _, by_landlock)| is_jailed || !by_landlock) {
         let script = say(&hello(1))
             + AWAIT_COMPILE
             + &format!(
