@@ -80,6 +80,14 @@ impl Session {
             None if output == Path::new("-") => (ResultsFile::stream(std::io::stdout()), HashSet::new()),
             None => (ResultsFile::create(&output)?, HashSet::new()),
         };
+        // Before anything is written: whoever sees the first line may stop the run.
+        let stop = Arc::new(Stop::default());
+        let handler = Arc::clone(&stop);
+        ctrlc::set_handler(move || {
+            if !handler.order() {
+                std::process::exit(i32::from(EXIT_INTERRUPTED));
+            }
+        })?;
         let id = format!("{:08x}", draw());
         results.begin(row::Run {
             schema: row::SCHEMA,
@@ -93,13 +101,6 @@ impl Session {
             request: Some(request),
         })?;
 
-        let stop = Arc::new(Stop::default());
-        let handler = Arc::clone(&stop);
-        ctrlc::set_handler(move || {
-            if !handler.order() {
-                std::process::exit(i32::from(EXIT_INTERRUPTED));
-            }
-        })?;
         let Self { time_budget, launcher, .. } = self;
         let run = run::Run { plan: &plan, id: &id, launcher, done, time_budget, stop: &stop };
         let summary = run::carry_out(&run, &mut results)?;
