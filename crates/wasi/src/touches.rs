@@ -175,11 +175,7 @@ impl Import {
         let mut buffers = Vec::new();
         for write in self.writes() {
             if let Write::Scattered { at, count, .. } = *write {
-                for vector in 0..u64::from(arg(count)) {
-                    let place = u64::from(arg(at)) + vector * u64::from(VECTOR_BYTES);
-                    let (Some(at), Some(bytes)) = (word(memory, place), word(memory, place + 4)) else { break };
-                    buffers.push(Span { at, bytes });
-                }
+                buffers.extend(vectors(memory, arg(at), arg(count)));
             }
         }
         buffers
@@ -188,9 +184,8 @@ impl Import {
 
 impl Wasi {
     /// The bytes of `memory` that a call of `import` with these arguments and [buffers](Import::buffers) has written, if
-    /// it succeeded. Spans that
-    /// would not lie within the memory are left out. A call that failed may have written some of these bytes before it
-    /// did; a guest in another process does not see them.
+    /// it succeeded. Spans that would not lie within the memory are left out. A call that failed may have written some
+    /// of these bytes before it did; a guest in another process does not see them.
     pub fn written(&self, import: &Import, memory: &[u8], args: &[u64], buffers: &[Span], mut span: impl FnMut(Span)) {
         let arg = |position: usize| low(args.get(position).copied().unwrap_or(0));
         let mut within = |at: u32, bytes: u64| {
@@ -238,6 +233,14 @@ fn low(arg: u64) -> u32 {
     crate::imports::low(arg).cast_unsigned()
 }
 
+/// The buffers that pointers and lengths in the memory name, as far as these lie within the memory.
+fn vectors(memory: &[u8], at: u32, count: u32) -> impl Iterator<Item = Span> {
+    (0..u64::from(count)).map_while(move |vector| {
+        let place = u64::from(at) + vector * u64::from(VECTOR_BYTES);
+        Some(Span { at: word(memory, place)?, bytes: word(memory, place + 4)? })
+    })
+}
+
 /// The 32-bit number at an address.
 fn word(memory: &[u8], at: u64) -> Option<u32> {
     let at = usize::try_from(at).ok()?;
@@ -261,14 +264,8 @@ impl Import {
             }
             spans.push(Span { at: arg(at), bytes: u32::try_from(bytes).unwrap() });
             if matches!(read, Read::Gathered { .. }) {
-                for vector in 0..u64::from(arg(count)) {
-                    let place = u64::from(arg(at)) + vector * u64::from(VECTOR_BYTES);
-                    let (Some(at), Some(bytes)) = (word(memory, place), word(memory, place + 4)) else { break };
-                    let span = Span { at, bytes };
-                    if u64::from(span.at) + u64::from(span.bytes) <= memory.len() as u64 {
-                        spans.push(span);
-                    }
-                }
+                let is_inside = |span: &Span| u64::from(span.at) + u64::from(span.bytes) <= memory.len() as u64;
+                spans.extend(vectors(memory, arg(at), arg(count)).filter(is_inside));
             }
         }
         spans
