@@ -295,10 +295,11 @@ impl Slot {
         }
     }
 
-    /// Notes that the engine has lost the process that ran a guest of this module. It is set aside once that has happened
-    /// too often: the module may be what kills it.
-    pub(crate) fn lose(&self, error: EngineError) {
-        if self.losses.fetch_add(1, Ordering::Relaxed) + 1 >= LOSSES_MAX {
+    /// Sets the engine aside for this module because it failed on a guest. An engine that has lost its process is set aside
+    /// only once that has happened too often: the module may be what kills it.
+    pub(crate) fn fail_on_guest(&self, error: EngineError) {
+        let is_lost = matches!(error, EngineError::Lost { .. });
+        if !is_lost || self.losses.fetch_add(1, Ordering::Relaxed) + 1 >= LOSSES_MAX {
             self.fail(error);
         }
     }

@@ -97,7 +97,7 @@ pub(crate) fn run_prepared(
                     answer.refused_growth = called.refused_growth;
                 }
                 Err(error @ EngineError::Lost { .. }) => {
-                    function.engine(engine).slot.lose(error.clone());
+                    function.engine(engine).slot.fail_on_guest(error.clone());
                     if function.may_repeat(&call.context) {
                         return Attempt::Failed(error);
                     }
@@ -115,11 +115,7 @@ pub(crate) fn run_prepared(
             if !error.another_engine_may_do() || function.module.has_start() {
                 return Attempt::Broken(error.into());
             }
-            let slot = &function.engine(engine).slot;
-            match error {
-                EngineError::Lost { .. } => slot.lose(error.clone()),
-                _ => slot.fail(error.clone()),
-            }
+            function.engine(engine).slot.fail_on_guest(error.clone());
             return Attempt::Failed(error);
         }
     }
