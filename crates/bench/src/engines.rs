@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use remuda_engine::{Availability, Interruption, Known, Registry};
+use remuda_engine::{Availability, Known, Registry};
 
 /// The choice among the engines, as `remuda serve` makes it.
 pub const AUTO: &str = "remuda.auto";
@@ -182,7 +182,7 @@ fn flags(known: &Known) -> String {
 #[must_use]
 pub fn is_in_worker(engine: &str) -> bool {
     let registry = Registry::default();
-    registry.find(engine).is_ok_and(|known| known.capabilities.interruption == Interruption::Signal)
+    registry.find(engine).is_ok_and(Known::has_workers)
 }
 
 /// Whether `engine` is the id of a choice: Remuda chooses the engine for each call.

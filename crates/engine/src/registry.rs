@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 use remuda_model::EngineId;
 
 use crate::adapter;
-use crate::{Capabilities, Engine, EngineError, Module};
+use crate::{Capabilities, Engine, EngineError, Interruption, Module};
 
 /// An engine that Remuda knows of, whether or not this build contains it.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,12 @@ impl Known {
     #[must_use]
     pub fn runs_wasm(&self) -> bool {
         self.id != adapter::MOCK.id
+    }
+
+    /// Whether guests of the engine run in processes of their own.
+    #[must_use]
+    pub fn has_workers(&self) -> bool {
+        self.capabilities.interruption == Interruption::Signal
     }
 
     /// Whether this build contains the engine, and the program that it may need is on this machine.
@@ -158,15 +164,13 @@ impl Registry {
     /// Whether the engine can be used. To find out, it is started.
     #[must_use]
     pub fn availability(&self, id: EngineId) -> Availability {
-        match self.open(id) {
-            Ok(_) => Availability::Available,
-            Err(EngineError::Unavailable { reason, .. })
-                if self.known().any(|known| known.id == id && known.is_built() && !known.is_here()) =>
-            {
-                Availability::NotInstalled(reason)
-            }
-            Err(_) if !self.known().any(|known| known.id == id && known.is_built()) => Availability::NotBuilt,
-            Err(error) => Availability::Broken(error.to_string()),
+        let Err(error) = self.open(id) else { return Availability::Available };
+        match self.known().find(|known| known.id == id && known.is_built()) {
+            None => Availability::NotBuilt,
+            Some(known) => match known.missing() {
+                Some(reason) => Availability::NotInstalled(reason),
+                None => Availability::Broken(error.to_string()),
+            },
         }
     }
 

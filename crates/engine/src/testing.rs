@@ -1,10 +1,19 @@
 //! Functions for the specification's test suite, which has to treat a module exactly as the adapters do, but with
-//! imports and linking that the contract does not have. They are not for hosts.
+//! imports and linking that the contract does not have; and what all tests have to know of engines. Not for hosts.
 
 use bytes::Bytes;
-use remuda_model::{ModuleDigest, ModuleLimits};
+use remuda_model::{ModuleDigest, ModuleLimits, TrapKind};
 
 use crate::{Module, ModuleError, Moves, Part, Point};
+
+/// Traps that an engine reports as those of another kind, since it has one word for both: the engine, the kind, and the
+/// kind that is reported. No test may expect less of an engine than this.
+pub const ONE_WORD: [(&str, TrapKind, TrapKind); 2] = [
+    // "float unrepresentable in integer range"; what a division cannot represent has a word of its own.
+    ("node.v8", TrapKind::IntegerOverflow, TrapKind::BadConversionToInteger),
+    // "null function or function signature mismatch"
+    ("node.v8", TrapKind::IndirectCallToNull, TrapKind::BadSignature),
+];
 
 /// Parses a module as [`Module::parse`] does, but does not check its imports.
 ///

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 
+use remuda_engine::testing;
+use remuda_model::TrapKind;
 use tempfile::TempDir;
 
 /// The engines that a default build has and that run WebAssembly.
@@ -29,14 +31,9 @@ pub(crate) fn engines() -> &'static [&'static str] {
 
 /// Whether a message says that a guest trapped in this way, as far as the engine tells traps apart.
 pub(crate) fn says_trap(engine: &str, message: &str, kind: &str) -> bool {
-    /// Traps that an engine reports as those of another kind: it has one word for both.
-    const ONE_WORD: [(&str, &str, &str); 2] = [
-        ("node.v8", "integer_overflow", "bad_conversion_to_integer"),
-        ("node.v8", "indirect_call_to_null", "bad_signature"),
-    ];
-    let same_word =
-        ONE_WORD.iter().filter(|(id, actual, _)| (engine, kind) == (*id, *actual)).map(|(_, _, told)| *told);
-    [kind].into_iter().chain(same_word).any(|kind| message.contains(&format!("trapped: {kind}")))
+    let is_told = |kind: &str| message.contains(&format!("trapped: {kind}"));
+    let same_word = |(id, actual, _): &&(&str, TrapKind, TrapKind)| (engine, kind) == (*id, actual.as_str());
+    is_told(kind) || testing::ONE_WORD.iter().filter(same_word).any(|(_, _, told)| is_told(told.as_str()))
 }
 
 /// A command that runs the binary under test.

@@ -358,7 +358,7 @@ fn hundreds_of_instances_live_at_once() {
     let modules = [parse(&text(0)), parse(&text(1000))];
     for known in able(&modules[0]) {
         // If each instance is a process, hundreds of them would not fit the memory of every machine.
-        let count = if known.capabilities.interruption == Interruption::Signal { 40_i32 } else { 300 };
+        let count = if known.has_workers() { 40_i32 } else { 300 };
         let artifacts = modules.each_ref().map(|module| compile(known, module));
         let Setup { context, limits, .. } = Setup::limited(2 * PAGE, 10);
         let interrupts: Vec<Interrupt> = (0..count).map(|_| Interrupt::new()).collect();

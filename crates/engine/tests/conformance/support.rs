@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use remuda_engine::{Artifact, Called, Engine, EngineError, InstantiateError, Known, Module, Registry};
+use remuda_engine::{Artifact, Called, Engine, EngineError, InstantiateError, Known, Module, Registry, testing};
 use remuda_model::{
     Cause, EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, ModuleLimits, Outcome, TrapKind,
     Value,
@@ -122,14 +122,6 @@ pub(crate) enum End {
     Exceeded(Limit),
 }
 
-/// Traps that an engine reports as those of another kind: it has one word for both.
-const ONE_WORD: [(&str, TrapKind, TrapKind); 2] = [
-    // "float unrepresentable in integer range"; what a division cannot represent has a word of its own.
-    ("node.v8", TrapKind::IntegerOverflow, TrapKind::BadConversionToInteger),
-    // "null function or function signature mismatch"
-    ("node.v8", TrapKind::IndirectCallToNull, TrapKind::BadSignature),
-];
-
 /// Demands that a guest ended as it should, as far as the engine tells ends apart.
 #[track_caller]
 pub(crate) fn assert_end(engine: EngineId, found: End, expected: End, what: &dyn std::fmt::Display) {
@@ -137,7 +129,7 @@ pub(crate) fn assert_end(engine: EngineId, found: End, expected: End, what: &dyn
         engine.as_str() == *id && (expected, found) == (End::Trapped(*kind), End::Trapped(*reported))
     };
     assert!(
-        found == expected || ONE_WORD.iter().any(same_word),
+        found == expected || testing::ONE_WORD.iter().any(same_word),
         "{what} on {engine}: it ended with {found:?}, and should with {expected:?}"
     );
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use remuda_engine::{
-    Engine, Extent, Instance, InstantiateError, Interruption, Known, Module, Proposal, Proposals, Registry, testing,
+    Engine, Extent, Instance, InstantiateError, Known, Module, Proposal, Proposals, Registry, testing,
 };
 use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, Outcome, Sink, Stdin, Tier, TrapKind, Value};
 
@@ -24,12 +24,6 @@ pub(crate) struct Group {
     has_workers: bool,
 }
 
-/// Kinds of traps for which V8 has one word, by their names in lines.
-const ONE_WORD: [(&str, &str); 2] = [
-    ("trapped: integer_overflow", "trapped: bad_conversion_to_integer"),
-    ("trapped: indirect_call_to_null", "trapped: bad_signature"),
-];
-
 impl Group {
     /// The engines of this build for which `belongs` holds.
     pub(crate) fn of(belongs: impl Fn(&Known) -> bool) -> Self {
@@ -45,7 +39,7 @@ impl Group {
         let known: Vec<_> = registry.usable().collect();
         known
             .iter()
-            .any(|known| known.capabilities.interruption == Interruption::Signal)
+            .any(|known| known.has_workers())
             .then(|| Self { has_workers: true, ..Self::open(&registry, &known) })
     }
 
@@ -92,8 +86,9 @@ impl Group {
             let mut run =
                 run(&**engine, &subject.module, &subject.calls).map_err(|error| format!("{}: {error}", engine.id()))?;
             if self.has_workers {
-                for (actual, told) in ONE_WORD {
-                    run.lines.iter_mut().for_each(|line| *line = line.replace(actual, told));
+                for (_, actual, told) in testing::ONE_WORD {
+                    let [actual, told] = [actual, told].map(|kind| format!("trapped: {kind}"));
+                    run.lines.iter_mut().for_each(|line| *line = line.replace(&actual, &told));
                 }
             }
             runs.push(run);
