@@ -1,6 +1,7 @@
 //! A module as the raw bytes of its sections, for rewriting that adds to sections and leaves their entries as they are.
 
-use wasm_encoder::{Encode, Module, RawSection};
+use wasm_encoder::reencode::{Reencode as _, RoundtripReencoder};
+use wasm_encoder::{Encode, Module, RawSection, ValType};
 use wasmparser::{BinaryReader, Parser, Payload, Result};
 
 /// The identifiers of sections, in the order in which sections appear in a module.
@@ -81,6 +82,20 @@ impl Entries {
         self.count += 1;
     }
 
+    /// Adds the type of a function to a section of types.
+    pub(crate) fn function_type(&mut self, params: &[ValType], results: &[ValType]) {
+        self.add(|out| {
+            out.push(0x60);
+            params.encode(out);
+            results.encode(out);
+        });
+    }
+
+    /// Adds the body of a function, without its length, to a section of code.
+    pub(crate) fn body(&mut self, body: &[u8]) {
+        self.add(|out| body.encode(out));
+    }
+
     pub(crate) fn export(&mut self, name: &str, kind: wasm_encoder::ExportKind, index: u32) {
         self.add(|out| {
             name.encode(out);
@@ -102,4 +117,10 @@ impl Entries {
 
 pub(crate) fn push_section(module: &mut Module, section: u8, bytes: &[u8]) {
     module.section(&RawSection { id: section, data: bytes });
+}
+
+/// Value types for the encoder; references may be among them.
+pub(crate) fn any_types(types: &[wasmparser::ValType]) -> Vec<ValType> {
+    let written = |ty: &wasmparser::ValType| RoundtripReencoder.val_type(*ty);
+    types.iter().map(written).collect::<Result<_, _>>().expect("a type that names no other can be written")
 }

@@ -79,8 +79,8 @@ pub(crate) fn depart(source: &[u8], places: &Places, insertions: &[(usize, &[u8]
         Added { flag: shape.globals.len() as u32, host: sections.count(id::TABLE)?, types: sections.count(id::TYPE)? };
     let mut types = Entries::default();
     let (i32s, none): (&[ValType], &[ValType]) = (&[ValType::I32], &[]);
-    function_type(&mut types, i32s, i32s);
-    function_type(&mut types, none, none);
+    types.function_type(i32s, i32s);
+    types.function_type(none, none);
     let (code, frames) = code(source, &shape, places, insertions, &added, &mut types)?;
 
     let mut rewritten = Module::new();
@@ -181,14 +181,6 @@ impl Shape {
     }
 }
 
-fn function_type(types: &mut Entries, params: &[ValType], results: &[ValType]) {
-    types.add(|out| {
-        out.push(0x60);
-        params.encode(out);
-        results.encode(out);
-    });
-}
-
 fn imports(sections: &Sections<'_>, shape: &Shape) -> Result<Option<Vec<u8>>> {
     let Some(memory) = &shape.memory else { return Ok(sections.get(id::IMPORT).map(<[u8]>::to_vec)) };
     let mut import = Vec::new();
@@ -281,10 +273,7 @@ fn code(
         } else {
             splice.copy(range.end, &mut out);
         }
-        bodies.add(|code| {
-            out.len().encode(code);
-            code.extend_from_slice(&out);
-        });
+        bodies.body(&out);
     }
     Ok((bodies.section().unwrap_or_else(|| vec![0]), frames))
 }
@@ -315,7 +304,7 @@ fn block_type(results: &[wasmparser::ValType], added: &Added, types: &mut Entrie
         several => {
             let index = added.types + types.count;
             let several: Vec<ValType> = several.iter().copied().map(val_type).collect();
-            function_type(types, &[], &several);
+            types.function_type(&[], &several);
             BlockType::FunctionType(index)
         }
     }

@@ -21,7 +21,7 @@ use super::frame::{hand_over, load, locals, slot, store, val_type};
 use super::moves::Extent;
 use super::places::{PART_BYTES_MAX, Place, Places, Point};
 use super::{global_export, hidden};
-use crate::sections::{Entries, Sections, id, push_section};
+use crate::sections::{Entries, Sections, any_types, id, push_section};
 
 /// The module name of the imported functions that a part leaves to the engine that its guest came from.
 pub(crate) const COLD: &str = "remuda part";
@@ -644,11 +644,7 @@ impl<'a> Indices<'a> {
         let mut types = self.types.borrow_mut();
         let Types { new, written } = &mut *types;
         *new.entry((params.to_vec(), results.to_vec())).or_insert_with(|| {
-            written.add(|out| {
-                out.push(0x60);
-                any_types(params)[..].encode(out);
-                any_types(results)[..].encode(out);
-            });
+            written.function_type(&any_types(params), &any_types(results));
             written.count - 1
         })
     }
@@ -660,12 +656,6 @@ impl<'a> Indices<'a> {
             BlockType::FuncType(ty) => NewBlockType::FunctionType(self.ty(ty)),
         }
     }
-}
-
-/// Value types for the encoder. References may be among them: functions that take some may be taken along.
-fn any_types(types: &[wasmparser::ValType]) -> Vec<ValType> {
-    let written = |ty: &wasmparser::ValType| reencode::RoundtripReencoder.val_type(*ty);
-    types.iter().map(written).collect::<Result<_, _>>().expect("a type that names no other can be written")
 }
 
 impl Reencode for &Indices<'_> {

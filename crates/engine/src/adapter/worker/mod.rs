@@ -212,16 +212,12 @@ impl Artifact for WorkerArtifact {
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Instance>, InstantiateError> {
         let mut guest = Guest::new(context, limits, interrupt)?;
-        let memory = match self.rewritten.grant(&mut guest.budget) {
-            Ok(granted) => granted.map(|pages| MemoryOrder {
-                is_exported: self.module.exports_memory(),
-                initial_pages: pages.initial_pages,
-                maximum_pages: pages.maximum_pages,
-            }),
+        let memory = match self.rewritten.grant(&mut guest.budget, self.module.exports_memory()) {
+            Ok(memory) => memory,
             Err(limit) => return Err(guest.fail_to_start(End::NotGranted(limit))),
         };
         let mut guest = Some(guest);
-        let bytes_max = memory.map_or(0, |memory| u64::from(memory.maximum_pages) * PAGE_BYTES as u64);
+        let bytes_max = memory.map_or(0, |memory| memory.bytes_max());
         let started = self.on_a_worker(|mut lease| {
             let limited = lease.worker().set_guest_bytes_max(bytes_max);
             limited.map_err(|error| (self.lost(&error), Said::Nothing))?;
@@ -299,8 +295,8 @@ impl WorkerInstance {
     ) -> Result<Self, EngineError> {
         let failed = |error: io::Error| artifact.internal(&error.to_string());
         let region = match memory {
-            Some(MemoryOrder { is_exported: true, maximum_pages, .. }) => {
-                let mut region = Region::new(u64::from(maximum_pages) * PAGE_BYTES as u64).map_err(failed)?;
+            Some(memory) if memory.is_exported => {
+                let mut region = Region::new(memory.bytes_max()).map_err(failed)?;
                 region.clear().map_err(failed)?;
                 Some(region)
             }

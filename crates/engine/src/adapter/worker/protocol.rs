@@ -7,6 +7,7 @@ use remuda_model::TrapKind;
 use remuda_wasi::{Import, Read, Span, Type};
 
 use super::rewrite::{ByIntegers, Integer};
+use crate::adapter::region::PAGE_BYTES;
 
 /// The version of the protocol. A worker of another version is not used.
 pub(super) const VERSION: u32 = 1;
@@ -169,6 +170,13 @@ pub(super) struct MemoryOrder {
     pub(super) is_exported: bool,
     pub(super) initial_pages: u32,
     pub(super) maximum_pages: u32,
+}
+
+impl MemoryOrder {
+    /// The most bytes that the memory may grow to.
+    pub(super) fn bytes_max(&self) -> u64 {
+        u64::from(self.maximum_pages) * PAGE_BYTES as u64
+    }
 }
 
 fn length(bytes: usize) -> u32 {

@@ -11,26 +11,22 @@ use remuda_model::{Limit, Referent, Value};
 use wasm_encoder::{BlockType, Encode, EntityType, ExportKind, Function, InstructionSink, Module};
 use wasmparser::{ExternalKind, FuncType, MemoryType, Operator, Parser, Payload, Result, TypeRef, ValType};
 
+use super::protocol::MemoryOrder;
 use crate::adapter::guest::Budget;
-use crate::sections::{Entries, Sections, id, push_section};
+use crate::adapter::region::PAGE_BYTES;
+use crate::osr::{HOST, MEMORY, hidden};
+use crate::sections::{Entries, Sections, any_types, id, push_section};
 
-/// The size of a page of a memory, in bytes: workers get no modules with pages of other sizes.
-const PAGE_BYTES: u64 = 64 << 10;
 /// The most pages of a memory with 32-bit addresses.
 const PAGES_MAX: u64 = 1 << 16;
 
 /// The most parameters of a function, and the most results, that engines accept.
 const VALUES_MAX: usize = 1000;
 
-// Names that only the host uses. WebAssembly allows any name; no toolchain makes these.
-
-/// The module name of the memory among the imports.
-const HOST: &str = "\u{0}remuda";
-const MEMORY: &str = "memory";
-/// The global that is not 0 once growth within the memory's own type was refused.
-const REFUSED: &str = "\u{0}remuda refused";
+/// The export name of the global that is not 0 once growth within the memory's own type was refused.
+const REFUSED: &str = hidden!("refused");
 /// Stands before the name of a function that is exported a second time.
-const BY_INTEGERS: &str = "\u{0}remuda call ";
+const BY_INTEGERS: &str = hidden!("call ");
 
 /// A module for a worker, and what the host has to know of it.
 pub(super) struct Rewritten {
@@ -40,13 +36,6 @@ pub(super) struct Rewritten {
     tables: Vec<u64>,
     /// The types of the results of functions that are exported a second time, by their first name.
     by_integers: HashMap<String, Vec<ValType>>,
-}
-
-/// The memory that a guest gets at its start, in pages, and the most that it may grow to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Granted {
-    pub(super) initial_pages: u32,
-    pub(super) maximum_pages: u32,
 }
 
 /// Rewrites a valid module with at most one memory, which has 32-bit addresses and is not shared. `grows` says whether
@@ -205,13 +194,7 @@ impl Added {
     /// Adds a function, and returns its index.
     fn function(&mut self, params: &[ValType], results: &[ValType], body: Function) -> u32 {
         let ty = self.own_types + self.types.count;
-        self.types.add(|out| {
-            out.push(0x60);
-            for types in [params, results] {
-                types.len().encode(out);
-                out.extend(types.iter().map(|ty| if *ty == ValType::I32 { 0x7f } else { 0x7e }));
-            }
-        });
+        self.types.function_type(&any_types(params), &any_types(results));
         let function = self.own_functions + self.functions.count;
         self.functions.add(|out| ty.encode(out));
         self.bodies.push(body);
@@ -260,7 +243,7 @@ impl Added {
         if params.len().max(results.len()) > VALUES_MAX {
             return false;
         }
-        let locals = ty.results().iter().map(|ty| (1, encoded(*ty))).collect::<Vec<_>>();
+        let locals = any_types(ty.results()).into_iter().map(|ty| (1, ty)).collect::<Vec<_>>();
         let mut body = Function::new(locals);
         let mut code = body.instructions();
         let mut param = 0;
@@ -275,11 +258,11 @@ impl Added {
             param += if *ty == ValType::V128 { 2 } else { 1 };
         }
         code.call(function);
-        let result_locals = (param..).zip(ty.results());
-        for (local, _) in result_locals.clone().collect::<Vec<_>>().into_iter().rev() {
-            code.local_set(local);
+        let result_locals: Vec<u32> = (param..).take(ty.results().len()).collect();
+        for local in result_locals.iter().rev() {
+            code.local_set(*local);
         }
-        for (local, ty) in result_locals {
+        for (local, ty) in result_locals.into_iter().zip(ty.results()) {
             code.local_get(local);
             match ty {
                 ValType::F32 => drop(code.i32_reinterpret_f32()),
@@ -310,18 +293,6 @@ fn as_result(ty: ValType) -> &'static [ValType] {
     }
 }
 
-fn encoded(ty: ValType) -> wasm_encoder::ValType {
-    match ty {
-        ValType::I32 => wasm_encoder::ValType::I32,
-        ValType::I64 => wasm_encoder::ValType::I64,
-        ValType::F32 => wasm_encoder::ValType::F32,
-        ValType::F64 => wasm_encoder::ValType::F64,
-        ValType::V128 => wasm_encoder::ValType::V128,
-        ValType::Ref(ty) if ty.is_extern_ref() => wasm_encoder::ValType::EXTERNREF,
-        ValType::Ref(_) => wasm_encoder::ValType::FUNCREF,
-    }
-}
-
 /// The code section, with a call of `grow` in the place of each `memory.grow`, and with the functions that are added.
 fn code(source: &[u8], grow: Option<u32>, added: &[Function]) -> Result<Vec<u8>> {
     let mut bodies = Entries::default();
@@ -343,10 +314,7 @@ fn code(source: &[u8], grow: Option<u32>, added: &[Function]) -> Result<Vec<u8>>
             }
         }
         out.extend_from_slice(&source[copied..range.end]);
-        bodies.add(|code| {
-            out.len().encode(code);
-            code.extend_from_slice(&out);
-        });
+        bodies.body(&out);
     }
     for body in added {
         bodies.add(|code| body.encode(code));
@@ -360,8 +328,8 @@ fn own_maximum(memory: &MemoryType) -> u64 {
 }
 
 impl Rewritten {
-    /// What the guest gets of memory at its start, within its budget. Returns the limit if that is too little.
-    pub(super) fn grant(&self, budget: &mut Budget) -> Result<Option<Granted>, Limit> {
+    /// What the guest gets of memory, within its budget. Returns the limit if that is too little for its start.
+    pub(super) fn grant(&self, budget: &mut Budget, is_exported: bool) -> Result<Option<MemoryOrder>, Limit> {
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         for elements in &self.tables {
             if !budget.grant_table(0, size(*elements), None) {
@@ -369,12 +337,12 @@ impl Rewritten {
             }
         }
         let Some(memory) = self.memory else { return Ok(None) };
-        if !budget.grant_memory(0, size(memory.initial.saturating_mul(PAGE_BYTES)), None) {
+        if !budget.grant_memory(0, size(memory.initial.saturating_mul(PAGE_BYTES as u64)), None) {
             return Err(Limit::Memory);
         }
-        let maximum = own_maximum(&memory).min(memory.initial + budget.memory_bytes_left() / PAGE_BYTES);
+        let maximum = own_maximum(&memory).min(memory.initial + budget.memory_bytes_left() / PAGE_BYTES as u64);
         let pages = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        Ok(Some(Granted { initial_pages: pages(memory.initial), maximum_pages: pages(maximum) }))
+        Ok(Some(MemoryOrder { is_exported, initial_pages: pages(memory.initial), maximum_pages: pages(maximum) }))
     }
 
     /// How a worker is to call an exported function: the name of the export, and arguments and results as integers.

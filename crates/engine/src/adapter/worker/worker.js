@@ -177,7 +177,7 @@ let state = HOST;
 const UNWOUND = { name: 'Unwound', message: '' };
 
 const modules = new Map();
-let imports = {};
+const imports = {};
 // The one instance: its exports, its memory, and whether the memory is there for the host's functions, too.
 let instance = null;
 let memory = null;
@@ -325,7 +325,7 @@ function instantiate() {
   try {
     if (hasMemory) {
       memory = new WebAssembly.Memory({ initial, maximum });
-      imports['\0remuda'] = { memory };
+      imports.remuda = { memory };
     }
     state = GUEST;
     instance = new WebAssembly.Instance(module, imports);
@@ -375,7 +375,7 @@ function call() {
 function drop() {
   instance = null;
   memory = null;
-  delete imports['\0remuda'];
+  delete imports.remuda;
 }
 
 globalThis.serve = () => {
