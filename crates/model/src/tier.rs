@@ -14,6 +14,8 @@ pub enum Tier {
     Dynamic,
     /// An optimising compiler: optimised native code.
     Optimizing,
+    /// An optimising compiler that takes tens of times as long as others of its kind, for code that runs long.
+    Peak,
 }
 
 impl Tier {
@@ -21,7 +23,7 @@ impl Tier {
     #[must_use]
     pub fn keeps_artifacts(self) -> bool {
         match self {
-            Self::Baseline | Self::Optimizing => true,
+            Self::Baseline | Self::Optimizing | Self::Peak => true,
             Self::Interpreter | Self::Dynamic => false,
         }
     }
@@ -34,6 +36,7 @@ impl fmt::Display for Tier {
             Self::Baseline => "baseline",
             Self::Dynamic => "dynamic",
             Self::Optimizing => "optimizing",
+            Self::Peak => "peak",
         })
     }
 }

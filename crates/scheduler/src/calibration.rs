@@ -43,7 +43,7 @@ impl PartCosts {
     pub fn shipped(tier: Tier) -> Self {
         match tier {
             Tier::Interpreter | Tier::Baseline | Tier::Dynamic => Self { fixed_ns: 1e6, ns_per_code_byte: 350.0 },
-            Tier::Optimizing => Self { fixed_ns: 1e6, ns_per_code_byte: 2_000.0 },
+            Tier::Optimizing | Tier::Peak => Self { fixed_ns: 1e6, ns_per_code_byte: 2_000.0 },
         }
     }
 
@@ -58,7 +58,9 @@ impl EngineCalibration {
     /// The costs of an engine of this tier on a common server, for hosts that have not been calibrated.
     ///
     /// They were measured by `remuda calibrate` on an AMD EPYC of family 26 with 2 cores and rounded, with Winch for
-    /// the baseline compilers. How well compiling goes in parallel is a guess for 2 cores.
+    /// the baseline compilers. How well compiling goes in parallel is a guess for 2 cores. Those of tier `peak` are from
+    /// `remuda run --explain` with `wasmer.llvm` on 50 guests and an AMD EPYC of family 25 with 2 cores, where the compiler
+    /// always uses both.
     #[must_use]
     pub fn shipped(tier: Tier) -> Self {
         match tier {
@@ -101,6 +103,16 @@ impl EngineCalibration {
                 instantiate_ns: 2.8e3,
                 slowdown: 1.0,
                 parts: Some(PartCosts::shipped(tier)),
+            },
+            Tier::Peak => Self {
+                compile_fixed_ns: 240e6,
+                compile_ns_per_code_byte: 65e3,
+                compile_parallelism: 1.7,
+                load_fixed_ns: 0.6e6,
+                load_ns_per_code_byte: 40.0,
+                instantiate_ns: 60e3,
+                slowdown: 0.9,
+                parts: None,
             },
         }
     }
@@ -171,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_is_shipped_is_plausible() {
-        for tier in [Tier::Interpreter, Tier::Baseline, Tier::Optimizing] {
+        for tier in [Tier::Interpreter, Tier::Baseline, Tier::Dynamic, Tier::Optimizing, Tier::Peak] {
             assert!(EngineCalibration::shipped(tier).is_plausible(), "{tier:?}");
         }
     }

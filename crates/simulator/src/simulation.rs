@@ -857,7 +857,7 @@ mod tests {
         let parts = |fixed_ns| Some(PartCosts { fixed_ns, ns_per_code_byte: 0.0 });
         for engine in &mut table.engines {
             engine.parts = match engine.tier {
-                Tier::Interpreter | Tier::Dynamic => None,
+                Tier::Interpreter | Tier::Dynamic | Tier::Peak => None,
                 Tier::Baseline => parts(1e6),
                 Tier::Optimizing => parts(5e6),
             };

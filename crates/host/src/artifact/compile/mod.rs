@@ -194,6 +194,8 @@ impl Compiler {
     fn is_for_a_child(&self, known: &Known, module: &Module, urgency: Urgency) -> bool {
         let stats = module.stats();
         let (code_bytes_min, locals_in_loops_min) = match known.capabilities.tier {
+            // Even the smallest module takes much longer than a child does to start.
+            Tier::Peak => (0, 0),
             Tier::Optimizing => (CHILD_CODE_BYTES_MIN_OPTIMIZING, CHILD_LOCALS_IN_LOOPS_MIN_OPTIMIZING),
             Tier::Baseline | Tier::Dynamic | Tier::Interpreter => (CHILD_CODE_BYTES_MIN_BASELINE, u64::MAX),
         };
