@@ -284,11 +284,13 @@ impl Host {
         let reasons: Vec<String> = unable
             .iter()
             .map(|known| {
-                let missing = module.needs().without(known.capabilities.proposals);
-                if known.is_built() {
-                    format!("{} lacks {missing}, which the module needs", known.id)
-                } else {
+                let lacks = module.needs().without(known.capabilities.proposals);
+                if !known.is_built() {
                     format!("{0} is not part of this build; build with `--features {0}`", known.id)
+                } else if let Some(missing) = known.missing() {
+                    format!("{} cannot be used here: {missing}", known.id)
+                } else {
+                    format!("{} lacks {lacks}, which the module needs", known.id)
                 }
             })
             .collect();
