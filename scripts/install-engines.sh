@@ -4,20 +4,28 @@
 #
 #     scripts/install-engines.sh [--into FOLDER] [NAME...]
 #
-# NAME: node.v8 (V8, as Node.js brings it; by npm, or by pip where there is no npm). Without a name: all of them.
+# NAME: without a name, all of these.
+#   node.v8            V8, as Node.js brings it; by npm, or by pip where there is no npm
+#   wasmer.cranelift   Wasmer 4.4 with its Cranelift; built here by cargo in some 3 minutes on 2 cores
+#   wasmer.llvm        the same with LLVM 15; needs Debian's package llvm-15-dev, which is installed if you are root
 # FOLDER: $REMUDA_ENGINES, or else remuda/engines in the user's data folder ($XDG_DATA_HOME, or else ~/.local/share).
 # remuda looks into another folder if REMUDA_ENGINES names it.
 set -eu
 
+root=$(cd "$(dirname "$0")/.." && pwd)
 engines=${REMUDA_ENGINES:-${XDG_DATA_HOME:-$HOME/.local/share}/remuda/engines}
 if [ "${1:-}" = --into ]; then
     engines=${2:?--into needs a folder}
     shift 2
 fi
-[ $# -gt 0 ] || set -- node.v8
+known="node.v8 wasmer.cranelift wasmer.llvm"
+# shellcheck disable=SC2086 # A list of words.
+[ $# -gt 0 ] || set -- $known
 
 # Node.js of the oldest line that remuda uses; newer ones are not measured yet.
 node_line=24
+# The version of LLVM that Wasmer 4.4 is made for.
+llvm=15
 
 node_v8() {
     case $(uname -m) in
@@ -40,12 +48,43 @@ node_v8() {
     ln -sf "$node" "$1/bin/node"
 }
 
+# Builds workers/wasmer with the given options for cargo, and puts the program where the first argument says. A program
+# that runs keeps its file: the new one takes its name.
+wasmer_worker() {
+    to=$1
+    shift
+    target=${CARGO_TARGET_DIR:-$root/target}/workers
+    cargo build --release --locked --quiet --manifest-path "$root/workers/Cargo.toml" --target-dir "$target" \
+        --package remuda-wasmer "$@"
+    mkdir -p "$(dirname "$to")"
+    cp "$target/release/remuda-wasmer" "$to.new"
+    mv "$to.new" "$to"
+}
+
+wasmer_llvm() {
+    if ! command -v "llvm-config-$llvm" >/dev/null; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            apt-get update -qq
+            apt-get install -y -qq --no-install-recommends "llvm-$llvm-dev" >/dev/null
+        else
+            echo "wasmer.llvm needs llvm-config-$llvm: install Debian's package llvm-$llvm-dev" >&2
+            exit 1
+        fi
+    fi
+    LLVM_SYS_150_PREFIX=$("llvm-config-$llvm" --prefix)
+    export LLVM_SYS_150_PREFIX
+    wasmer_worker "$1/bin/remuda-wasmer-llvm" --features llvm
+    wasmer_worker "$1/bin/remuda-wasmer"
+}
+
 mkdir -p "$engines"
 engines=$(cd "$engines" && pwd)
 for name; do
     case $name in
         node.v8) mkdir -p "$engines/$name"; node_v8 "$engines/$name" ;;
-        *) echo "there is no engine named \"$name\" to install; there is: node.v8" >&2; exit 2 ;;
+        wasmer.cranelift) wasmer_worker "$engines/$name/bin/remuda-wasmer" ;;
+        wasmer.llvm) wasmer_llvm "$engines/$name" ;;
+        *) echo "there is no engine named \"$name\" to install; there are: $known" >&2; exit 2 ;;
     esac
     echo "installed $name in $engines/$name"
 done

@@ -56,6 +56,11 @@ impl Known {
         self.capabilities.interruption == Interruption::Signal
     }
 
+    /// The environment variables by which the program that the engine may need is found.
+    pub fn variables(&self) -> impl Iterator<Item = &'static str> {
+        adapter::variable::ALL.into_iter().filter(|_| self.has_workers())
+    }
+
     /// Whether this build contains the engine, and the program that it may need is on this machine.
     #[must_use]
     pub fn is_here(&self) -> bool {

@@ -9,7 +9,7 @@ use remuda_bench::row::{self, Failure, Pattern, Phase, Record, Run, Sample};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::{engines, guest, output, remuda, text};
+use crate::support::{engines, guest, has_workers, output, remuda, text};
 
 /// The ids that stand for a choice of the engine at each call: with guests that move, and with guests that stay.
 const CHOICES: [&str; 2] = ["remuda.auto", "remuda.racing"];
@@ -117,12 +117,12 @@ fn check_point(engine: &str, pattern: Pattern, samples: &[&&Sample]) {
         let parts: u64 = call.wall_ns.iter().filter(|(phase, _)| **phase != Phase::Total).map(|(_, ns)| ns).sum();
         assert!(call.wall_ns[&Phase::Total] >= parts && call.wall_ns[&Phase::Execute] > 0, "{call:?}");
         // What runs in another process is not counted.
-        assert_eq!(call.cpu_ns.get(&Phase::Total).is_some_and(|ns| *ns > 0), engine != "node.v8", "{call:?}");
+        assert_eq!(call.cpu_ns.get(&Phase::Total).is_some_and(|ns| *ns > 0), !has_workers(engine), "{call:?}");
         assert_eq!(call.answered_by.is_some(), CHOICES.contains(&engine), "{call:?}");
     }
     assert_eq!(whole.iteration, None, "{context}");
     assert!(whole.wall_ns[&Phase::Total] > whole.wall_ns[&Phase::Bootstrap], "{context}");
-    assert_eq!(whole.peak_memory_bytes > Some(1 << 20), engine != "node.v8", "{context}");
+    assert_eq!(whole.peak_memory_bytes > Some(1 << 20), !has_workers(engine), "{context}");
     assert_eq!(whole.digest.len(), 64);
     let compiles = calls[0].wall_ns.contains_key(&Phase::Compile);
     let is_single = !CHOICES.contains(&engine);
@@ -132,7 +132,7 @@ fn check_point(engine: &str, pattern: Pattern, samples: &[&&Sample]) {
         let loads = pattern == Pattern::Warm && keeps_artifacts;
         assert_eq!((compiles, calls[0].wall_ns.contains_key(&Phase::Load)), (!loads, loads), "{context}");
         assert!(whole.wall_ns[&Phase::Recompile] > 0, "{context}");
-        assert_eq!(whole.code_bytes > Some(0), engine != "node.v8", "{context}");
+        assert_eq!(whole.code_bytes > Some(0), !has_workers(engine), "{context}");
         assert_eq!(whole.artifact_bytes.is_some(), keeps_artifacts, "{context}");
     }
 }

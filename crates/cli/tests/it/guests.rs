@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Deserialize;
 
-use crate::support::{engines, guest, output, remuda, says_trap, text};
+use crate::support::{engines, guest, output, run_on, says_trap, text};
 
 /// The content of a `guest.toml`, as far as the test needs it.
 #[derive(Deserialize)]
@@ -121,8 +121,7 @@ fn check(task: &Task) -> Result<(), String> {
         |path: &PathBuf| std::fs::read(task.folder.join(path)).map_err(|error| format!("{}: {error}", path.display()));
     let input = stdin.as_ref().map(read).transpose()?.unwrap_or_default();
     let runs_away = trap.as_deref() == Some("interrupted");
-    let mut command = remuda();
-    command.args(["run", "--no-data", "--engine", task.engine]);
+    let mut command = run_on(task.engine);
     if runs_away {
         command.args(["--timeout", "50ms"]);
     }

@@ -12,6 +12,17 @@ use tempfile::TempDir;
 /// The engines that a default build has and that run WebAssembly.
 pub(crate) const ENGINES: [&str; 4] = ["wasmi.lazy", "wasmtime.winch", "wasmer.singlepass", "wasmtime.cranelift"];
 
+/// The engines that are programs of their own.
+const WORKERS: [&str; 3] = ["node.v8", "wasmer.cranelift", "wasmer.llvm"];
+
+/// The engine that takes a second to compile a small module.
+const SLOW_COMPILER: &str = "wasmer.llvm";
+
+/// Whether guests of an engine run in processes of their own.
+pub(crate) fn has_workers(engine: &str) -> bool {
+    WORKERS.contains(&engine)
+}
+
 /// The engines of [`ENGINES`], and those that are programs of their own and installed on this machine.
 pub(crate) fn engines() -> &'static [&'static str] {
     static ALL: LazyLock<Vec<&str>> = LazyLock::new(|| {
@@ -24,7 +35,7 @@ pub(crate) fn engines() -> &'static [&'static str] {
             assert!(std::env::var_os("REMUDA_ENGINES").is_none() || row["status"] != "broken", "{row}");
             row["status"] == "available"
         };
-        ENGINES.into_iter().chain(["node.v8"].into_iter().filter(is_here)).collect()
+        ENGINES.into_iter().chain(WORKERS.into_iter().filter(is_here)).collect()
     });
     &ALL
 }
@@ -40,6 +51,19 @@ pub(crate) fn says_trap(engine: &str, message: &str, kind: &str) -> bool {
 pub(crate) fn remuda() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_remuda"));
     command.env_remove("REMUDA_DATA_DIR").env_remove("REMUDA_LOG").env("NO_COLOR", "1");
+    command
+}
+
+/// `remuda run` on an engine. Nothing is kept; only of an engine that compiles a small module for a second, its code is,
+/// so that the next run of the module has it.
+pub(crate) fn run_on(engine: &str) -> Command {
+    let mut command = remuda();
+    command.args(["run", "--engine", engine]);
+    if engine == SLOW_COMPILER {
+        command.arg("--data-dir").arg(concat!(env!("CARGO_TARGET_TMPDIR"), "/kept"));
+    } else {
+        command.arg("--no-data");
+    }
     command
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::support::{engines, guest, output, remuda, text};
+use crate::support::{engines, guest, output, run_on, text};
 
 /// The content of a `guest.toml` of this suite.
 #[derive(Deserialize)]
@@ -82,8 +82,8 @@ fn every_exit_code_passes_through_every_engine() {
     let codes: Vec<u32> = (0..=256).chain([1 << 16, 0x1234_5678, u32::MAX >> 1, 1 << 31, u32::MAX]).collect();
     let tasks: Vec<_> = engines().iter().flat_map(|engine| codes.iter().map(move |code| (*engine, *code))).collect();
     run_all(&tasks, |(engine, code)| {
-        let mut command = remuda();
-        command.args(["run", "--no-data", "--engine", engine]).arg(&module).arg(code.to_string());
+        let mut command = run_on(engine);
+        command.arg(&module).arg(code.to_string());
         let out = output(&mut command, b"");
         let fits = u8::try_from(*code).is_ok();
         let expected = u8::try_from(*code).unwrap_or(1);
@@ -163,13 +163,14 @@ fn check(task: &Task) -> Result<(), String> {
 const EXIT_TIMED_OUT: i32 = 124;
 
 fn command(task: &Task, ground: &Ground, timeout: Duration) -> Command {
-    let mut command = remuda();
+    let mut command = run_on(task.engine);
     if let Some(max) = task.case.open_files_max {
-        let program = command.get_program().to_owned();
+        let run = command;
         command = Command::new("sh");
-        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &max.to_string()]).arg(program);
+        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &max.to_string()]);
+        command.arg(run.get_program()).args(run.get_args());
     }
-    command.args(["run", "--no-data", "--engine", task.engine, "--timeout"]).arg(format!("{}ms", timeout.as_millis()));
+    command.arg("--timeout").arg(format!("{}ms", timeout.as_millis()));
     for variable in &task.case.env {
         command.arg("--env").arg(variable);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 
 use crate::http::{post, receive, send};
-use crate::support::{Server, engines, guest};
+use crate::support::{Server, engines, guest, has_workers};
 
 /// The processes that a process has started and that run, by their numbers.
 fn children(parent: u32) -> Vec<Pid> {
@@ -24,7 +24,7 @@ fn children(parent: u32) -> Vec<Pid> {
 #[test]
 fn requests_whose_worker_is_killed_are_answered_all_the_same() {
     const REQUESTS: usize = 200;
-    for engine in engines().iter().copied().filter(|engine| *engine == "node.v8") {
+    for engine in engines().iter().copied().filter(|engine| has_workers(engine)) {
         let server = Server::start(
             &format!(
                 r#"
@@ -75,7 +75,7 @@ fn requests_whose_worker_is_killed_are_answered_all_the_same() {
 
 #[test]
 fn a_request_that_must_not_be_repeated_fails_with_the_reason() {
-    for engine in engines().iter().copied().filter(|engine| *engine == "node.v8") {
+    for engine in engines().iter().copied().filter(|engine| has_workers(engine)) {
         let folder = tempfile::tempdir().expect("there is a temporary folder");
         let server = Server::start(
             &format!(

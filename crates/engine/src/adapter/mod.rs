@@ -28,9 +28,24 @@ use crate::{Capabilities, Interruption, Known, Proposal, Proposals};
 /// used; its module is compiled anew.
 pub(crate) const CONFIG_REVISION: u32 = 3;
 
+/// The environment variables that say where the programs of engines are.
+pub(crate) mod variable {
+    /// The folder with engines, instead of the user's own.
+    pub(crate) const ENGINES: &str = "REMUDA_ENGINES";
+    /// The folder for the user's data, in which the user's own folder with engines is.
+    pub(crate) const DATA: &str = "XDG_DATA_HOME";
+    /// The user's folder, in which that for data is if nothing else is said.
+    pub(crate) const HOME: &str = "HOME";
+    /// Where all programs are.
+    pub(crate) const PATH: &str = "PATH";
+
+    pub(crate) const ALL: [&str; 4] = [ENGINES, DATA, HOME, PATH];
+}
+
 /// Every engine that Remuda knows of, in the order in which an unknown module tries them: the baseline compiler
 /// first, because its worst case is the mildest; then the optimizing one; then the interpreter.
-pub(crate) const KNOWN: &[Known] = &[WASMTIME_WINCH, WASMER_SINGLEPASS, WASMTIME_CRANELIFT, WASMI_LAZY, NODE_V8, MOCK];
+pub(crate) const KNOWN: &[Known] =
+    &[WASMTIME_WINCH, WASMER_SINGLEPASS, WASMTIME_CRANELIFT, WASMI_LAZY, NODE_V8, WASMER_CRANELIFT, WASMER_LLVM, MOCK];
 
 const WASMTIME_WINCH: Known = Known {
     id: EngineId::new("wasmtime.winch"),
@@ -176,6 +191,50 @@ const NODE_V8: Known = Known {
     missing: None,
 };
 
+const WASMER_CRANELIFT: Known = Known {
+    id: EngineId::new("wasmer.cranelift"),
+    summary: "Wasmer 4 with the Cranelift of its time, in a process of its own",
+    version: WASMER_WORKER_VERSION,
+    capabilities: &Capabilities {
+        proposals: WASMER_WORKER_PROPOSALS,
+        tier: Tier::Optimizing,
+        artifacts: true,
+        interruption: Interruption::Signal,
+        parts: false,
+    },
+    automatic: false,
+    #[cfg(feature = "wasmer.cranelift")]
+    open: Some(|instances| worker::own::WASMER_CRANELIFT.open(instances)),
+    #[cfg(not(feature = "wasmer.cranelift"))]
+    open: None,
+    #[cfg(feature = "wasmer.cranelift")]
+    missing: Some(|| worker::own::WASMER_CRANELIFT.missing()),
+    #[cfg(not(feature = "wasmer.cranelift"))]
+    missing: None,
+};
+
+const WASMER_LLVM: Known = Known {
+    id: EngineId::new("wasmer.llvm"),
+    summary: "Wasmer 4 with LLVM, in a process of its own: the slowest compiler, and the fastest code",
+    version: WASMER_WORKER_VERSION,
+    capabilities: &Capabilities {
+        proposals: WASMER_WORKER_PROPOSALS,
+        tier: Tier::Peak,
+        artifacts: true,
+        interruption: Interruption::Signal,
+        parts: false,
+    },
+    automatic: false,
+    #[cfg(feature = "wasmer.llvm")]
+    open: Some(|instances| worker::own::WASMER_LLVM.open(instances)),
+    #[cfg(not(feature = "wasmer.llvm"))]
+    open: None,
+    #[cfg(feature = "wasmer.llvm")]
+    missing: Some(|| worker::own::WASMER_LLVM.missing()),
+    #[cfg(not(feature = "wasmer.llvm"))]
+    missing: None,
+};
+
 pub(crate) const MOCK: Known = Known {
     id: EngineId::new("mock"),
     summary: "answers what its arguments say and runs no WebAssembly, for exact tests",
@@ -199,6 +258,10 @@ pub(crate) const MOCK: Known = Known {
 const WASMTIME_VERSION: &str = "48.0.8";
 /// The version that the workspace pins; a test compares it with the lock file.
 const WASMER_VERSION: &str = "7.4.2";
+/// The version that the workspace of the workers pins; a test compares it with the lock file there.
+const WASMER_WORKER_VERSION: &str = "4.4.0";
+/// The proposals that Wasmer 4 has, and that the rewriting for workers is made for.
+const WASMER_WORKER_PROPOSALS: Proposals = Proposals::BASE.with(&[Proposal::Simd]);
 /// The version in the lock file; a test compares the two.
 const WASMI_VERSION: &str = "2.0.0";
 
@@ -243,11 +306,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_those_of_the_lock_file() {
-        let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock")).unwrap();
-        for (name, version) in [("wasmtime", WASMTIME_VERSION), ("wasmer", WASMER_VERSION), ("wasmi", WASMI_VERSION)] {
+    fn versions_are_those_of_the_lock_files() {
+        for (lock, name, version) in [
+            ("Cargo.lock", "wasmtime", WASMTIME_VERSION),
+            ("Cargo.lock", "wasmer", WASMER_VERSION),
+            ("Cargo.lock", "wasmi", WASMI_VERSION),
+            ("workers/Cargo.lock", "wasmer", WASMER_WORKER_VERSION),
+        ] {
+            let path = format!("{}/../../{lock}", env!("CARGO_MANIFEST_DIR"));
             let entry = format!("name = \"{name}\"\nversion = \"{version}\"\n");
-            assert!(lock.contains(&entry), "Cargo.lock has another version of {name} than {version}");
+            let has_it = std::fs::read_to_string(path).unwrap().contains(&entry);
+            assert!(has_it, "{lock} has another version of {name} than {version}");
         }
     }
 

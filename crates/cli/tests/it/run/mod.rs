@@ -18,11 +18,11 @@ use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::support::{output, remuda, text};
+use crate::support::{output, remuda, run_on, text};
 
 /// Runs a guest on an engine and keeps nothing.
 fn run(engine: &str, options: &[&str], module: &Path, args: &[&str], stdin: &[u8]) -> Output {
-    output(remuda().args(["run", "--no-data", "--engine", engine]).args(options).arg(module).args(args), stdin)
+    output(run_on(engine).args(options).arg(module).args(args), stdin)
 }
 
 /// Runs `remuda run` with this command line, and keeps nothing.

@@ -9,6 +9,8 @@ mod installed;
 mod jail;
 #[cfg(feature = "node.v8")]
 pub(super) mod node;
+#[cfg(any(feature = "wasmer.cranelift", feature = "wasmer.llvm"))]
+pub(super) mod own;
 mod pool;
 mod process;
 mod protocol;
@@ -18,6 +20,7 @@ mod tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,8 +30,8 @@ use remuda_wasi::{IMPORTS, Import, Span, Stop, TOO_MUCH};
 use rustix::process::Signal;
 
 use self::pool::{Lease, Pool};
-use self::process::{Launch, NoReport};
-use self::protocol::{ImportCall, Malformed, MemoryOrder, ModuleNumber, Report, WorkerEnd};
+use self::process::{Launch, NoReport, Worker};
+use self::protocol::{Code, ImportCall, Malformed, MemoryOrder, ModuleNumber, Report, WorkerEnd};
 use self::rewrite::Rewritten;
 use super::enter::{Exports, enter};
 use super::guest::{End, Guest};
@@ -51,8 +54,10 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(25);
 const BUSY_AFTER: Duration = Duration::from_millis(1);
 
 /// The time after which a worker that compiles is killed. V8 only validates a module when it is to compile it, which
-/// takes milliseconds for each megabyte.
-const COMPILE_TIMEOUT: Duration = Duration::from_mins(1);
+/// takes milliseconds for each megabyte. LLVM takes seconds for each 100 KB of code; a module of which that is expected is
+/// compiled within a budget of its own, by a child of this process that can be ended at any time. So this only bounds
+/// compiles that nobody expects to take long.
+const COMPILE_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// The most arguments of a function of WASI.
 const ARGS_MAX: usize = 16;
@@ -67,23 +72,92 @@ struct Kind {
 pub(super) struct WorkerEngine {
     kind: &'static Kind,
     pool: Arc<Pool>,
+    /// For an engine that keeps artifacts: where modules are compiled. Each one is compiled in a new process, which then
+    /// ends. No guest has been there before, and no other module, that could have a hand in the artifact.
+    compilers: Option<Arc<Pool>>,
     version: String,
 }
 
 impl WorkerEngine {
-    /// Starts the first worker, and so finds out whether the engine can be used.
-    fn open(kind: &'static Kind, launch: Launch, instances: Instances) -> Result<Self, EngineError> {
+    /// Starts the first worker, and so finds out whether the engine can be used. `compiler` is the program that compiles,
+    /// if the engine keeps artifacts.
+    fn open(
+        kind: &'static Kind,
+        launch: Launch,
+        compiler: Option<Launch>,
+        instances: Instances,
+    ) -> Result<Self, EngineError> {
         let program = launch.program.clone();
         let unavailable = |reason: String| EngineError::Unavailable {
             engine: kind.known.id,
             reason: format!("{}: {reason}", program.display()),
         };
         let failed = |error: io::Error| unavailable(error.to_string());
+        let compilers =
+            compiler.map(|compiler| Pool::open(compiler, Instances::OnDemand)).transpose().map_err(failed)?;
         let pool = Pool::open(launch, instances).map_err(failed)?;
         let mut first = pool.start().map_err(failed)?;
         let version = (kind.check)(&first.worker().versions).map_err(unavailable)?;
         first.give_back();
-        Ok(Self { kind, pool, version })
+        Ok(Self { kind, pool, compilers, version })
+    }
+
+    /// The module as workers get it.
+    fn rewrite(&self, module: &Module) -> Result<(Vec<u8>, Rewritten), String> {
+        // The program may be able to do more than the rewriting is made for.
+        let missing = module.needs().without(self.kind.known.capabilities.proposals);
+        if !missing.is_empty() {
+            return Err(format!("it lacks {missing}"));
+        }
+        let grows = module.stats().memory_grows_per_function > 0;
+        // What happens in the start function is known by an export, and there are none before an instance is made.
+        let source = start::start_as_export(module.bytes()).map_err(|error| error.to_string())?;
+        let (bytes, rewritten) = rewrite::rewrite(&source, grows).map_err(|error| error.to_string())?;
+        module.check_rewritten(&bytes).map_err(|error| error.to_string())?;
+        Ok((bytes, rewritten))
+    }
+
+    /// Compiles a module in a process of its own, and returns its code. The inner error is why it is refused.
+    fn compile_apart(&self, compilers: &Arc<Pool>, module: Vec<u8>) -> Result<Result<Vec<u8>, String>, EngineError> {
+        let engine = self.kind.known.id;
+        let lost = |error: &io::Error| EngineError::Lost { engine, reason: error.to_string() };
+        let mut lease = compilers.start().map_err(|error| lost(&error))?;
+        let worker = lease.worker();
+        let versions = (self.kind.check)(&worker.versions);
+        versions.map_err(|reason| EngineError::Unavailable { engine, reason })?;
+        worker.set_guest_bytes_max(0).map_err(|error| lost(&error))?;
+        let number = compilers.number();
+        if let Err(reason) = make_on(engine, worker, number, &Code::Module(module))? {
+            return Ok(Err(reason));
+        }
+        worker.orders.serialize(number);
+        answer(engine, worker, |report| match report {
+            Report::Serialized { artifact } => Some(artifact.to_vec()),
+            _ => None,
+        })
+    }
+
+    /// Has a worker make the module ready. The inner error is why the worker refuses it.
+    fn artifact(
+        &self,
+        module: &Module,
+        code: Code,
+        rewritten: Rewritten,
+    ) -> Result<Result<Arc<dyn Artifact>, String>, EngineError> {
+        let artifact = WorkerArtifact {
+            engine: self.kind.known.id,
+            pool: Arc::clone(&self.pool),
+            number: self.pool.number(),
+            module: module.clone(),
+            code,
+            rewritten,
+        };
+        let made = artifact.on_a_worker(|mut lease| {
+            let made = artifact.make_on(&mut lease).map_err(|error| (error, Said::Nothing))?;
+            lease.give_back();
+            Ok(made)
+        })?;
+        Ok(made.map(|()| Arc::new(artifact) as Arc<dyn Artifact>))
     }
 }
 
@@ -103,31 +177,64 @@ impl Engine for WorkerEngine {
     fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
         let engine = self.kind.known.id;
         let failed = |reason: String| EngineError::Compile { engine, reason };
-        // The program may be able to do more than the rewriting is made for.
-        let missing = module.needs().without(self.kind.known.capabilities.proposals);
-        if !missing.is_empty() {
-            return Err(failed(format!("it lacks {missing}")));
-        }
-        let grows = module.stats().memory_grows_per_function > 0;
-        // What happens in the start function is known by an export, and there are none before an instance is made.
-        let source = start::start_as_export(module.bytes()).map_err(|error| failed(error.to_string()))?;
-        let rewritten = rewrite::rewrite(&source, grows).map_err(|error| failed(error.to_string()))?;
-        module.check_rewritten(&rewritten.bytes).map_err(|error| failed(error.to_string()))?;
-        let number = self.pool.number();
-        let artifact =
-            WorkerArtifact { engine, pool: Arc::clone(&self.pool), number, module: module.clone(), rewritten };
-        let compiled = artifact.on_a_worker(|mut lease| {
-            let compiled = artifact.compile_on(&mut lease).map_err(|error| (error, Said::Nothing))?;
-            lease.give_back();
-            Ok(compiled)
-        })?;
-        compiled.map_err(failed)?;
-        Ok(Arc::new(artifact))
+        let (bytes, rewritten) = self.rewrite(module).map_err(failed)?;
+        let code = match &self.compilers {
+            None => Code::Module(bytes),
+            Some(compilers) => Code::Artifact(self.compile_apart(compilers, bytes)?.map_err(failed)?),
+        };
+        self.artifact(module, code, rewritten)?.map_err(failed)
     }
 
-    fn load(&self, _: &Module, _: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
-        Err(EngineError::Load { engine: self.kind.known.id, reason: "it keeps no artifacts".into() })
+    fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
+        let engine = self.kind.known.id;
+        let failed = |reason: String| EngineError::Load { engine, reason };
+        if self.compilers.is_none() {
+            return Err(failed("it keeps no artifacts".into()));
+        }
+        let (_, rewritten) = self.rewrite(module).map_err(failed)?;
+        let mut bytes = vec![0; stored.artifact_bytes()];
+        stored.file().and_then(|file| file.read_exact_at(&mut bytes, 0)).map_err(|error| failed(error.to_string()))?;
+        self.artifact(module, Code::Artifact(bytes), rewritten)?.map_err(failed)
     }
+}
+
+/// Has a worker make a module ready. The inner error is why the worker refuses it.
+fn make_on(
+    engine: EngineId,
+    worker: &mut Worker,
+    number: ModuleNumber,
+    code: &Code,
+) -> Result<Result<(), String>, EngineError> {
+    worker.order_make(number, code);
+    answer(engine, worker, |report| matches!(report, Report::Compiled).then_some(()))
+}
+
+/// Sends a worker its orders, and waits for the report on them, which `take` takes if it is the right one. The inner
+/// error is why the worker refuses.
+fn answer<T>(
+    engine: EngineId,
+    worker: &mut Worker,
+    take: impl Fn(Report<'_>) -> Option<T>,
+) -> Result<Result<T, String>, EngineError> {
+    let lost = |error: &io::Error| EngineError::Lost { engine, reason: error.to_string() };
+    worker.send().map_err(|error| lost(&error))?;
+    let began = Instant::now();
+    let error = loop {
+        match worker.receive() {
+            Ok((Report::Refused { reason }, _)) => return Ok(Err(reason)),
+            Ok((report, _)) => match take(report) {
+                Some(taken) => return Ok(Ok(taken)),
+                None => break Malformed.into(),
+            },
+            Err(NoReport::NotYet) if began.elapsed() < COMPILE_TIMEOUT => {}
+            Err(NoReport::NotYet) => {
+                let reason = format!("it did not end within {} s", COMPILE_TIMEOUT.as_secs());
+                return Err(EngineError::Compile { engine, reason });
+            }
+            Err(NoReport::Lost(error)) => break error,
+        }
+    };
+    Err(lost(&worker.explain(&error)))
 }
 
 struct WorkerArtifact {
@@ -135,6 +242,7 @@ struct WorkerArtifact {
     pool: Arc<Pool>,
     number: ModuleNumber,
     module: Module,
+    code: Code,
     rewritten: Rewritten,
 }
 
@@ -167,26 +275,9 @@ impl WorkerArtifact {
         EngineError::Internal { engine: self.engine, reason: reason.into() }
     }
 
-    /// Has a worker compile the module. The inner error is why the worker refuses it.
-    fn compile_on(&self, lease: &mut Lease) -> Result<Result<(), String>, EngineError> {
-        let worker = lease.worker();
-        worker.order_compile(self.number, &self.rewritten.bytes);
-        worker.send().map_err(|error| self.lost(&error))?;
-        let began = Instant::now();
-        let lost = loop {
-            match worker.receive() {
-                Ok((Report::Compiled, _)) => return Ok(Ok(())),
-                Ok((Report::Refused { reason }, _)) => return Ok(Err(reason)),
-                Ok(_) => break Malformed.into(),
-                Err(NoReport::NotYet) if began.elapsed() < COMPILE_TIMEOUT => {}
-                Err(NoReport::NotYet) => {
-                    let reason = format!("it did not end within {} s", COMPILE_TIMEOUT.as_secs());
-                    return Err(EngineError::Compile { engine: self.engine, reason });
-                }
-                Err(NoReport::Lost(error)) => break error,
-            }
-        };
-        Err(self.lost(&worker.explain(&lost)))
+    /// Has a worker make the module ready. The inner error is why the worker refuses it.
+    fn make_on(&self, lease: &mut Lease) -> Result<Result<(), String>, EngineError> {
+        make_on(self.engine, lease.worker(), self.number, &self.code)
     }
 }
 
@@ -198,11 +289,14 @@ impl From<Malformed> for io::Error {
 
 impl Artifact for WorkerArtifact {
     fn serialize(&self) -> Result<Option<Vec<u8>>, EngineError> {
-        Ok(None)
+        Ok(match &self.code {
+            Code::Module(_) => None,
+            Code::Artifact(bytes) => Some(bytes.clone()),
+        })
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.rewritten.bytes.len() as u64
+        self.code.bytes() as u64
     }
 
     fn instantiate(
@@ -329,9 +423,9 @@ impl WorkerInstance {
         if lease.worker().has(number) {
             lease.worker().note_use(number);
         } else {
-            let compiled = self.artifact.compile_on(lease)?;
-            // Another worker has compiled it.
-            compiled.map_err(|reason| self.artifact.internal(&reason))?;
+            let made = self.artifact.make_on(lease)?;
+            // Another worker has made it ready.
+            made.map_err(|reason| self.artifact.internal(&reason))?;
         }
         lease.worker().orders.instantiate(number, memory);
         let end = self.converse()?.0;
@@ -487,7 +581,7 @@ impl WorkerInstance {
                     Heard::Ended(end, detail)
                 }
                 Report::Refused { reason } => Heard::Refused(reason),
-                Report::Hello { .. } | Report::Compiled => return Err(Malformed.into()),
+                Report::Hello { .. } | Report::Compiled | Report::Serialized { .. } => return Err(Malformed.into()),
             });
         }
     }

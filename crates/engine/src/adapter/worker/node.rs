@@ -26,7 +26,7 @@ pub(in crate::adapter) fn open(instances: Instances) -> Result<Arc<dyn Engine>, 
     let program = program().map_err(unavailable)?;
     let mut args = OPTIONS.map(str::to_owned).to_vec();
     args.extend(["--eval".into(), include_str!("worker.js").into()]);
-    Ok(Arc::new(WorkerEngine::open(&KIND, Launch { program, args }, instances)?))
+    Ok(Arc::new(WorkerEngine::open(&KIND, Launch { program, args }, None, instances)?))
 }
 
 /// Says why the engine cannot be used on this machine, if it cannot.

@@ -14,7 +14,7 @@ use remuda_wasi::IMPORTS;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
 
 use super::jail;
-use super::protocol::{LENGTH_BYTES, Malformed, ModuleNumber, Orders, REPORT_BYTES_MAX, Report, VERSION};
+use super::protocol::{Code, LENGTH_BYTES, Malformed, ModuleNumber, Orders, REPORT_BYTES_MAX, Report, VERSION};
 use crate::adapter::region::Region;
 
 /// The time after which a worker that has not said hello is given up. Node.js takes 50 ms on an idle core.
@@ -218,9 +218,12 @@ impl Worker {
         if self.guest_bytes_max != Some(bytes_max)
             && let Some(child) = &self.child
         {
-            // Only the soft limit follows the guest: the hard one could not be raised again.
-            let most = OWN_BYTES_MAX + Region::ADDRESSES as u64;
-            set_limit(Pid::from_child(child), Resource::Data, OWN_BYTES_MAX.saturating_add(bytes_max), most)?;
+            // Only the soft limit follows the guest: the hard one could not be raised again. It is this process's own, if
+            // that is lower.
+            let own = rustix::process::getrlimit(Resource::Data).maximum.unwrap_or(u64::MAX);
+            let most = own.min(OWN_BYTES_MAX + Region::ADDRESSES as u64);
+            let soft = most.min(OWN_BYTES_MAX.saturating_add(bytes_max));
+            set_limit(Pid::from_child(child), Resource::Data, soft, most)?;
             self.guest_bytes_max = Some(bytes_max);
         }
         Ok(())
@@ -230,10 +233,10 @@ impl Worker {
         self.loaded.iter().any(|(loaded, _)| *loaded == module)
     }
 
-    /// Adds an order to compile a module, and orders to forget others if there are too many.
-    pub(super) fn order_compile(&mut self, module: ModuleNumber, bytes: &[u8]) {
-        self.orders.compile(module, bytes);
-        self.loaded.push((module, bytes.len()));
+    /// Adds an order to make a module ready, and orders to forget others if there are too many.
+    pub(super) fn order_make(&mut self, module: ModuleNumber, code: &Code) {
+        self.orders.make(module, code);
+        self.loaded.push((module, code.bytes()));
         while self.loaded.len() > LOADED_MAX
             || (self.loaded.len() > 1 && self.loaded.iter().map(|(_, bytes)| bytes).sum::<usize>() > LOADED_BYTES_MAX)
         {

@@ -10,7 +10,7 @@ use super::rewrite::{ByIntegers, Integer};
 use crate::adapter::region::PAGE_BYTES;
 
 /// The version of the protocol. A worker of another version is not used.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The size of the number before each frame, in bytes. It counts the bytes that follow it.
 pub(super) const LENGTH_BYTES: usize = 4;
@@ -28,6 +28,8 @@ mod order {
     pub(super) const RETURN: u8 = 6;
     pub(super) const UNWIND: u8 = 7;
     pub(super) const DROP: u8 = 8;
+    pub(super) const SERIALIZE: u8 = 9;
+    pub(super) const LOAD: u8 = 10;
 }
 
 mod report {
@@ -38,6 +40,7 @@ mod report {
     pub(super) const IMPORT: u8 = 68;
     pub(super) const RETURNED: u8 = 69;
     pub(super) const ENDED: u8 = 70;
+    pub(super) const SERIALIZED: u8 = 71;
 }
 
 mod code {
@@ -101,11 +104,24 @@ impl Orders {
         });
     }
 
-    pub(super) fn compile(&mut self, module: ModuleNumber, bytes: &[u8]) {
-        self.order(order::COMPILE, |out| {
-            out.put_u32_le(module.0);
-            out.put_slice(bytes);
-        });
+    /// Has the worker make a module ready for instances.
+    pub(super) fn make(&mut self, module: ModuleNumber, code: &Code) {
+        match code {
+            Code::Module(bytes) => self.order(order::COMPILE, |out| {
+                out.put_u32_le(module.0);
+                out.put_u8(threads());
+                out.put_slice(bytes);
+            }),
+            Code::Artifact(bytes) => self.order(order::LOAD, |out| {
+                out.put_u32_le(module.0);
+                out.put_slice(bytes);
+            }),
+        }
+    }
+
+    /// Asks for the code of a module that the worker has compiled.
+    pub(super) fn serialize(&mut self, module: ModuleNumber) {
+        self.order(order::SERIALIZE, |out| out.put_u32_le(module.0));
     }
 
     pub(super) fn forget(&mut self, module: ModuleNumber) {
@@ -163,6 +179,27 @@ impl Orders {
     }
 }
 
+/// What a worker makes a module ready from.
+pub(super) enum Code {
+    /// The module, which is compiled.
+    Module(Vec<u8>),
+    /// What a worker has made of the module before, which is loaded.
+    Artifact(Vec<u8>),
+}
+
+impl Code {
+    pub(super) fn bytes(&self) -> usize {
+        let (Self::Module(bytes) | Self::Artifact(bytes)) = self;
+        bytes.len()
+    }
+}
+
+/// The number of threads on which a module is compiled: as many as compile on behalf of the calling thread in this
+/// process.
+fn threads() -> u8 {
+    u8::try_from(rayon::current_num_threads()).unwrap_or(u8::MAX)
+}
+
 /// The memory of an instance that is to be made.
 #[derive(Clone, Copy, Default)]
 pub(super) struct MemoryOrder {
@@ -203,6 +240,8 @@ pub(super) enum Report<'a> {
     Hello { protocol: u32, versions: Vec<String> },
     /// The module can be instantiated.
     Compiled,
+    /// The code of a module.
+    Serialized { artifact: &'a [u8] },
     /// The order could not be carried out, although no guest is to blame.
     Refused { reason: String },
     /// The instance is made, and its start function has returned.
@@ -274,6 +313,7 @@ impl WorkerEnd {
             9 => Self::Trapped(TrapKind::StackExhausted),
             10 => Self::Trapped(TrapKind::Other),
             11 => Self::OutOfMemory,
+            12 => Self::Trapped(TrapKind::IndirectCallToNull),
             _ => return Err(Malformed),
         })
     }
@@ -304,6 +344,7 @@ impl<'a> Report<'a> {
                 Self::Hello { protocol, versions }
             }
             report::COMPILED => Self::Compiled,
+            report::SERIALIZED => return Ok(Self::Serialized { artifact: frame }),
             report::REFUSED => Self::Refused { reason: take_text(frame)? },
             report::READY => Self::Ready,
             report::IMPORT => {

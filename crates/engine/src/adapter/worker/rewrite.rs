@@ -28,9 +28,8 @@ const REFUSED: &str = hidden!("refused");
 /// Stands before the name of a function that is exported a second time.
 const BY_INTEGERS: &str = hidden!("call ");
 
-/// A module for a worker, and what the host has to know of it.
+/// What the host has to know of a module that was rewritten for a worker.
 pub(super) struct Rewritten {
-    pub(super) bytes: Vec<u8>,
     memory: Option<MemoryType>,
     /// The initial sizes of the module's own tables, in elements.
     tables: Vec<u64>,
@@ -40,7 +39,7 @@ pub(super) struct Rewritten {
 
 /// Rewrites a valid module with at most one memory, which has 32-bit addresses and is not shared. `grows` says whether
 /// any code grows the memory.
-pub(super) fn rewrite(source: &[u8], grows: bool) -> Result<Rewritten> {
+pub(super) fn rewrite(source: &[u8], grows: bool) -> Result<(Vec<u8>, Rewritten)> {
     let sections = Sections::of(source)?;
     let shape = Shape::of(source)?;
     let mut added = Added::of(&shape);
@@ -61,9 +60,9 @@ pub(super) fn rewrite(source: &[u8], grows: bool) -> Result<Rewritten> {
             by_integers.insert((*name).to_owned(), ty.results().to_vec());
         }
     }
-    let rewritten = |bytes| Rewritten { bytes, memory: shape.memory, tables: shape.tables.clone(), by_integers };
+    let rewritten = Rewritten { memory: shape.memory, tables: shape.tables, by_integers };
     if imports.count == 0 && added.bodies.is_empty() {
-        return Ok(rewritten(source.to_vec()));
+        return Ok((source.to_vec(), rewritten));
     }
     let mut module = Module::new();
     for section in id::ORDER {
@@ -85,7 +84,7 @@ pub(super) fn rewrite(source: &[u8], grows: bool) -> Result<Rewritten> {
             push_section(&mut module, section, &bytes);
         }
     }
-    Ok(rewritten(module.finish()))
+    Ok((module.finish(), rewritten))
 }
 
 /// Writes the import of the memory: without a maximum, so that a memory with any maximum will do.

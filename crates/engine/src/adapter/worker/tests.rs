@@ -8,6 +8,7 @@ use remuda_model::{Cause, GuestContext, GuestLimits, Interrupt, ModuleLimits, Ou
 
 use super::jail;
 use super::process::Launch;
+use super::protocol::VERSION;
 use super::{Kind, WorkerEngine};
 use crate::adapter::NODE_V8;
 use crate::{Artifact, Engine, EngineError, Instance, Instances, InstantiateError, Module};
@@ -16,7 +17,7 @@ static KIND: Kind = Kind { known: &NODE_V8, check: |versions| Ok(versions.join("
 
 fn engine(script: &str) -> Result<WorkerEngine, EngineError> {
     let launch = Launch { program: PathBuf::from("/bin/sh"), args: vec!["-c".into(), format!("exec >&0\n{script}")] };
-    WorkerEngine::open(&KIND, launch, Instances::OnDemand)
+    WorkerEngine::open(&KIND, launch, None, Instances::OnDemand)
 }
 
 fn frame(kind: u8, rest: &[u8]) -> Vec<u8> {
@@ -75,7 +76,7 @@ fn a_worker_that_does_not_start_makes_the_engine_unavailable() {
 
 #[test]
 fn nonsense_instead_of_an_answer_is_an_error_and_the_next_worker_is_tried() {
-    let compiled = say(&hello(1)) + AWAIT_COMPILE + &say(&frame(65, &[])) + AWAIT_INSTANTIATE;
+    let compiled = say(&hello(VERSION)) + AWAIT_COMPILE + &say(&frame(65, &[])) + AWAIT_INSTANTIATE;
     for (rest, complaint) in [
         ("exit 7".to_owned(), "ended with code 7"),
         // A call of a function that does not exist.
@@ -118,7 +119,7 @@ fn a_child_is_busy() -> bool {
 
 #[test]
 fn a_worker_that_says_nothing_is_left_when_its_guest_has_to_stop() {
-    let silent = say(&hello(1)) + AWAIT_COMPILE + &say(&frame(65, &[])) + AWAIT_INSTANTIATE;
+    let silent = say(&hello(VERSION)) + AWAIT_COMPILE + &say(&frame(65, &[])) + AWAIT_INSTANTIATE;
     // The first one does not react to the signal; the second one is in the middle of a report.
     for rest in ["trap '' INT; while :; do :; done".to_owned(), say(&[9, 0, 0, 0, 67]) + "while :; do :; done"] {
         let engine = engine(&(silent.clone() + &rest)).unwrap();
@@ -147,7 +148,7 @@ fn a_worker_that_says_nothing_is_left_when_its_guest_has_to_stop() {
 
 #[test]
 fn a_report_that_nobody_waits_for_is_an_error() {
-    let ready = say(&hello(1)) + AWAIT_COMPILE + &say(&[frame(65, &[]), frame(67, &[])].concat());
+    let ready = say(&hello(VERSION)) + AWAIT_COMPILE + &say(&[frame(65, &[]), frame(67, &[])].concat());
     let error = engine(&ready).unwrap().compile(&module()).err().expect("it is out of step");
     assert!(error.to_string().contains("no report"), "{error}");
 }
@@ -166,7 +167,7 @@ fn a_worker_reaches_no_file_no_program_and_no_other_process() {
         ("kill -0 $PPID", "sends a signal", true),
     ];
     for (attempt, what, _) in attempts.into_iter().filter(|(_, _, by_landlock)| is_jailed || !by_landlock) {
-        let script = say(&hello(1))
+        let script = say(&hello(VERSION))
             + AWAIT_COMPILE
             + &format!(
                 "if {attempt}; then\n{}\nelse\n{}\nfi\nread -r line",

@@ -9,7 +9,7 @@
 const fs = require('node:fs');
 const vm = require('node:vm');
 
-const PROTOCOL = 1;
+const PROTOCOL = 2;
 const SOCKET = 0;
 
 const ORDER = { LINK: 1, COMPILE: 2, FORGET: 3, INSTANTIATE: 4, CALL: 5, RETURN: 6, UNWIND: 7, DROP: 8 };
@@ -278,6 +278,8 @@ function refuse(error) {
 
 function compile() {
   const id = u32();
+  // The number of threads is V8's own affair.
+  u8();
   try {
     modules.set(id, new WebAssembly.Module(input.subarray(at, end)));
   } catch (error) {

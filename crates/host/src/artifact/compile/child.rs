@@ -90,7 +90,10 @@ pub fn compile_for_parent(
         .build()
         .map_err(io::Error::other)?;
     // From here on the child only computes: it can open no file and no socket.
-    setrlimit(Resource::Nofile, limit(Resource::Nofile, 0)).map_err(io::Error::from)?;
+    // What compiles in a process of its own needs a socket to that, and files to start it. That process has neither.
+    if !known.has_workers() {
+        setrlimit(Resource::Nofile, limit(Resource::Nofile, 0)).map_err(io::Error::from)?;
+    }
 
     let module = Module::parse(bytes, &BOUNDLESS).map_err(io::Error::other)?;
     let began = Instant::now();

@@ -203,7 +203,9 @@ impl Compiler {
             || stats.locals_in_loops_per_function >= locals_in_loops_min;
         // If nobody waits, a child's start-up costs little; but a module that is compiled in less time than that needs
         // no child.
-        let nobody_waits = urgency == Urgency::Nobody && stats.code_bytes >= self.background_code_bytes_min;
+        // What compiles in a process of its own would do so at full priority if it were not started by a child.
+        let nobody_waits =
+            urgency == Urgency::Nobody && (stats.code_bytes >= self.background_code_bytes_min || known.has_workers());
         known.capabilities.artifacts && (takes_long || nobody_waits)
     }
 
@@ -315,6 +317,7 @@ fn start(
     let child = command
         // The child gets nothing of this process's environment, which may hold secrets, and works in nobody's folder.
         .env_clear()
+        .envs(known.variables().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .current_dir("/")
         .stdin(input)
         .stdout(artifact.try_clone()?)
