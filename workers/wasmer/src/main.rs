@@ -69,6 +69,10 @@ struct Guest {
     instance: Instance,
 }
 
+/// The stack of a thread that compiles, in bytes. LLVM goes as deep as the code is nested that it compiles. Only what is
+/// used takes memory.
+const COMPILER_STACK_BYTES: usize = 64 << 20;
+
 /// What functions of the host see of the guest.
 struct Env {
     /// The memory, if they see it.
@@ -118,6 +122,7 @@ impl Runtime for Worker {
         engine.set_tunables(tunables());
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
+            .stack_size(COMPILER_STACK_BYTES)
             .start_handler(|_| remuda_worker::block_signals())
             .build()
             .map_err(|error| error.to_string())?;

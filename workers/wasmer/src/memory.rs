@@ -77,17 +77,31 @@ impl Mapping {
         let told = unsafe { libc::mincore(self.base.as_ptr().cast(), self.usable, is_present.as_mut_ptr()) };
         let present = is_present.iter().filter(|present| **present & 1 != 0).count();
         if told != 0 || present * SYSTEM_PAGE_BYTES > KEPT_BYTES_MAX {
-            // SAFETY: the pages are the mapping's own; they are zero when they are used next.
-            return match unsafe { libc::madvise(self.base.as_ptr().cast(), self.usable, libc::MADV_DONTNEED) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            };
+            return give_back(self.base.as_ptr(), self.usable);
         }
-        for (page, _) in is_present.iter().enumerate().filter(|(_, present)| **present & 1 != 0) {
-            // SAFETY: the page is within what may be used.
-            unsafe { self.base.as_ptr().add(page * SYSTEM_PAGE_BYTES).write_bytes(0, SYSTEM_PAGE_BYTES) };
+        for run in is_present.chunk_by(|one, other| (one ^ other) & 1 == 0) {
+            let at = run.as_ptr().addr() - is_present.as_ptr().addr();
+            let bytes = run.len() * SYSTEM_PAGE_BYTES;
+            // SAFETY: the pages are within what may be used.
+            let pages = unsafe { self.base.as_ptr().add(at * SYSTEM_PAGE_BYTES) };
+            if run[0] & 1 != 0 {
+                // SAFETY: as above.
+                unsafe { pages.write_bytes(0, bytes) };
+            } else {
+                // A page that is not present may have been written to, too, and be in the swap space.
+                give_back(pages, bytes)?;
+            }
         }
         Ok(())
+    }
+}
+
+/// Gives pages of a mapping back to the kernel: they are zero when they are used next.
+fn give_back(pages: *mut u8, bytes: usize) -> io::Result<()> {
+    // SAFETY: the pages are the caller's own, and nothing of ours refers to what is in them.
+    match unsafe { libc::madvise(pages.cast(), bytes, libc::MADV_DONTNEED) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
