@@ -8,6 +8,8 @@
 #   node.v8            V8, as Node.js brings it; by npm, or by pip where there is no npm
 #   wasmer.cranelift   Wasmer 4.4 with its Cranelift; built here by cargo in some 3 minutes on 2 cores
 #   wasmer.llvm        the same with LLVM 15; needs Debian's package llvm-15-dev, which is installed if you are root
+#   wavm.llvm          WAVM of 2019 with LLVM 14; needs Debian's packages llvm-14-dev, cmake and g++, which are installed
+#                      if you are root; built here in some 8 minutes on 2 cores
 # FOLDER: $REMUDA_ENGINES, or else remuda/engines in the user's data folder ($XDG_DATA_HOME, or else ~/.local/share).
 # remuda looks into another folder if REMUDA_ENGINES names it.
 set -eu
@@ -18,7 +20,7 @@ if [ "${1:-}" = --into ]; then
     engines=${2:?--into needs a folder}
     shift 2
 fi
-known="node.v8 wasmer.cranelift wasmer.llvm"
+known="node.v8 wasmer.cranelift wasmer.llvm wavm.llvm"
 # shellcheck disable=SC2086 # A list of words.
 [ $# -gt 0 ] || set -- $known
 
@@ -61,20 +63,33 @@ wasmer_worker() {
     mv "$to.new" "$to"
 }
 
-wasmer_llvm() {
-    if ! command -v "llvm-config-$llvm" >/dev/null; then
-        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-            apt-get update -qq
-            apt-get install -y -qq --no-install-recommends "llvm-$llvm-dev" >/dev/null
-        else
-            echo "wasmer.llvm needs llvm-config-$llvm: install Debian's package llvm-$llvm-dev" >&2
-            exit 1
-        fi
+# Makes sure that there is the program of the first argument, by installing the packages of the others.
+need() {
+    program=$1
+    shift
+    command -v "$program" >/dev/null && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq
+        apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    else
+        echo "there is no $program: install Debian's packages $*" >&2
+        exit 1
     fi
+}
+
+wasmer_llvm() {
+    need "llvm-config-$llvm" "llvm-$llvm-dev"
     LLVM_SYS_150_PREFIX=$("llvm-config-$llvm" --prefix)
     export LLVM_SYS_150_PREFIX
     wasmer_worker "$1/bin/remuda-wasmer-llvm" --features llvm
     wasmer_worker "$1/bin/remuda-wasmer"
+}
+
+wavm_llvm() {
+    need llvm-config-14 llvm-14-dev
+    need cmake cmake
+    need c++ g++
+    "$root/workers/wavm/build.sh" "$1/bin/remuda-wavm"
 }
 
 mkdir -p "$engines"
@@ -84,6 +99,7 @@ for name; do
         node.v8) mkdir -p "$engines/$name"; node_v8 "$engines/$name" ;;
         wasmer.cranelift) wasmer_worker "$engines/$name/bin/remuda-wasmer" ;;
         wasmer.llvm) wasmer_llvm "$engines/$name" ;;
+        wavm.llvm) wavm_llvm "$engines/$name" ;;
         *) echo "there is no engine named \"$name\" to install; there are: $known" >&2; exit 2 ;;
     esac
     echo "installed $name in $engines/$name"

@@ -113,8 +113,8 @@ fn tasks() -> Vec<Task> {
 /// Whether an engine can run a module.
 fn can_run(engine: &str, file: &str) -> bool {
     match engine {
-        // It has no SIMD, as `remuda engines` says.
-        "wasmer.singlepass" => !file.ends_with(".simd.wasm"),
+        // They have no SIMD, as `remuda engines` says.
+        "wasmer.singlepass" | "wavm.llvm" => !file.ends_with(".simd.wasm"),
         // LLVM 15 crashes when it is to make machine code of a function in there, whatever was optimized before.
         "wasmer.llvm" => file != "canny.simd.wasm",
         _ => true,

@@ -13,10 +13,10 @@ use tempfile::TempDir;
 pub(crate) const ENGINES: [&str; 4] = ["wasmi.lazy", "wasmtime.winch", "wasmer.singlepass", "wasmtime.cranelift"];
 
 /// The engines that are programs of their own.
-const WORKERS: [&str; 3] = ["node.v8", "wasmer.cranelift", "wasmer.llvm"];
+const WORKERS: [&str; 4] = ["node.v8", "wasmer.cranelift", "wasmer.llvm", "wavm.llvm"];
 
-/// The engine that takes a second to compile a small module.
-const SLOW_COMPILER: &str = "wasmer.llvm";
+/// The engines that take half a second or more to compile a small module.
+const SLOW_COMPILERS: [&str; 2] = ["wasmer.llvm", "wavm.llvm"];
 
 /// Whether guests of an engine run in processes of their own.
 pub(crate) fn has_workers(engine: &str) -> bool {
@@ -54,12 +54,12 @@ pub(crate) fn remuda() -> Command {
     command
 }
 
-/// `remuda run` on an engine. Nothing is kept; only of an engine that compiles a small module for a second, its code is,
+/// `remuda run` on an engine. Nothing is kept; only of an engine that compiles even a small module for long, its code is,
 /// so that the next run of the module has it.
 pub(crate) fn run_on(engine: &str) -> Command {
     let mut command = remuda();
     command.args(["run", "--engine", engine]);
-    if engine == SLOW_COMPILER {
+    if SLOW_COMPILERS.contains(&engine) {
         command.arg("--data-dir").arg(concat!(env!("CARGO_TARGET_TMPDIR"), "/kept"));
     } else {
         command.arg("--no-data");

@@ -44,8 +44,17 @@ pub(crate) mod variable {
 
 /// Every engine that Remuda knows of, in the order in which an unknown module tries them: the baseline compiler
 /// first, because its worst case is the mildest; then the optimizing one; then the interpreter.
-pub(crate) const KNOWN: &[Known] =
-    &[WASMTIME_WINCH, WASMER_SINGLEPASS, WASMTIME_CRANELIFT, WASMI_LAZY, NODE_V8, WASMER_CRANELIFT, WASMER_LLVM, MOCK];
+pub(crate) const KNOWN: &[Known] = &[
+    WASMTIME_WINCH,
+    WASMER_SINGLEPASS,
+    WASMTIME_CRANELIFT,
+    WASMI_LAZY,
+    NODE_V8,
+    WASMER_CRANELIFT,
+    WASMER_LLVM,
+    WAVM_LLVM,
+    MOCK,
+];
 
 const WASMTIME_WINCH: Known = Known {
     id: EngineId::new("wasmtime.winch"),
@@ -235,6 +244,28 @@ const WASMER_LLVM: Known = Known {
     missing: None,
 };
 
+const WAVM_LLVM: Known = Known {
+    id: EngineId::new("wavm.llvm"),
+    summary: "WAVM of 2019 with LLVM 14, in a process of its own, for comparison",
+    version: WAVM_VERSION,
+    capabilities: &Capabilities {
+        proposals: Proposals::BASE,
+        tier: Tier::Peak,
+        artifacts: true,
+        interruption: Interruption::Signal,
+        parts: false,
+    },
+    automatic: false,
+    #[cfg(feature = "wavm.llvm")]
+    open: Some(|instances| worker::own::WAVM_LLVM.open(instances)),
+    #[cfg(not(feature = "wavm.llvm"))]
+    open: None,
+    #[cfg(feature = "wavm.llvm")]
+    missing: Some(|| worker::own::WAVM_LLVM.missing()),
+    #[cfg(not(feature = "wavm.llvm"))]
+    missing: None,
+};
+
 pub(crate) const MOCK: Known = Known {
     id: EngineId::new("mock"),
     summary: "answers what its arguments say and runs no WebAssembly, for exact tests",
@@ -260,6 +291,8 @@ const WASMTIME_VERSION: &str = "48.0.8";
 const WASMER_VERSION: &str = "7.4.2";
 /// The version that the workspace of the workers pins; a test compares it with the lock file there.
 const WASMER_WORKER_VERSION: &str = "4.4.0";
+/// The version of WAVM's source.
+const WAVM_VERSION: &str = "0.0.0-prerelease";
 /// The proposals that Wasmer 4 has, and that the rewriting for workers is made for.
 const WASMER_WORKER_PROPOSALS: Proposals = Proposals::BASE.with(&[Proposal::Simd]);
 /// The version in the lock file; a test compares the two.

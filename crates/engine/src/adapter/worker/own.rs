@@ -44,6 +44,16 @@ pub(in crate::adapter) static WASMER_LLVM: Own = Own {
 #[cfg(any(feature = "wasmer.cranelift", feature = "wasmer.llvm"))]
 const WASMER_REVISION: &str = "1";
 
+#[cfg(feature = "wavm.llvm")]
+pub(in crate::adapter) static WAVM_LLVM: Own = Own {
+    kind: Kind { known: &adapter::WAVM_LLVM, check: |versions| WAVM_LLVM.check(versions) },
+    runtime: "wavm",
+    compiler: "llvm",
+    revision: "1",
+    runs: "remuda-wavm",
+    compiles: "remuda-wavm",
+};
+
 impl Own {
     pub(in crate::adapter) fn open(&'static self, instances: Instances) -> Result<Arc<dyn Engine>, EngineError> {
         let launch = |program| {
