@@ -69,9 +69,11 @@ struct Guest {
     instance: Instance,
 }
 
-/// The stack of a thread that compiles, in bytes. LLVM goes as deep as the code is nested that it compiles. Only what is
-/// used takes memory.
-const COMPILER_STACK_BYTES: usize = 64 << 20;
+/// The stack of a thread that compiles, in bytes: what the first thread of a program has on Linux. LLVM goes as deep as the
+/// code is nested that it compiles. Only what is used takes memory, but all of it counts against the limit.
+const COMPILER_STACK_BYTES: usize = 8 << 20;
+/// The most threads that compile one module, whatever the host says.
+const COMPILE_THREADS_MAX: usize = 8;
 
 /// What functions of the host see of the guest.
 struct Env {
@@ -121,11 +123,12 @@ impl Runtime for Worker {
         let mut engine: Engine = EngineBuilder::new(compiler).set_features(Some(features())).engine().into();
         engine.set_tunables(tunables());
         let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
+            .num_threads(threads.min(COMPILE_THREADS_MAX))
             .stack_size(COMPILER_STACK_BYTES)
             .start_handler(|_| remuda_worker::block_signals())
             .build()
-            .map_err(|error| error.to_string())?;
+            // There is no other reason than the limit. The host knows these words.
+            .map_err(|error| format!("Cannot allocate memory for the threads that compile: {error}"))?;
         let module = threads.install(|| Module::new(&engine, module)).map_err(|error| error.to_string())?;
         Ok(Compiled { module, engine })
     }
