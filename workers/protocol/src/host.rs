@@ -97,8 +97,8 @@ pub(crate) fn link(mut frame: &[u8]) {
     FUNCTIONS.set(functions.collect()).expect("the host links once");
 }
 
-/// Calls a function of the host, by its position among [`Runtime::link`](crate::Runtime::link)'s. `memory` is the
-/// guest's, or empty if it has none that the host's functions see.
+/// Calls a function of the host, by its position among those that [`Runtime::instantiate`](crate::Runtime::instantiate)
+/// gets. `memory` is the guest's, or empty if it has none that the host's functions see.
 ///
 /// # Errors
 ///

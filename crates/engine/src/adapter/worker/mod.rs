@@ -191,7 +191,7 @@ impl Engine for WorkerEngine {
         if self.compilers.is_none() {
             return Err(failed("it keeps no artifacts".into()));
         }
-        let (_, rewritten) = self.rewrite(module).map_err(failed)?;
+        let rewritten = rewrite::describe(module.bytes()).map_err(|error| failed(error.to_string()))?;
         let mut bytes = vec![0; stored.artifact_bytes()];
         stored.file().and_then(|file| file.read_exact_at(&mut bytes, 0)).map_err(|error| failed(error.to_string()))?;
         self.artifact(module, Code::Artifact(bytes), rewritten)?.map_err(failed)

@@ -42,7 +42,7 @@ pub(super) struct Rewritten {
 pub(super) fn rewrite(source: &[u8], grows: bool) -> Result<(Vec<u8>, Rewritten)> {
     let sections = Sections::of(source)?;
     let shape = Shape::of(source)?;
-    let mut added = Added::of(&shape);
+    let (mut added, rewritten) = add_exports(&shape);
     let mut imports = Entries::default();
     if let Some(memory) = &shape.memory {
         imports.add(|out| import(memory, out));
@@ -51,16 +51,6 @@ pub(super) fn rewrite(source: &[u8], grows: bool) -> Result<(Vec<u8>, Rewritten)
         Some(memory) if grows => Some(added.grow(memory)),
         Some(_) | None => None,
     };
-    let mut by_integers = HashMap::new();
-    for (name, function) in &shape.exports {
-        let ty = shape.type_of(*function);
-        if ty.params().iter().chain(ty.results()).any(|ty| !matches!(ty, ValType::I32 | ValType::I64))
-            && added.by_integers(name, *function, ty)
-        {
-            by_integers.insert((*name).to_owned(), ty.results().to_vec());
-        }
-    }
-    let rewritten = Rewritten { memory: shape.memory, tables: shape.tables, by_integers };
     if imports.count == 0 && added.bodies.is_empty() {
         return Ok((source.to_vec(), rewritten));
     }
@@ -85,6 +75,26 @@ pub(super) fn rewrite(source: &[u8], grows: bool) -> Result<(Vec<u8>, Rewritten)
         }
     }
     Ok((module.finish(), rewritten))
+}
+
+/// What [`rewrite`] tells of a module, for one whose code is there already.
+pub(super) fn describe(source: &[u8]) -> Result<Rewritten> {
+    Ok(add_exports(&Shape::of(source)?).1)
+}
+
+/// Adds the functions that are exported a second time.
+fn add_exports(shape: &Shape<'_>) -> (Added, Rewritten) {
+    let mut added = Added::of(shape);
+    let mut by_integers = HashMap::new();
+    for (name, function) in &shape.exports {
+        let ty = shape.type_of(*function);
+        if ty.params().iter().chain(ty.results()).any(|ty| !matches!(ty, ValType::I32 | ValType::I64))
+            && added.by_integers(name, *function, ty)
+        {
+            by_integers.insert((*name).to_owned(), ty.results().to_vec());
+        }
+    }
+    (added, Rewritten { memory: shape.memory, tables: shape.tables.clone(), by_integers })
 }
 
 /// Writes the import of the memory: without a maximum, so that a memory with any maximum will do.
