@@ -12,4 +12,4 @@ mod stop;
 
 pub use host::{HostFunction, Type, Unwound, call};
 pub use serve::{End, Failure, Integer, MemoryType, Runtime, serve};
-pub use stop::block_signals;
+pub use stop::{block_signal, stopped_at};

@@ -111,7 +111,7 @@ pub trait Runtime {
     /// What the host is to know of the program, to see whether it will do.
     fn versions(&self) -> Vec<String>;
 
-    /// Compiles a module on so many threads, each of which has to call [`block_signals`](crate::block_signals) unless it
+    /// Compiles a module on so many threads, each of which has to call [`block_signal`](crate::block_signal) unless it
     /// is the calling one.
     ///
     /// # Errors

@@ -10,11 +10,11 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// The time after which a thread that was not in its guest's code is asked again. A guest that is in the engine's code
 /// is stopped up to this much later; a shorter time has the handler take a larger share of the thread's time.
-const AGAIN_MICROSECONDS: i64 = 500;
+const AGAIN_NANOSECONDS: i64 = 500_000;
 
 /// Whether the thread runs a guest, and is to be stopped.
 static IN_GUEST: AtomicBool = AtomicBool::new(false);
@@ -22,33 +22,38 @@ static IN_GUEST: AtomicBool = AtomicBool::new(false);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 /// Whether the timer was set for the guest.
 static ASKS_AGAIN: AtomicBool = AtomicBool::new(false);
+/// The timer that asks again. It sends the same signal as the host, since engines have uses of their own for others.
+static TIMER: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 /// Where the program and its libraries have their code: all other code is a guest's.
 static OWN_CODE: OnceLock<Vec<Range<usize>>> = OnceLock::new();
 
 /// Lets SIGINT stop guests from now on. All libraries of the program are to be loaded.
 pub(crate) fn install() {
     OWN_CODE.set(own_code()).expect("this is called once");
-    for signal in [libc::SIGINT, libc::SIGALRM] {
-        // SAFETY: the structure is made of integers, a null pointer and an empty set; the handler keeps to what
-        // handlers may do.
-        unsafe {
-            let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
-            action.sa_sigaction = on_signal as *const () as usize;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
-            libc::sigemptyset(&raw mut action.sa_mask);
-            assert_eq!(libc::sigaction(signal, &raw const action, ptr::null_mut()), 0, "SIGINT can be handled");
-        }
+    // SAFETY: the structures are made of integers, null pointers and an empty set; the handler keeps to what handlers may
+    // do; and the timer's name goes to a variable of this function.
+    unsafe {
+        let mut event: libc::sigevent = MaybeUninit::zeroed().assume_init();
+        event.sigev_notify = libc::SIGEV_SIGNAL;
+        event.sigev_signo = libc::SIGINT;
+        let mut timer = ptr::null_mut();
+        assert_eq!(libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer), 0, "there is a timer");
+        TIMER.store(timer, Ordering::Relaxed);
+        let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
+        action.sa_sigaction = on_signal as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+        libc::sigemptyset(&raw mut action.sa_mask);
+        assert_eq!(libc::sigaction(libc::SIGINT, &raw const action, ptr::null_mut()), 0, "SIGINT can be handled");
     }
 }
 
-/// Keeps the signals that stop guests from the calling thread: each thread but the one that runs guests has to do so.
-pub fn block_signals() {
+/// Keeps the signal that stops guests from the calling thread: each thread but the one that runs guests has to do so.
+pub fn block_signal() {
     // SAFETY: the set is made here, and belongs to this function.
     unsafe {
         let mut set = MaybeUninit::zeroed().assume_init();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGINT);
-        libc::sigaddset(&raw mut set, libc::SIGALRM);
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
     }
 }
@@ -88,10 +93,10 @@ extern "C" fn on_signal(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void)
     let is_own = OWN_CODE.get().is_none_or(|own| own.iter().any(|code| code.contains(&at.cast_unsigned())));
     if is_own {
         ASKS_AGAIN.store(true, Ordering::Relaxed);
-        set_timer(AGAIN_MICROSECONDS);
+        set_timer(AGAIN_NANOSECONDS);
     } else {
         STOPPED.store(true, Ordering::Relaxed);
-        *at = (illegal_instruction as *const ()).addr().cast_signed();
+        *at = stopped_at().cast_signed();
     }
 }
 
@@ -123,12 +128,18 @@ unsafe extern "C" {
     fn illegal_instruction();
 }
 
-/// Has the process get a SIGALRM after so many microseconds; 0 sets the timer back.
-fn set_timer(microseconds: i64) {
-    let never = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let timer = libc::itimerval { it_interval: never, it_value: libc::timeval { tv_sec: 0, tv_usec: microseconds } };
-    // SAFETY: the value is ours, and the old one is not asked for.
-    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) };
+/// The address of the instruction that a guest is sent to when it is stopped, for engines that have to know it.
+#[must_use]
+pub fn stopped_at() -> usize {
+    (illegal_instruction as *const ()).addr()
+}
+
+/// Has the process get the signal after so many nanoseconds; 0 sets the timer back.
+fn set_timer(nanoseconds: i64) {
+    let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let time = libc::itimerspec { it_interval: never, it_value: libc::timespec { tv_sec: 0, tv_nsec: nanoseconds } };
+    // SAFETY: the value is ours, and the old one is not asked for. Handlers may do this.
+    unsafe { libc::timer_settime(TIMER.load(Ordering::Relaxed), 0, &raw const time, ptr::null_mut()) };
 }
 
 /// The addresses of the code of the program, of its libraries, and of what the kernel adds.

@@ -125,7 +125,7 @@ impl Runtime for Worker {
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.min(COMPILE_THREADS_MAX))
             .stack_size(COMPILER_STACK_BYTES)
-            .start_handler(|_| remuda_worker::block_signals())
+            .start_handler(|_| remuda_worker::block_signal())
             .build()
             // There is no other reason than the limit. The host knows these words.
             .map_err(|error| format!("Cannot allocate memory for the threads that compile: {error}"))?;
