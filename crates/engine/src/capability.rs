@@ -125,7 +125,7 @@ proposals! {
 pub struct Proposals(u32);
 
 impl Proposals {
-    /// The proposals that every toolchain of today takes for granted and that every engine here has.
+    /// The proposals that every toolchain of today takes for granted. Every engine has them that remuda uses by itself.
     pub const BASE: Self = Self::of(&[
         Proposal::MutableGlobals,
         Proposal::SignExtension,

@@ -782,8 +782,9 @@ fn proposals_of(operator: &Operator<'_>) -> Proposals {
 fn proposals_of_block(ty: BlockType) -> Proposals {
     match ty {
         BlockType::Type(ty) => proposals_of_type(ty),
-        // The type is in the type section, and counts there.
-        BlockType::Empty | BlockType::FuncType(_) => Proposals::default(),
+        BlockType::Empty => Proposals::default(),
+        // The types that the function's type mentions are in the type section, and count there.
+        BlockType::FuncType(_) => Proposals::of(&[Proposal::MultiValue]),
     }
 }
 
@@ -816,7 +817,7 @@ fn proposals_of_heap_type(ty: HeapType) -> Proposals {
 /// Function bodies are not validated again: what a body can use without naming it (a second memory, say) shows in the
 /// section that declares it.
 fn needs(bytes: &[u8], bodies: Proposals) -> Proposals {
-    if sections_validate(bytes, bodies.union(Proposals::BASE)) {
+    if sections_validate(bytes, bodies) {
         return bodies;
     }
     // Proposals are dropped one after the other, not each for itself: a typed reference is valid with
@@ -864,7 +865,12 @@ mod tests {
             ("(module (func (local eqref)))", Some(Proposal::Gc)),
             ("(module (func (block (result (ref null 0)) (unreachable)) (drop)))", Some(Proposal::FunctionReferences)),
             ("(module (type (func)) (table 1 (ref null 0)))", Some(Proposal::FunctionReferences)),
-            ("(module (table 1 funcref) (func (param funcref)))", None),
+            ("(module (table 1 funcref) (func (param funcref)))", Some(Proposal::ReferenceTypes)),
+            ("(module (table 1 funcref) (table 1 funcref))", Some(Proposal::ReferenceTypes)),
+            ("(module (func (result i32 i32) (i32.const 1) (i32.const 2)))", Some(Proposal::MultiValue)),
+            ("(module (func (i32.const 1) (block (param i32) (drop))))", Some(Proposal::MultiValue)),
+            ("(module (memory 1) (data \"passive\"))", Some(Proposal::BulkMemory)),
+            ("(module (global (export \"g\") (mut i32) (i32.const 0)))", Some(Proposal::MutableGlobals)),
         ] {
             let module = parse(text).unwrap();
             match needed {

@@ -209,9 +209,7 @@ fn every_proposal_has_a_probe_that_needs_it() {
     }
     for (proposal, text, _) in PROBES {
         let needs = parse(text).needs();
-        // Proposals that every module may use are not looked for.
-        let base = remuda_engine::Proposals::BASE.contains(*proposal);
-        assert!(base || needs.contains(*proposal), "{} needs {needs}: {text}", proposal.as_str());
+        assert!(needs.contains(*proposal), "{} needs {needs}: {text}", proposal.as_str());
     }
 }
 
