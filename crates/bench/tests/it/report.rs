@@ -2,7 +2,7 @@
 
 use remuda_bench::report::{Format, render};
 use remuda_bench::results::Results;
-use remuda_bench::row::{Pattern, Record};
+use remuda_bench::row::{Pattern, Phase, Record};
 
 use crate::synthetic::Synthetic;
 
@@ -61,6 +61,66 @@ fn the_choice_without_moves_stands_beside_the_choice() {
         rows.map(|row| row.split(['|', '[', ' ', '*']).filter_map(|cell| cell.parse().ok()).collect()).collect();
     let doubled = |row: &Vec<f64>| row.len() >= 2 && row.iter().any(|ratio| (ratio / row[0] - 2.0).abs() < 0.02);
     assert!(report.contains("racing / best") && ratios.iter().any(doubled), "{ratios:?}");
+}
+
+/// Adds an engine that takes, phase by phase, a multiple of what `wasmtime.cranelift` takes.
+fn add_engine(records: &mut Vec<Record>, engine: &str, multiple: impl Fn(Phase) -> u64) {
+    let like_cranelift = records.iter().filter_map(|record| match record {
+        Record::Sample(sample) if sample.point.engine == "wasmtime.cranelift" => Some(sample.clone()),
+        _ => None,
+    });
+    let added: Vec<Record> = like_cranelift
+        .map(|mut sample| {
+            sample.point.engine = engine.into();
+            sample.wall_ns.iter_mut().for_each(|(phase, ns)| *ns *= multiple(*phase));
+            if sample.iteration.is_some() {
+                let parts = sample.wall_ns.iter().filter(|(phase, _)| **phase != Phase::Total);
+                let total = parts.map(|(_, ns)| ns).sum();
+                sample.wall_ns.insert(Phase::Total, total);
+            }
+            Record::Sample(sample)
+        })
+        .collect();
+    records.extend(added);
+}
+
+/// The verdict on a claim in the section about the paper's runtimes.
+fn verdict<'a>(report: &'a str, claim: &str) -> &'a str {
+    let after = report.split_once(claim).unwrap_or_else(|| panic!("{claim:?} is not in the report")).1;
+    after.split("**").nth(1).expect("a verdict follows")
+}
+
+#[test]
+fn the_paper_s_runtimes_are_held_against_its_claims() {
+    let (wavm, lucet, node) = ("WAVM is the slowest on short", "Lucet starts fast", "NodeJS included");
+    assert!(!render(&results(&Synthetic::default(), |_| true), Format::Markdown).contains(wavm));
+
+    // A slow compiler whose code is no better, and a fast start with slow code.
+    let mut records = Synthetic::default().records();
+    add_engine(&mut records, "wavm.llvm", |phase| if phase == Phase::Compile { 10 } else { 1 });
+    add_engine(&mut records, "lucet.cranelift", |phase| match phase {
+        Phase::Load | Phase::Instantiate | Phase::Bootstrap => 0,
+        _ => 3,
+    });
+    let four = "over the paper's four";
+    assert!(!render(&Results::new(records.clone()), Format::Markdown).contains(four));
+    add_engine(&mut records, "wasmer.cranelift", |_| 2);
+    add_engine(&mut records, "node.v8", |phase| if phase == Phase::Compile { 0 } else { 2 });
+    let report = render(&Results::new(records), Format::Markdown);
+    assert_eq!(verdict(&report, wavm), "holds in part", "it is never the best");
+    assert_eq!(verdict(&report, lucet), "holds");
+    assert_eq!(verdict(&report, node), "holds");
+    assert!(report.contains(four));
+
+    // All the other way round.
+    let mut records = Synthetic::default().records();
+    add_engine(&mut records, "wavm.llvm", |_| 2);
+    add_engine(&mut records, "lucet.cranelift", |_| 3);
+    add_engine(&mut records, "node.v8", |_| 0);
+    let report = render(&Results::new(records), Format::Markdown);
+    assert_eq!(verdict(&report, wavm), "does not hold");
+    assert_eq!(verdict(&report, lucet), "holds in part", "only its code is poor");
+    assert_eq!(verdict(&report, node), "does not hold");
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn interpreter(results: &Results) -> Claim {
 fn optimizing(results: &Results) -> Claim {
     const CLAIM: &str = "An LLVM build takes seconds and then wins for ever after.";
     let engines = results.engines(|point| kind(&point.engine) == Kind::Single);
-    let llvm = engines.iter().find(|engine| ["llvm", "wavm"].iter().any(|name| engine.contains(name)));
+    let llvm = engines.iter().find(|engine| engine.contains("llvm"));
     let engine = llvm.cloned().unwrap_or_else(|| BASELINE.to_owned());
     let mut compiles = Vec::new();
     let (mut wins, mut contests) = (0, 0);

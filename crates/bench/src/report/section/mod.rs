@@ -3,6 +3,7 @@
 
 mod edge;
 mod everywhere;
+mod field;
 mod hybrid;
 mod matmul;
 mod pareto;
@@ -24,8 +25,8 @@ use crate::stats::{Estimate, Interval};
 /// All sections, in the order of the page.
 pub(crate) fn all(results: &Results) -> Vec<Section> {
     let palette = Palette::new(&results.engines(|_| true));
-    vec![
-        everywhere::section(results),
+    let finding = [Some(everywhere::section(results)), field::section(results)];
+    let sections = [
         polybench::section(results, &palette),
         start_up::section(results),
         matmul::section(results, &palette),
@@ -34,7 +35,8 @@ pub(crate) fn all(results: &Results) -> Vec<Section> {
         regret::section(results),
         pareto::section(results, &palette),
         tables::section(results),
-    ]
+    ];
+    finding.into_iter().flatten().chain(sections).collect()
 }
 
 /// A pattern in words.
