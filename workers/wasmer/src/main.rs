@@ -1,11 +1,11 @@
-//! A worker that runs guests in Wasmer: `remuda-wasmer COMPILER`, where COMPILER is `cranelift`, `singlepass` or `llvm`.
+//! A worker that runs guests in Wasmer: `remuda-wasmer COMPILER`, where COMPILER is `cranelift` or `llvm`.
 
 #[cfg(feature = "llvm")]
 mod llvm;
 mod memory;
 
 use remuda_worker::{End, Failure, HostFunction, Integer, MemoryType, Runtime, Type, Unwound};
-use wasmer::sys::{BaseTunables, CompilerConfig, Cranelift, EngineBuilder, Features, NativeEngineExt as _, Singlepass};
+use wasmer::sys::{BaseTunables, CompilerConfig, Cranelift, EngineBuilder, Features, NativeEngineExt as _};
 use wasmer::{
     Engine, Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, Instance, InstantiationError, Memory, Module,
     RuntimeError, Store, Value,
@@ -85,7 +85,6 @@ impl Worker {
     fn compiler(&self) -> Result<Box<dyn CompilerConfig>, String> {
         match &*self.compiler {
             "cranelift" => Ok(Box::new(Cranelift::new())),
-            "singlepass" => Ok(Box::new(Singlepass::new())),
             #[cfg(feature = "llvm")]
             "llvm" => Ok(Box::new(llvm::configured())),
             other => Err(format!("this program has no compiler {other:?}")),
