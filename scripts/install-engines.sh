@@ -10,6 +10,7 @@
 #   wasmer.llvm        the same with LLVM 15; needs Debian's package llvm-15-dev, which is installed if you are root
 #   wavm.llvm          WAVM of 2019 with LLVM 14; needs Debian's packages llvm-14-dev, cmake and g++, which are installed
 #                      if you are root; built here in some 8 minutes on 2 cores
+#   lucet.cranelift    Lucet of 2020 with the Cranelift of its time; built here by cargo in some 4 minutes on 2 cores
 # FOLDER: $REMUDA_ENGINES, or else remuda/engines in the user's data folder ($XDG_DATA_HOME, or else ~/.local/share).
 # remuda looks into another folder if REMUDA_ENGINES names it.
 set -eu
@@ -20,7 +21,7 @@ if [ "${1:-}" = --into ]; then
     engines=${2:?--into needs a folder}
     shift 2
 fi
-known="node.v8 wasmer.cranelift wasmer.llvm wavm.llvm"
+known="node.v8 wasmer.cranelift wasmer.llvm wavm.llvm lucet.cranelift"
 # shellcheck disable=SC2086 # A list of words.
 [ $# -gt 0 ] || set -- $known
 
@@ -100,6 +101,7 @@ for name; do
         wasmer.cranelift) wasmer_worker "$engines/$name/bin/remuda-wasmer" ;;
         wasmer.llvm) wasmer_llvm "$engines/$name" ;;
         wavm.llvm) wavm_llvm "$engines/$name" ;;
+        lucet.cranelift) "$root/workers/lucet/build.sh" "$engines/$name/bin/remuda-lucet" ;;
         *) echo "there is no engine named \"$name\" to install; there are: $known" >&2; exit 2 ;;
     esac
     echo "installed $name in $engines/$name"

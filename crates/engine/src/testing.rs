@@ -8,11 +8,15 @@ use crate::{Module, ModuleError, Moves, Part, Point};
 
 /// Traps that an engine reports as those of another kind, since it has one word for both: the engine, the kind, and the
 /// kind that is reported. No test may expect less of an engine than this.
-pub const ONE_WORD: [(&str, TrapKind, TrapKind); 2] = [
+pub const ONE_WORD: [(&str, TrapKind, TrapKind); 4] = [
     // "float unrepresentable in integer range"; what a division cannot represent has a word of its own.
     ("node.v8", TrapKind::IntegerOverflow, TrapKind::BadConversionToInteger),
     // "null function or function signature mismatch"
     ("node.v8", TrapKind::IndirectCallToNull, TrapKind::BadSignature),
+    // The processor's own trap for both.
+    ("lucet.cranelift", TrapKind::IntegerOverflow, TrapKind::IntegerDivisionByZero),
+    // No function has the type of an element without one.
+    ("lucet.cranelift", TrapKind::IndirectCallToNull, TrapKind::BadSignature),
 ];
 
 /// Parses a module as [`Module::parse`] does, but does not check its imports.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 pub(crate) const ENGINES: [&str; 4] = ["wasmi.lazy", "wasmtime.winch", "wasmer.singlepass", "wasmtime.cranelift"];
 
 /// The engines that are programs of their own.
-const WORKERS: [&str; 4] = ["node.v8", "wasmer.cranelift", "wasmer.llvm", "wavm.llvm"];
+const WORKERS: [&str; 5] = ["node.v8", "wasmer.cranelift", "wasmer.llvm", "wavm.llvm", "lucet.cranelift"];
 
 /// The engines that take half a second or more to compile a small module.
 const SLOW_COMPILERS: [&str; 2] = ["wasmer.llvm", "wavm.llvm"];
@@ -21,6 +21,11 @@ const SLOW_COMPILERS: [&str; 2] = ["wasmer.llvm", "wavm.llvm"];
 /// Whether guests of an engine run in processes of their own.
 pub(crate) fn has_workers(engine: &str) -> bool {
     WORKERS.contains(&engine)
+}
+
+/// Whether an engine has functions with several results.
+pub(crate) fn has_multi_value(engine: &str) -> bool {
+    engine != "lucet.cranelift"
 }
 
 /// The engines of [`ENGINES`], and those that are programs of their own and installed on this machine.

@@ -53,6 +53,7 @@ pub(crate) const KNOWN: &[Known] = &[
     WASMER_CRANELIFT,
     WASMER_LLVM,
     WAVM_LLVM,
+    LUCET_CRANELIFT,
     MOCK,
 ];
 
@@ -200,71 +201,43 @@ const NODE_V8: Known = Known {
     missing: None,
 };
 
-const WASMER_CRANELIFT: Known = Known {
-    id: EngineId::new("wasmer.cranelift"),
-    summary: "Wasmer 4 with the Cranelift of its time, in a process of its own",
-    version: WASMER_WORKER_VERSION,
-    capabilities: &Capabilities {
-        proposals: WASMER_WORKER_PROPOSALS,
-        tier: Tier::Optimizing,
-        artifacts: true,
-        interruption: Interruption::Signal,
-        parts: false,
-    },
-    automatic: false,
-    #[cfg(feature = "wasmer.cranelift")]
-    open: Some(|instances| worker::own::WASMER_CRANELIFT.open(instances)),
-    #[cfg(not(feature = "wasmer.cranelift"))]
-    open: None,
-    #[cfg(feature = "wasmer.cranelift")]
-    missing: Some(|| worker::own::WASMER_CRANELIFT.missing()),
-    #[cfg(not(feature = "wasmer.cranelift"))]
-    missing: None,
-};
+/// Engines of ours that run guests in workers. Whether this build can open one hangs on the feature with its name.
+macro_rules! workers {
+    ($($own:ident = $id:literal, $version:expr, $tier:expr, $proposals:expr, $summary:literal;)*) => {$(
+        const $own: Known = Known {
+            id: EngineId::new($id),
+            summary: $summary,
+            version: $version,
+            capabilities: &Capabilities {
+                proposals: $proposals,
+                tier: $tier,
+                artifacts: true,
+                interruption: Interruption::Signal,
+                parts: false,
+            },
+            automatic: false,
+            #[cfg(feature = $id)]
+            open: Some(|instances| worker::own::$own.open(instances)),
+            #[cfg(not(feature = $id))]
+            open: None,
+            #[cfg(feature = $id)]
+            missing: Some(|| worker::own::$own.missing()),
+            #[cfg(not(feature = $id))]
+            missing: None,
+        };
+    )*};
+}
 
-const WASMER_LLVM: Known = Known {
-    id: EngineId::new("wasmer.llvm"),
-    summary: "Wasmer 4 with LLVM, in a process of its own: the slowest compiler, and the fastest code",
-    version: WASMER_WORKER_VERSION,
-    capabilities: &Capabilities {
-        proposals: WASMER_WORKER_PROPOSALS,
-        tier: Tier::Peak,
-        artifacts: true,
-        interruption: Interruption::Signal,
-        parts: false,
-    },
-    automatic: false,
-    #[cfg(feature = "wasmer.llvm")]
-    open: Some(|instances| worker::own::WASMER_LLVM.open(instances)),
-    #[cfg(not(feature = "wasmer.llvm"))]
-    open: None,
-    #[cfg(feature = "wasmer.llvm")]
-    missing: Some(|| worker::own::WASMER_LLVM.missing()),
-    #[cfg(not(feature = "wasmer.llvm"))]
-    missing: None,
-};
-
-const WAVM_LLVM: Known = Known {
-    id: EngineId::new("wavm.llvm"),
-    summary: "WAVM of 2019 with LLVM 14, in a process of its own, for comparison",
-    version: WAVM_VERSION,
-    capabilities: &Capabilities {
-        proposals: Proposals::BASE,
-        tier: Tier::Peak,
-        artifacts: true,
-        interruption: Interruption::Signal,
-        parts: false,
-    },
-    automatic: false,
-    #[cfg(feature = "wavm.llvm")]
-    open: Some(|instances| worker::own::WAVM_LLVM.open(instances)),
-    #[cfg(not(feature = "wavm.llvm"))]
-    open: None,
-    #[cfg(feature = "wavm.llvm")]
-    missing: Some(|| worker::own::WAVM_LLVM.missing()),
-    #[cfg(not(feature = "wavm.llvm"))]
-    missing: None,
-};
+workers! {
+    WASMER_CRANELIFT = "wasmer.cranelift", WASMER_WORKER_VERSION, Tier::Optimizing, WASMER_WORKER_PROPOSALS,
+        "Wasmer 4 with the Cranelift of its time, in a process of its own";
+    WASMER_LLVM = "wasmer.llvm", WASMER_WORKER_VERSION, Tier::Peak, WASMER_WORKER_PROPOSALS,
+        "Wasmer 4 with LLVM, in a process of its own: the slowest compiler, and the fastest code";
+    WAVM_LLVM = "wavm.llvm", WAVM_VERSION, Tier::Peak, Proposals::BASE,
+        "WAVM of 2019 with LLVM 14, in a process of its own, for comparison";
+    LUCET_CRANELIFT = "lucet.cranelift", LUCET_VERSION, Tier::Optimizing, LUCET_PROPOSALS,
+        "Lucet of 2020 with the Cranelift of its time, in a process of its own, for comparison";
+}
 
 pub(crate) const MOCK: Known = Known {
     id: EngineId::new("mock"),
@@ -293,8 +266,18 @@ const WASMER_VERSION: &str = "7.4.2";
 const WASMER_WORKER_VERSION: &str = "4.4.0";
 /// The version of WAVM's source.
 const WAVM_VERSION: &str = "0.0.0-prerelease";
+/// The version that the worker's package pins; a test compares it with the lock file there.
+const LUCET_VERSION: &str = "0.6.1";
 /// The proposals that Wasmer 4 has, and that the rewriting for workers is made for.
 const WASMER_WORKER_PROPOSALS: Proposals = Proposals::BASE.with(&[Proposal::Simd]);
+/// What Lucet has, with what its worker adds: of the proposals that every toolchain takes for granted, all but those for
+/// several results and for references.
+const LUCET_PROPOSALS: Proposals = Proposals::of(&[
+    Proposal::MutableGlobals,
+    Proposal::SignExtension,
+    Proposal::SaturatingFloatToInt,
+    Proposal::BulkMemory,
+]);
 /// The version in the lock file; a test compares the two.
 const WASMI_VERSION: &str = "2.0.0";
 
@@ -345,6 +328,7 @@ mod tests {
             ("Cargo.lock", "wasmer", WASMER_VERSION),
             ("Cargo.lock", "wasmi", WASMI_VERSION),
             ("workers/Cargo.lock", "wasmer", WASMER_WORKER_VERSION),
+            ("workers/lucet/Cargo.lock", "lucetc", LUCET_VERSION),
         ] {
             let path = format!("{}/../../{lock}", env!("CARGO_MANIFEST_DIR"));
             let entry = format!("name = \"{name}\"\nversion = \"{version}\"\n");

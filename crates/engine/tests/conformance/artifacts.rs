@@ -9,7 +9,7 @@ use remuda_engine::{Artifact, EngineError, Known, Module, StoredArtifact};
 use remuda_model::{Entry, Value};
 
 use crate::outcomes::{self, CASES, PLACES};
-use crate::support::{End, Setup, able, compile, engines, export, guest, live, open, parse};
+use crate::support::{End, Setup, able, assert_end, compile, engines, export, guest, live, open, parse};
 
 /// Bytes that a store may append, long enough to be mistaken for a part of the artifact.
 const TRAILER: &[u8] = &[0xa5; 4096 + 7];
@@ -51,7 +51,7 @@ fn every_end_is_the_same_after_a_round_trip() {
         for known in keeping(&module) {
             let loaded = reload(known, &module, &compile(known, &module), "ends");
             let ended = live(&loaded, &place.entry(), &Setup::default()).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(ended.end(), case.end, "{} in {place:?} on {}", case.name, known.id);
+            assert_end(known.id, ended.end(), case.end, &format_args!("{} in {place:?}", case.name));
             assert_eq!(&ended.output.stdout[..], b"before", "{} in {place:?} on {}", case.name, known.id);
         }
     }

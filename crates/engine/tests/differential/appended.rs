@@ -35,8 +35,14 @@ const HASH: u32 = 0;
 const VECTOR: u32 = 5;
 
 /// Returns `module` with the exports appended, and the calls to make; `None` if it has no function of its own, or
-/// already exports something under one of their names.
-pub(crate) fn with_exports(module: &[u8], fuel_global: u32, random: &mut Random) -> Option<(Vec<u8>, Vec<Entry>)> {
+/// already exports something under one of their names. To look at tables takes reference types: `sees_tables` says whether
+/// the module may have them.
+pub(crate) fn with_exports(
+    module: &[u8],
+    fuel_global: u32,
+    sees_tables: bool,
+    random: &mut Random,
+) -> Option<(Vec<u8>, Vec<Entry>)> {
     let types = Validator::new_with_features(WasmFeatures::all()).validate_all(module).expect("wasm-smith is right");
     let types = types.as_ref();
     let mut sections = Sections::of(module);
@@ -71,7 +77,7 @@ pub(crate) fn with_exports(module: &[u8], fuel_global: u32, random: &mut Random)
             }
         }
     }
-    appended.function(STATE, &state(&types, fuel_global));
+    appended.function(STATE, &state(&types, fuel_global, sees_tables));
     if types.memory_count() > 0 && !appended.sections.exports_memory {
         appended.export("memory", 2, 0);
     }
@@ -164,7 +170,7 @@ fn mix(code: &mut InstructionSink<'_>, ty: ValType) {
 }
 
 /// The function that returns a hash of all state, and fills up the fuel.
-fn state(types: &wasmparser::types::TypesRef<'_>, fuel_global: u32) -> Function {
+fn state(types: &wasmparser::types::TypesRef<'_>, fuel_global: u32, sees_tables: bool) -> Function {
     let vectors = (0..types.global_count()).any(|global| types.global_at(global).content_type == ValType::V128);
     let mut function = appended_function(vectors);
     let mut code = function.instructions();
@@ -172,7 +178,7 @@ fn state(types: &wasmparser::types::TypesRef<'_>, fuel_global: u32) -> Function 
         code.global_get(global);
         mix(&mut code, types.global_at(global).content_type);
     }
-    for table in 0..types.table_count() {
+    for table in (0..types.table_count()).filter(|_| sees_tables) {
         let ty = types.table_at(table);
         let index = Index::of(ty.table64);
         code.table_size(table).local_set(index.end());

@@ -40,14 +40,18 @@ impl Group {
         Self::open(&registry, &known)
     }
 
-    /// All engines, also those that are programs of their own; `None` if none of these is installed.
-    pub(crate) fn with_workers() -> Option<Self> {
+    /// The engines that are programs of their own and installed, beside all others: first those that have what every
+    /// toolchain takes for granted, then the others, since a group is compared on what all of its engines have.
+    pub(crate) fn with_workers() -> Vec<Self> {
         let registry = Registry::default();
-        let known: Vec<_> = registry.usable().collect();
-        known
-            .iter()
-            .any(|known| known.has_workers())
-            .then(|| Self { has_workers: true, ..Self::open(&registry, &known) })
+        let is_complete = |known: &Known| Proposals::BASE.without(known.capabilities.proposals).is_empty();
+        let groups = [true, false].map(|complete| {
+            let known: Vec<_> =
+                registry.usable().filter(|known| !known.has_workers() || is_complete(known) == complete).collect();
+            let has_workers = known.iter().any(|known| known.has_workers());
+            has_workers.then(|| Self { has_workers, ..Self::open(&registry, &known) })
+        });
+        groups.into_iter().flatten().collect()
     }
 
     fn open(registry: &Registry, known: &[&'static Known]) -> Self {

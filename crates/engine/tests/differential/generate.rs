@@ -37,7 +37,8 @@ pub(crate) fn subject(bytes: &[u8], proposals: Proposals) -> Option<Subject> {
     if random.next().is_multiple_of(4) {
         module = imported::with_wasi(&module, &mut random);
     }
-    let (module, calls) = appended::with_exports(&module, fuel_global, &mut random)?;
+    let sees_tables = proposals.contains(Proposal::ReferenceTypes);
+    let (module, calls) = appended::with_exports(&module, fuel_global, sees_tables, &mut random)?;
     let module = remuda_engine::Module::parse(module, &ModuleLimits::default()).expect("Remuda takes what is valid");
     let more = module.needs().without(proposals);
     // wasm-smith makes `externref` and `table.grow` wherever it makes `funcref`, and some engines have only the latter.
@@ -77,7 +78,7 @@ fn config(input: &mut Unstructured<'_>, proposals: Proposals) -> Result<Config> 
         max_memory32_bytes: MEMORY_BYTES_MAX,
         max_memory64_bytes: MEMORY_BYTES_MAX.into(),
         max_table_elements: TABLE_ELEMENTS_MAX,
-        max_tables: 3,
+        max_tables: if has(Proposal::ReferenceTypes) { 3 } else { 1 },
         max_tags: 0,
         max_type_size: 100,
         max_types: 20,

@@ -9,7 +9,7 @@ mod installed;
 mod jail;
 #[cfg(feature = "node.v8")]
 pub(super) mod node;
-#[cfg(any(feature = "wasmer.cranelift", feature = "wasmer.llvm", feature = "wavm.llvm"))]
+#[cfg(any(feature = "wasmer.cranelift", feature = "wasmer.llvm", feature = "wavm.llvm", feature = "lucet.cranelift"))]
 pub(super) mod own;
 mod pool;
 mod process;

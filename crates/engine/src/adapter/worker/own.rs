@@ -54,6 +54,16 @@ pub(in crate::adapter) static WAVM_LLVM: Own = Own {
     compiles: "remuda-wavm",
 };
 
+#[cfg(feature = "lucet.cranelift")]
+pub(in crate::adapter) static LUCET_CRANELIFT: Own = Own {
+    kind: Kind { known: &adapter::LUCET_CRANELIFT, check: |versions| LUCET_CRANELIFT.check(versions) },
+    runtime: "lucet",
+    compiler: "cranelift",
+    revision: "1",
+    runs: "remuda-lucet",
+    compiles: "remuda-lucet",
+};
+
 impl Own {
     pub(in crate::adapter) fn open(&'static self, instances: Instances) -> Result<Arc<dyn Engine>, EngineError> {
         let launch = |program| {
