@@ -191,8 +191,11 @@ pub fn is_choice(engine: &str) -> bool {
     [AUTO, RACING].contains(&engine)
 }
 
+/// Stands in the flags of a choice before the engines that it chooses among, each with its version.
+pub(crate) const AMONG: &str = "among";
+
 fn choice(id: &str, registry: &Registry) -> Engine {
-    let mut flags = String::from("among");
+    let mut flags = String::from(AMONG);
     for known in registry.known().filter(|known| known.automatic && known.is_built()) {
         let _ = write!(flags, " {} {}", known.id, known.version);
     }

@@ -233,6 +233,12 @@ impl Results {
         self.processes.get(point).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// The flags that a point's engine ran with.
+    #[must_use]
+    pub fn flags(&self, point: &Point) -> Option<&str> {
+        self.processes(point).flat_map(|process| &process.calls).map(|sample| sample.flags.as_str()).next()
+    }
+
     /// The engines that answered a point's calls, and the share of calls that each answered, the most frequent first.
     #[must_use]
     pub fn answered_by(&self, point: &Point) -> Vec<(String, f64)> {

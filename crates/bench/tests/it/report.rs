@@ -123,6 +123,28 @@ fn the_paper_s_runtimes_are_held_against_its_claims() {
     assert_eq!(verdict(&report, node), "does not hold");
 }
 
+/// An engine that has to be asked for by name sets no mark for the choice.
+#[test]
+fn the_choice_is_held_against_the_engines_that_it_has() {
+    let mean = |report: &str| {
+        let row =
+            report.lines().find(|line| line.contains("| remuda.auto |")).expect("the choice has a row").to_owned();
+        row.split('|').nth(2).expect("it has a mean").trim().to_owned()
+    };
+    let mut records = Synthetic::default().records();
+    let before = mean(&render(&Results::new(records.clone()), Format::Markdown));
+    add_engine(&mut records, "node.v8", |_| 0);
+    assert_ne!(mean(&render(&Results::new(records.clone()), Format::Markdown)), before);
+    for record in &mut records {
+        if let Record::Sample(sample) = record
+            && sample.point.engine == "remuda.auto"
+        {
+            sample.flags = "among wasmtime.cranelift 1 wasmtime.winch 1 wasmer.singlepass 1 wasmi.lazy 1".into();
+        }
+    }
+    assert_eq!(mean(&render(&Results::new(records), Format::Markdown)), before);
+}
+
 #[test]
 fn the_same_rows_give_the_same_page_in_whatever_order() {
     let mut records = Synthetic::default().records();

@@ -1,6 +1,7 @@
 //! Regret: the distance of Remuda's choice from the best single engine by hindsight.
 
 use super::*;
+use crate::engines::AMONG;
 
 /// The aims: pattern, greatest geometric mean, and greatest regret of the worst guest.
 const AIMS: [(Pattern, f64, Option<f64>); 3] =
@@ -12,7 +13,8 @@ pub(super) fn section(results: &Results) -> Section {
         title: "Regret: the choice against the best engine by hindsight".into(),
         lead: format!(
             "The total time of `{AUTO}`, which does not know beforehand which engine is the best, over the total time of the \
-             single engine that turns out to be the best for the guest. 1 is perfect; less is possible where a guest begins on \
+             single engine that turns out to be the best for the guest, of those that it chooses among. 1 is perfect; less is \
+             possible where a guest begins on \
              one engine and goes on in the code of another. `{RACING}` is the same choice without that: its guests stay where \
              they began, and others race them."
         ),
@@ -79,10 +81,11 @@ fn regrets(results: &Results, pattern: Pattern) -> Vec<Regret> {
         for workload in &workloads {
             let mut engines = singles(results, &suite);
             engines.retain(|engine| results.estimate(&workload.on(engine, pattern), Metric::Total).is_some());
-            let Some((winner, _)) = best(results, workload, pattern, &engines) else { continue };
+            let among = chosen_among(results, workload, pattern, &engines);
+            let Some((winner, _)) = best(results, workload, pattern, &among) else { continue };
             let regret = |choice: &str| {
                 let points: Vec<_> = std::iter::once(choice)
-                    .chain(engines.iter().map(String::as_str))
+                    .chain(among.iter().map(String::as_str))
                     .map(|engine| workload.on(engine, pattern))
                     .collect();
                 // The best is picked anew in each resample, so that an engine that was lucky once does not set the
@@ -105,6 +108,14 @@ fn regrets(results: &Results, pattern: Pattern) -> Vec<Regret> {
         }
     }
     regrets
+}
+
+/// Those of `engines` that the choice chooses among: it does not use engines that have to be asked for by name. All of
+/// them, if the results do not say.
+fn chosen_among(results: &Results, workload: &Workload, pattern: Pattern, engines: &[String]) -> Vec<String> {
+    let flags = results.flags(&workload.on(AUTO, pattern));
+    let Some(among) = flags.and_then(|flags| flags.strip_prefix(AMONG)) else { return engines.to_vec() };
+    engines.iter().filter(|engine| among.split(' ').any(|word| word == engine.as_str())).cloned().collect()
 }
 
 fn verdict(estimate: &Estimate, bound: f64) -> Verdict {
