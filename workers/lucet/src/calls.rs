@@ -15,13 +15,11 @@ use remuda_worker::{End, HostFunction, Type};
 
 use crate::load::Loaded;
 use crate::lower::Builtin;
+use crate::{PAGE_BYTES, WASM_PAGE_BYTES};
 
 /// The size of the stack for calls, in bytes: a fault there would end the worker. Its pages take memory only once they are
 /// used.
 const STACK_BYTES: usize = 256 << 10;
-const PAGE_BYTES: usize = 4 << 10;
-
-const WASM_PAGE_BYTES: usize = 64 << 10;
 
 /// Builtins have numbers from this on; functions of the host have their positions among the module's imports.
 const BUILTINS: u32 = 1 << 16;
@@ -223,6 +221,8 @@ unsafe fn builtin_call(vmctx: *mut lucet_vmctx, builtin: Builtin, argument: impl
     let range = |from: usize, count: usize, len: usize, end: End| {
         if from <= len && count <= len - from { Ok(from..from + count) } else { Err(end) }
     };
+    // Where something is copied to and from: the first three arguments are both places and the number of items.
+    let ranges = |to: usize, from: usize, end| Ok((range(low(0), low(2), to, end)?, range(low(1), low(2), from, end)?));
     let (memory_end, table_end) = (End::MemoryOutOfBounds, End::TableOutOfBounds);
     match builtin {
         Builtin::MemorySize => return Ok((instance.alloc().heap_len() / WASM_PAGE_BYTES) as u64),
@@ -232,8 +232,7 @@ unsafe fn builtin_call(vmctx: *mut lucet_vmctx, builtin: Builtin, argument: impl
         }
         Builtin::MemoryCopy => {
             let memory = instance.heap_mut();
-            let (to, from) =
-                (range(low(0), low(2), memory.len(), memory_end)?, range(low(1), low(2), memory.len(), memory_end)?);
+            let (to, from) = ranges(memory.len(), memory.len(), memory_end)?;
             memory.copy_within(from, to.start);
         }
         Builtin::MemoryFill => {
@@ -245,8 +244,7 @@ unsafe fn builtin_call(vmctx: *mut lucet_vmctx, builtin: Builtin, argument: impl
             return with_guest(|guest| {
                 let (memory, segment) = (instance.heap_mut(), low(3));
                 let data: &[u8] = if guest.dropped_data[segment] { &[] } else { &guest.module.plan.data[segment] };
-                let (to, from) =
-                    (range(low(0), low(2), memory.len(), memory_end)?, range(low(1), low(2), data.len(), memory_end)?);
+                let (to, from) = ranges(memory.len(), data.len(), memory_end)?;
                 memory[to].copy_from_slice(&data[from]);
                 Ok(0)
             });
@@ -256,8 +254,7 @@ unsafe fn builtin_call(vmctx: *mut lucet_vmctx, builtin: Builtin, argument: impl
             return with_guest(|guest| {
                 // SAFETY: the guest waits for this call.
                 let table = unsafe { guest.module.table() };
-                let (to, from) =
-                    (range(low(0), low(2), table.len(), table_end)?, range(low(1), low(2), table.len(), table_end)?);
+                let (to, from) = ranges(table.len(), table.len(), table_end)?;
                 table.copy_within(from, to.start);
                 Ok(0)
             });
@@ -268,8 +265,7 @@ unsafe fn builtin_call(vmctx: *mut lucet_vmctx, builtin: Builtin, argument: impl
                 let elements = if guest.dropped_elements[segment] { &[] } else { guest.module.segment(segment) };
                 // SAFETY: the guest waits for this call.
                 let table = unsafe { guest.module.table() };
-                let (to, from) =
-                    (range(low(0), low(2), table.len(), table_end)?, range(low(1), low(2), elements.len(), table_end)?);
+                let (to, from) = ranges(table.len(), elements.len(), table_end)?;
                 table[to].copy_from_slice(&elements[from]);
                 Ok(0)
             });

@@ -20,6 +20,7 @@ use object::{
     Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags, RelocationTarget, SectionFlags, SymbolIndex,
 };
 
+use crate::PAGE_BYTES;
 use crate::calls;
 use crate::lower::{Plan, Table, exported};
 
@@ -27,8 +28,6 @@ use crate::lower::{Plan, Table, exported};
 const TABLE: &str = "guest_table_0";
 const TABLES: &str = "lucet_tables";
 const START: &str = "guest_start";
-
-const PAGE_BYTES: usize = 4 << 10;
 
 /// The least alignment of a section in bytes: what is in there has at most this one, although the file does not say so.
 const ALIGN_MIN: usize = 16;
@@ -243,7 +242,10 @@ const WAY_BYTES: usize = 24;
 
 impl Layout {
     fn of(file: &ElfFile64<'_>, table: &Table) -> Result<Self, String> {
-        let is = |flags: SectionFlags, flag: u32| matches!(flags, SectionFlags::Elf { sh_flags } if sh_flags & u64::from(flag) != 0);
+        let is = |flags: SectionFlags, flag: u32| {
+            let SectionFlags::Elf { sh_flags } = flags else { unreachable!("it is an ELF file") };
+            sh_flags & u64::from(flag) != 0
+        };
         let (mut code, mut constant, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         let table_section =
             file.symbols().find(|symbol| symbol.name() == Ok(TABLE)).and_then(|symbol| symbol.section_index());
@@ -344,19 +346,25 @@ impl Layout {
             way.extend((calls::shim_address() as u64).to_le_bytes());
             image.write(*at, &way);
         }
+        for section in file.sections() {
+            if let Some(at) = self.sections.get(&section.index().0) {
+                image.write(*at, section.data().map_err(|error| error.to_string())?);
+            }
+        }
+        let base = image.address(0);
+        let address = |at: usize| base + at as u64;
         let target = |symbol: SymbolIndex| {
             let symbol = file.symbol_by_index(symbol).map_err(|error| error.to_string())?;
             let name = symbol.name().map_err(|error| error.to_string())?;
             let Some(section) = symbol.section_index() else {
                 let at = self.ways.get(name).ok_or_else(|| format!("there is no {name:?}"))?;
-                return Ok(image.address(*at));
+                return Ok(address(*at));
             };
             let section = self.sections.get(&section.0).ok_or_else(|| format!("{name:?} is not in memory"))?;
-            Ok::<_, String>(image.address(*section) + symbol.address())
+            Ok::<_, String>(address(*section) + symbol.address())
         };
-        let mut writes: Vec<(usize, [u8; 8], usize)> = Vec::new();
         for (symbol, at) in &self.addresses {
-            writes.push((*at, target(*symbol)?.to_le_bytes(), 8));
+            image.write(*at, &target(*symbol)?.to_le_bytes());
         }
         for section in file.sections() {
             let Some(base) = self.sections.get(&section.index().0) else { continue };
@@ -366,37 +374,23 @@ impl Layout {
                 };
                 let RelocationFlags::Elf { r_type } = relocation.flags() else { unreachable!("it is an ELF file") };
                 let at = base + usize::try_from(offset).map_err(|error| error.to_string())?;
-                let from_here = |address: u64| {
-                    let distance = address.wrapping_add_signed(relocation.addend()).wrapping_sub(image.address(at));
+                let from_here = |to: u64| {
+                    let distance = to.wrapping_add_signed(relocation.addend()).wrapping_sub(address(at));
                     i32::try_from(distance.cast_signed()).map_err(|_| "the code is larger than 2 GiB".to_owned())
                 };
-                let mut bytes = [0; 8];
-                let count = match r_type {
+                match r_type {
                     R_X86_64_64 => {
-                        bytes = target(symbol)?.wrapping_add_signed(relocation.addend()).to_le_bytes();
-                        8
+                        image.write(at, &target(symbol)?.wrapping_add_signed(relocation.addend()).to_le_bytes());
                     }
                     R_X86_64_PC32 | R_X86_64_PLT32 => {
-                        bytes[..4].copy_from_slice(&from_here(target(symbol)?)?.to_le_bytes());
-                        4
+                        image.write(at, &from_here(target(symbol)?)?.to_le_bytes());
                     }
                     R_X86_64_GOTPCREL | R_X86_64_GOTPCRELX | R_X86_64_REX_GOTPCRELX => {
-                        let address = image.address(self.addresses[&symbol]);
-                        bytes[..4].copy_from_slice(&from_here(address)?.to_le_bytes());
-                        4
+                        image.write(at, &from_here(address(self.addresses[&symbol]))?.to_le_bytes());
                     }
                     other => return Err(format!("a relocation of type {other}")),
-                };
-                writes.push((at, bytes, count));
+                }
             }
-        }
-        for section in file.sections() {
-            if let Some(at) = self.sections.get(&section.index().0) {
-                image.write(*at, section.data().map_err(|error| error.to_string())?);
-            }
-        }
-        for (at, bytes, count) in writes {
-            image.write(at, &bytes[..count]);
         }
         Ok(())
     }

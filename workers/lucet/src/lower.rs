@@ -22,11 +22,11 @@ use wasm_encoder::{
 };
 use wasmparser::{DataKind, ElementItems, ElementKind, ExternalKind, FunctionBody, Operator, Parser, Payload, TypeRef};
 
+use crate::WASM_PAGE_BYTES;
+
 /// The names of modules from which functions are imported after all: those of the host, and those of the worker.
 pub(crate) const HOST: &str = "h";
 pub(crate) const WORKER: &str = "w";
-
-const WASM_PAGE_BYTES: u64 = 64 << 10;
 
 /// The most elements that all segments have together. The host allows as many in tables.
 const ELEMENTS_MAX: u64 = 10_000_000;
@@ -91,7 +91,7 @@ pub(crate) struct Plan {
     pub(crate) table: Table,
     /// The data segments; active ones are empty.
     pub(crate) data: Vec<Vec<u8>>,
-    /// The instruction that no instance gets beyond, because a segment does not fit.
+    /// The segment by which no instance gets past its start, because it does not fit.
     pub(crate) misfit: Option<Misfit>,
 }
 
@@ -128,10 +128,8 @@ pub(crate) fn lower(source: &[u8]) -> Result<(Vec<u8>, Plan), String> {
 #[derive(Default)]
 struct Lowering {
     plan: Plan,
-    types: u32,
     imported_functions: u32,
     memory_bytes: u64,
-    has_memory: bool,
     /// The functions in the table, by their places in Lucet's table.
     entries: BTreeMap<u32, u32>,
 }
@@ -158,14 +156,11 @@ impl Lowering {
         let mut start = None;
         let mut code = CodeSection::new();
         let mut data = DataSection::new();
-        let mut table = None;
+        let mut has_table = false;
         let mut segments: Vec<Segment> = Vec::new();
         for payload in Parser::new(0).parse_all(source) {
             match payload? {
-                Payload::TypeSection(section) => {
-                    self.types = section.count();
-                    self.parse_type_section(&mut types, section)?;
-                }
+                Payload::TypeSection(section) => self.parse_type_section(&mut types, section)?,
                 Payload::ImportSection(section) => {
                     for import in section.into_imports() {
                         self.import(&import?, &mut imports)?;
@@ -177,7 +172,7 @@ impl Lowering {
                         let one = one?;
                         self.plan.table.elements =
                             u32::try_from(one.ty.initial).map_err(|_| refused("a table's size"))?;
-                        if table.replace(one.ty).is_some() {
+                        if std::mem::replace(&mut has_table, true) {
                             return Err(refused("more than one table"));
                         }
                     }
@@ -206,15 +201,11 @@ impl Lowering {
                 _ => {}
             }
         }
-        let with_builtins = |types: &mut TypeSection, imports: &mut ImportSection| {
-            for (position, builtin) in Builtin::ALL[..Builtin::IMPORTED].iter().enumerate() {
-                types.ty().function(vec![ValType::I32; builtin.params()], []);
-                let ty = self.types + u32::try_from(position).expect("there are few");
-                imports.import(WORKER, &position.to_string(), EntityType::Function(ty));
-            }
-        };
-        with_builtins(&mut types, &mut imports);
-        if table.is_none() {
+        for (position, builtin) in Builtin::ALL[..Builtin::IMPORTED].iter().enumerate() {
+            imports.import(WORKER, &position.to_string(), EntityType::Function(types.len()));
+            types.ty().function(vec![ValType::I32; builtin.params()], []);
+        }
+        if !has_table {
             // All that can be done with a segment is to drop it.
             for segment in &mut segments {
                 segment.functions.clear();
@@ -223,7 +214,7 @@ impl Lowering {
         self.place(&segments)?;
         let mut module = Module::new();
         module.section(&types).section(&imports).section(&functions);
-        if table.is_some() {
+        if has_table {
             let entries = self.entries.last_key_value().map_or(0, |(last, _)| u64::from(*last) + 1);
             let mut tables = TableSection::new();
             tables.table(wasm_encoder::TableType {
@@ -251,8 +242,7 @@ impl Lowering {
                 self.imported_functions += 1;
             }
             TypeRef::Memory(ty) => {
-                self.has_memory = true;
-                self.memory_bytes = ty.initial.saturating_mul(WASM_PAGE_BYTES);
+                self.memory_bytes = ty.initial.saturating_mul(WASM_PAGE_BYTES as u64);
                 imports.import(import.module, import.name, EntityType::Memory(self.memory_type(ty)?));
             }
             _ => return Err(refused("an import that is neither a function nor the memory")),
@@ -275,24 +265,15 @@ impl Lowering {
         Ok(())
     }
 
-    /// The functions of a segment, `None` for null; and where it is to be put, if it is active.
+    /// The functions of a segment, and where it is to be put, if it is active.
     fn element(&mut self, element: wasmparser::Element<'_>) -> Lowered<Segment> {
+        // References as values are of a proposal that this engine does not have.
+        let ElementItems::Functions(section) = element.items else {
+            return Err(refused("a segment of references"));
+        };
         let mut functions = Vec::new();
-        match element.items {
-            ElementItems::Functions(section) => {
-                for function in section {
-                    functions.push(Some(self.function_index(function?)?));
-                }
-            }
-            ElementItems::Expressions(_, section) => {
-                for expression in section {
-                    functions.push(match expression?.get_operators_reader().read()? {
-                        Operator::RefFunc { function_index } => Some(self.function_index(function_index)?),
-                        Operator::RefNull { .. } => None,
-                        _ => return Err(refused("an element that is no function")),
-                    });
-                }
-            }
+        for function in section {
+            functions.push(self.function_index(function?)?);
         }
         Ok(match element.kind {
             ElementKind::Passive => Segment { functions, at: None },
@@ -312,10 +293,7 @@ impl Lowering {
                 break;
             }
             for (place, function) in (*at..).zip(functions) {
-                match function {
-                    Some(function) => drop(self.entries.insert(place, *function)),
-                    None => drop(self.entries.remove(&place)),
-                }
+                self.entries.insert(place, *function);
             }
         }
         table.active = self.entries.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -324,9 +302,7 @@ impl Lowering {
             let first = next;
             if at.is_none() {
                 for function in functions {
-                    if let Some(function) = function {
-                        self.entries.insert(next, *function);
-                    }
+                    self.entries.insert(next, *function);
                     next += 1;
                     if u64::from(next) > ELEMENTS_MAX {
                         return Err(refused("more than ten million elements"));
@@ -414,7 +390,7 @@ impl Lowering {
 
 /// An element segment.
 struct Segment {
-    functions: Vec<Option<u32>>,
+    functions: Vec<u32>,
     /// Where an active one begins.
     at: Option<u32>,
 }

@@ -38,6 +38,7 @@ const SIGNAL_STACK_BYTES: usize = 64 << 10;
 const RESERVED_BYTES: u64 = 4 << 30;
 const GUARD_BYTES: u64 = 4 << 30;
 
+/// The size of WebAssembly's pages, and of the kernel's.
 const WASM_PAGE_BYTES: usize = 64 << 10;
 const PAGE_BYTES: usize = 4 << 10;
 
@@ -60,8 +61,8 @@ struct Size {
 
 struct Compiled {
     module: Arc<Loaded>,
-    /// The code and the plan, as bytes.
-    artifact: Vec<u8>,
+    /// The code and the plan, as bytes, if they were made here: who has them loaded has them already.
+    artifact: Option<Vec<u8>>,
 }
 
 struct Guest {
@@ -103,17 +104,16 @@ impl Runtime for Worker {
         let (lowered, plan) = lower::lower(module)?;
         let object = object_file(&lowered, &plan)?;
         let artifact = bincode::serialize(&(&plan, &object)).map_err(|error| error.to_string())?;
-        self.load(&artifact)
+        Ok(Compiled { module: Arc::new(Loaded::new(&object, plan)?), artifact: Some(artifact) })
     }
 
     fn serialize(&mut self, compiled: &Compiled) -> Result<Vec<u8>, String> {
-        Ok(compiled.artifact.clone())
+        compiled.artifact.clone().ok_or_else(|| "it was not compiled here".to_owned())
     }
 
     fn load(&mut self, artifact: &[u8]) -> Result<Compiled, String> {
         let (plan, object): (Plan, Vec<u8>) = bincode::deserialize(artifact).map_err(|error| error.to_string())?;
-        let module = Arc::new(Loaded::new(&object, plan)?);
-        Ok(Compiled { module, artifact: artifact.to_vec() })
+        Ok(Compiled { module: Arc::new(Loaded::new(&object, plan)?), artifact: None })
     }
 
     fn instantiate(
