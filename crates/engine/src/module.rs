@@ -820,13 +820,15 @@ fn needs(bytes: &[u8], bodies: Proposals) -> Proposals {
     if sections_validate(bytes, bodies) {
         return bodies;
     }
+    let common = bodies.union(Proposals::BASE);
+    let enough = if sections_validate(bytes, common) { common } else { Proposal::ALL.iter().copied().collect() };
     // Proposals are dropped one after the other, not each for itself: a typed reference is valid with
     // function-references and with gc, so that neither alone is necessary. Larger proposals come later in the list, and
     // are dropped first.
-    let every: Proposals = Proposal::ALL.iter().copied().collect();
-    Proposal::ALL.iter().rev().fold(every, |needs, proposal| {
+    let droppable = enough.without(bodies);
+    Proposal::ALL.iter().rev().filter(|proposal| droppable.contains(**proposal)).fold(enough, |needs, proposal| {
         let fewer = needs.without(Proposals::of(&[*proposal]));
-        if !bodies.contains(*proposal) && sections_validate(bytes, fewer) { fewer } else { needs }
+        if sections_validate(bytes, fewer) { fewer } else { needs }
     })
 }
 
