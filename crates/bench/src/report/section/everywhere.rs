@@ -105,13 +105,7 @@ fn interpreter(results: &Results) -> Claim {
     let microseconds = start_ns < 1e6;
     // "Ten times" is a round number: everything from half of it (five) to twice as much (twenty) counts as ten times.
     let ten_times = (5.0..=20.0).contains(&slower_by);
-    let verdict = match (microseconds, ten_times) {
-        (true, true) => Verdict::Holds,
-        (false, false) => Verdict::Fails,
-        _ => Verdict::InPart,
-    };
-    let least = slower.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = slower.iter().copied().fold(0.0, f64::max);
+    let verdict = halves(microseconds, ten_times);
     Claim {
         whose: "The paper",
         claim: CLAIM.into(),
@@ -119,13 +113,12 @@ fn interpreter(results: &Results) -> Claim {
         verdict,
         finding: format!(
             "{engine} makes a module ready in {} (geometric mean over {}), and executes {} as slowly as {BASELINE} \
-             (geometric mean over {}; from {} to {}).",
+             (geometric mean over {}; from {}).",
             units::time(start_ns),
             plural(starts.len(), "guest", "guests"),
             ratio(slower_by),
             plural(slower.len(), "guest", "guests"),
-            ratio(least),
-            ratio(most),
+            span(&slower),
         ),
     }
 }
@@ -167,12 +160,8 @@ fn optimizing(results: &Results) -> Claim {
     );
     let (verdict, finding) = if llvm.is_none() {
         (Verdict::Missing, format!("The results have no engine with LLVM. The nearest to it: {measured}."))
-    } else if most >= 1e9 && wins == contests {
-        (Verdict::Holds, format!("{measured}."))
-    } else if most >= 1e9 || wins == contests {
-        (Verdict::InPart, format!("{measured}."))
     } else {
-        (Verdict::Fails, format!("{measured}."))
+        (halves(most >= 1e9, wins == contests), format!("{measured}."))
     };
     Claim { whose: "The paper", claim: CLAIM.into(), scope: String::new(), verdict, finding }
 }

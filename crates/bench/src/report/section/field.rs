@@ -61,7 +61,8 @@ fn present(results: &Results) -> Vec<&'static str> {
     FIELD.iter().map(|(_, engine)| *engine).filter(|engine| measured.iter().any(|one| one == engine)).collect()
 }
 
-/// The workloads of which all engines of the field made a cold call, those that the baseline executes fastest first.
+/// The workloads of which all engines of the field made a cold call, those first that the first of these engines executes
+/// fastest.
 fn contests(results: &Results, field: &[&str]) -> Vec<Workload> {
     let suites = results.suites();
     let workloads = suites.iter().filter(|suite| suite.as_str() != "micro").flat_map(|suite| results.workloads(suite));
@@ -109,15 +110,6 @@ fn over_baseline(
 
 fn paper(claim: &str, verdict: Verdict, finding: String) -> Claim {
     Claim { whose: "The paper", claim: claim.into(), scope: String::new(), verdict, finding }
-}
-
-/// The verdict on a claim of two halves.
-fn halves(one: bool, other: bool) -> Verdict {
-    match (one, other) {
-        (true, true) => Verdict::Holds,
-        (false, false) => Verdict::Fails,
-        _ => Verdict::InPart,
-    }
 }
 
 fn wavm(results: &Results, contests: &[Workload], field: &[&str]) -> Claim {
@@ -185,12 +177,6 @@ fn lucet(results: &Results, contests: &[Workload], field: &[&str]) -> Claim {
         span(&executes),
     );
     paper(CLAIM, verdict, finding)
-}
-
-fn span(ratios: &[f64]) -> String {
-    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = ratios.iter().copied().fold(0.0, f64::max);
-    format!("{} to {}", ratio(least), ratio(most))
 }
 
 fn node(results: &Results, contests: &[Workload], field: &[&str]) -> Claim {

@@ -130,6 +130,22 @@ fn best(
         .min_by(|one, other| one.1.value.total_cmp(&other.1.value))
 }
 
+/// The verdict on a claim of two halves.
+fn halves(one: bool, other: bool) -> Verdict {
+    match (one, other) {
+        (true, true) => Verdict::Holds,
+        (false, false) => Verdict::Fails,
+        _ => Verdict::InPart,
+    }
+}
+
+/// The least and the greatest of some ratios.
+fn span(ratios: &[f64]) -> String {
+    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = ratios.iter().copied().fold(0.0, f64::max);
+    format!("{} to {}", ratio(least), ratio(most))
+}
+
 fn ratio(value: f64) -> String {
     format!("{}×", units::digits(value))
 }
