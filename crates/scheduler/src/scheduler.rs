@@ -7,7 +7,8 @@ use crate::policy::Policy;
 use crate::prewarm::{Favourite, PrewarmLook};
 use crate::profile::Evidence;
 use crate::tier_up::{Losses, TierUp};
-use crate::{Arrivals, Candidate, Features, FunctionProfile, Prediction, Request, World};
+use crate::tuning::{INLINE_DEVIATIONS, INLINE_NS_MAX, KNOWN_MIN};
+use crate::{Arrivals, Basis, Candidate, Features, FunctionProfile, Prediction, Request, World};
 
 /// Everything that is known of one function, and the policy that chooses for it. The host keeps one for each function.
 #[derive(Clone, Debug)]
@@ -157,6 +158,19 @@ impl Scheduler {
         })
     }
 
+    /// Whether a request on `engine` is known to be so short that the thread that brings it should run it itself.
+    #[must_use]
+    pub fn is_short(&self, engine: EngineId, request: &Request<'_>, world: &World<'_>) -> bool {
+        let mut predicted = self.predict(request, world);
+        let Some((candidate, prediction)) = predicted.find(|(candidate, _)| candidate.engine == engine) else {
+            return false;
+        };
+        let bad_case_ns = prediction.before_execution_ns() + prediction.execute_quantile_ns(INLINE_DEVIATIONS);
+        is_ready(candidate)
+            && matches!(prediction.basis, Basis::Observed { count } if count >= KNOWN_MIN)
+            && bad_case_ns <= INLINE_NS_MAX
+    }
+
     pub(crate) fn evidence<'a>(&'a self, candidates: &'a [Candidate], world: &World<'a>) -> Evidence<'a> {
         Evidence { features: &self.features, calibration: world.calibration, candidates, now_ns: world.now_ns }
     }
@@ -278,6 +292,30 @@ mod tests {
 
     use super::*;
     use crate::testing::{Case, INTERPRETER, MS, OPTIMIZING};
+
+    #[test]
+    fn what_is_short_was_seen_to_be_short_on_an_engine_that_is_ready() {
+        let is_short = |case: &Case, engine| case.scheduler.is_short(engine, &case.request(), &case.world());
+        let seen = |times: &[u64]| {
+            let mut case = Case::new(Policy::Hedged, 2);
+            case.ready(&[INTERPRETER]);
+            for ns in times {
+                case.observe(INTERPRETER, *ns);
+            }
+            case
+        };
+        let us = MS / 1_000;
+        assert!(!is_short(&seen(&[]), INTERPRETER), "nothing is known");
+        assert!(!is_short(&seen(&[us; 2]), INTERPRETER), "it could have been luck");
+        assert!(is_short(&seen(&[us; 3]), INTERPRETER));
+        assert!(!is_short(&seen(&[200 * us; 10]), INTERPRETER));
+        assert!(is_short(&seen(&[20 * us; 10]), INTERPRETER));
+        assert!(!is_short(&seen(&[5 * us, 20 * us, 80 * us].repeat(5)), INTERPRETER), "some are not");
+        let mut case = seen(&[us; 3]);
+        assert!(!is_short(&case, OPTIMIZING), "that is another engine");
+        case.candidate(INTERPRETER).artifact = ArtifactState::OnDisk;
+        assert!(!is_short(&case, INTERPRETER), "the artifact would have to be loaded");
+    }
 
     #[test]
     fn a_request_that_moved_tells_how_long_it_would_have_run_where_it_went() {

@@ -433,3 +433,20 @@ pub const MOVING_PASSED_MAX: usize = 16;
 /// Source: chosen: several times as long as a guest that asks seldom, because it asked in vain, takes to ask again.
 /// Smaller, and guests are raced that are about to leave; larger, and those that never do are raced that much later.
 pub const MOVING_SETTLE_MAX: Duration = Duration::from_millis(10);
+
+// Requests that run on the thread that brings them.
+
+/// The longest time, from the instance to the end of the call, of a request that the thread that brings it runs itself.
+/// In nanoseconds, in a bad case: see [`INLINE_DEVIATIONS`].
+///
+/// Source: chosen, at ten times what handing a request to another thread and back costs (9 us, measured).
+/// Smaller, and short requests pay for being handed over; larger, and other connections of the same thread wait for a
+/// guest although a core may be idle.
+pub const INLINE_NS_MAX: f64 = 100e3;
+
+/// How bad a case has to fit into [`INLINE_NS_MAX`]. In standard deviations of the logarithm: 99 of 100 requests of a
+/// normal distribution are shorter.
+///
+/// Source: the normal distribution.
+/// Smaller, and guests have to be stopped that overrun; larger, and functions whose times vary are handed over.
+pub const INLINE_DEVIATIONS: f64 = 2.326;
