@@ -3,6 +3,7 @@
 
 mod exchange;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -406,6 +407,27 @@ fn size_class(input_bytes: Option<u64>) -> i64 {
     input_bytes.map_or(-1, |bytes| i64::from(SizeModel::class_of(bytes)))
 }
 
+/// The observations that will not have been forgotten again when all are written, oldest first. A busy host makes
+/// thousands while the few are written that stay.
+fn latest(observations: &[Observation]) -> Vec<&Observation> {
+    let mut kept: HashMap<Kind, u32> = HashMap::new();
+    let mut stays = |observation: &&Observation| {
+        let later = kept.entry(kind(observation)).or_default();
+        *later += 1;
+        *later <= ROWS_PER_KIND
+    };
+    let mut latest: Vec<_> = observations.iter().rev().filter(|observation| stays(observation)).collect();
+    latest.reverse();
+    latest
+}
+
+/// The rows among which the latest are kept: module, engine, arguments and size class.
+type Kind = (ModuleDigest, EngineId, u64, i64);
+
+fn kind(observation: &Observation) -> Kind {
+    (observation.module, observation.engine, observation.workload, size_class(observation.input_bytes))
+}
+
 fn insert(
     transaction: &Transaction<'_>,
     observations: &[Observation],
@@ -418,15 +440,15 @@ fn insert(
     )?;
     let mut kinds = Vec::new();
     let mut prune = false;
-    for observation in observations {
+    for observation in latest(observations) {
         let Observation { module, engine, phases, artifact, workload, input_bytes, output_bytes, outcome, unix_ms } =
             observation;
-        let size_class = size_class(*input_bytes);
+        let kind = kind(observation);
         let id = add.insert(params![
             module.as_bytes(),
             engine.as_str(),
             workload.cast_signed(),
-            size_class,
+            kind.3,
             artifact.to_string(),
             phases.queue_ns.cast_signed(),
             phases.compile_ns.cast_signed(),
@@ -440,7 +462,7 @@ fn insert(
             unix_ms.cast_signed(),
         ])?;
         prune |= id % PRUNE_EVERY == 0;
-        kinds.push((*module, *engine, *workload, size_class));
+        kinds.push(kind);
     }
     kinds.sort_unstable();
     kinds.dedup();
