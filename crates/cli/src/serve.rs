@@ -64,6 +64,7 @@ impl Serve {
             compile_budget: server.compile_budget,
             calibrate_in_background: true,
             waste_share: server.hedge_share,
+            inline: server.inline,
             ..HostConfig::default()
         })?;
         let deploy = |ServedFunction { spec, endpoint }| {
@@ -73,14 +74,10 @@ impl Serve {
         let functions: Vec<_> = mounted.iter().map(|mounted| Arc::clone(&mounted.function)).collect();
         host.make_ready(&functions, START_PATIENCE);
 
-        // The network needs few threads, because guests run on threads of the host.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(cores.min(4))
-            .thread_name("remuda-net")
-            .enable_all()
-            .build()?;
+        // This thread only accepts connections, and hears signals.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let server = Server::bind(host, mounted, &server).await?;
+            let server = Server::bind(host, mounted, &server, cores).await?;
             if let Err(error) = server.rehearse().await {
                 tracing::debug!(%error, "the first client may wait a little longer");
             }

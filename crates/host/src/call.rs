@@ -1,5 +1,7 @@
 //! A call of a function, and its answer.
 
+use std::sync::Arc;
+
 use remuda_engine::{EngineError, Stay};
 use remuda_model::{
     ArtifactState, EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Outcome, Phases, RequestId, Value,
@@ -31,7 +33,7 @@ pub struct Answer {
     /// The engine that ran the request, or `None` if the request's time was up before an engine was chosen.
     pub engine: Option<EngineId>,
     /// The reason for choosing that engine.
-    pub reason: String,
+    pub reason: Arc<str>,
     /// The way in which the guest ended.
     pub outcome: Outcome,
     /// The output that the guest wrote.
@@ -67,7 +69,7 @@ impl Answer {
 pub(crate) fn cut_short(outcome: Outcome, artifact: Option<ArtifactState>, phases: Phases) -> Answer {
     Answer {
         engine: None,
-        reason: String::new(),
+        reason: Arc::default(),
         outcome,
         output: GuestOutput::default(),
         values: Vec::new(),

@@ -67,6 +67,9 @@ pub struct HostConfig {
     pub read_only: bool,
     /// Whether guests may move to other engines while they run; otherwise requests are raced.
     pub moves: bool,
+    /// Whether threads that bring requests may run short ones themselves
+    /// ([`Host::inline_thread`](crate::Host::inline_thread)).
+    pub inline: bool,
 }
 
 impl Default for HostConfig {
@@ -89,6 +92,7 @@ impl Default for HostConfig {
             one_call: false,
             read_only: false,
             moves: true,
+            inline: false,
         }
     }
 }

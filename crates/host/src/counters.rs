@@ -9,6 +9,10 @@ pub struct Counters {
     pub prewarms_useful: Counter,
     /// Artifacts that were made ready for an expected request that did not come in time, or was answered otherwise.
     pub prewarms_wasted: Counter,
+    /// Requests that ran on the thread that brought them.
+    pub inline: Counter,
+    /// Guests that were stopped there, because they took unexpectedly long, and began anew on a thread for guests.
+    pub inline_overruns: Counter,
     /// Requests that a second engine joined.
     pub races: Counter,
     /// Requests whose guest went on in another engine's code.

@@ -15,6 +15,7 @@ use crate::call::Call;
 use crate::cores::Cores;
 use crate::idle::expectation::Expectation;
 use crate::learn::shared_scheduler::SharedScheduler;
+use crate::request::plan::Inlining;
 use crate::time::nanoseconds;
 
 /// A function to be deployed: what it runs, and with which rights and limits. How requests reach it is not its concern.
@@ -68,6 +69,7 @@ pub struct Function {
     /// A number that no other function of this host has.
     pub(crate) id: u64,
     pub(crate) expectation: Expectation,
+    pub(crate) inlining: Inlining,
     /// Whether guests can go on in better code while they run, wherever they are.
     can_move: bool,
     /// Parts of the module in which guests have gone on.
@@ -102,6 +104,7 @@ impl Function {
             scheduler: SharedScheduler::new(scheduler),
             id,
             expectation: Expectation::default(),
+            inlining: Inlining::default(),
             parts,
             usual_ns: AtomicU64::new(Usual::default().ns),
         }

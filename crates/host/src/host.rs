@@ -31,6 +31,8 @@ use crate::module_file::{ReadModuleError, read_module};
 use crate::prepare::prepare;
 use crate::request::admit::{Rejected, Ticket, Workers};
 use crate::request::execute::execute;
+use crate::request::inline::InlineThread;
+use crate::request::watchdog::Watchdog;
 use crate::shared::Shared;
 use crate::time::nanoseconds;
 
@@ -40,6 +42,7 @@ pub struct Host {
     workers: Option<Workers>,
     calibrator: Option<Calibrator>,
     prewarmer: Option<Prewarmer>,
+    watchdog: Option<Watchdog>,
     shared: Arc<Shared>,
     policy: Policy,
     module_limits: ModuleLimits,
@@ -122,6 +125,7 @@ impl Host {
             compiler,
             one_call: config.one_call,
             moves: config.moves,
+            inline: config.inline,
             are_parts_prepared: AtomicBool::new(false),
             deadlines,
             cores,
@@ -142,10 +146,12 @@ impl Host {
             threads => Some(Workers::start(&shared, threads, config.queue_max).map_err(OpenError::Thread)?),
         };
         let prewarmer = workers.is_some().then(|| Prewarmer::start(&shared)).transpose().map_err(OpenError::Thread)?;
+        let watchdog = config.inline.then(Watchdog::start).transpose().map_err(OpenError::Thread)?;
         Ok(Self {
             workers,
             calibrator,
             prewarmer,
+            watchdog,
             shared,
             policy: config.policy,
             module_limits: config.module_limits,
@@ -390,7 +396,14 @@ impl Host {
         self.shared.deadlines.arm(Instant::now(), timeout, interrupt)
     }
 
-    /// Admits a request; a thread of the host runs it and calls `done`. The request's time runs from now.
+    /// For a thread that brings requests and may run short ones itself; `None` if the host's configuration does not
+    /// want that.
+    #[must_use]
+    pub fn inline_thread(&self) -> Option<InlineThread> {
+        self.watchdog.as_ref().map(|watchdog| InlineThread::new(&self.shared, watchdog.watch()))
+    }
+
+    /// Admits a request; a thread of the host runs it and calls `done`. The request's time runs since it was `brought`.
     ///
     /// # Errors
     ///
@@ -399,10 +412,11 @@ impl Host {
         &self,
         function: &Arc<Function>,
         call: Call,
+        brought: Instant,
         done: impl FnOnce(Result<Answer, CallError>) + Send + 'static,
     ) -> Result<Ticket, Rejected> {
         let workers = self.workers.as_ref().ok_or(Rejected::Draining)?;
-        workers.submit(&self.shared, function, call, Box::new(done))
+        workers.submit(&self.shared, function, call, brought, Box::new(done))
     }
 }
 
@@ -410,6 +424,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.workers = None;
+        self.watchdog = None;
         self.calibrator = None;
         self.prewarmer = None;
         self.shared.compiler.close();

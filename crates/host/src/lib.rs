@@ -47,3 +47,4 @@ pub use learn::{calibrate, profile};
 pub use module_file::{ReadModuleError, decode_module, read_module};
 pub use placement::lower_priority;
 pub use request::admit::{Rejected, Ticket};
+pub use request::inline::{Inline, InlineThread};

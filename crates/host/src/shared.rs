@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) one_call: bool,
     /// See [`HostConfig::moves`](crate::HostConfig::moves).
     pub(crate) moves: bool,
+    /// See [`HostConfig::inline`](crate::HostConfig::inline).
+    pub(crate) inline: bool,
     /// Whether a thread has been told to set up what the first part of a module will need.
     pub(crate) are_parts_prepared: AtomicBool,
     pub(crate) registry: Registry,
@@ -54,8 +56,8 @@ impl Shared {
         decide(&World { calibration: &calibration, load: self.cores.load(), now_ns })
     }
 
-    pub(crate) fn observe(&self, observation: Observation) {
-        self.hand_over(Task::Observed(observation));
+    pub(crate) fn observe(&self, observations: Vec<Observation>) {
+        self.hand_over(Task::Observed(observations));
     }
 
     /// Notes how long a compile took that no request waited for.

@@ -63,6 +63,8 @@ pub struct ServerSettings {
     pub workers: Option<usize>,
     /// The number of requests that may wait for one of these threads.
     pub queue_max: usize,
+    /// Whether threads that serve connections may run short requests themselves.
+    pub inline: bool,
     /// The time that a client may take for sending its request, and between two requests.
     pub client_timeout: Duration,
     /// Bytes of artifacts that stay in memory.
@@ -135,6 +137,7 @@ struct RawServer {
     listen: SocketAddr,
     workers: Option<usize>,
     queue: usize,
+    inline: bool,
     #[serde(with = "humantime_serde")]
     client_timeout: Duration,
     artifact_memory: ByteSize,
@@ -152,6 +155,7 @@ impl Default for RawServer {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             workers: None,
             queue: Sizing::of(1).waiting_max,
+            inline: true,
             client_timeout: Duration::from_secs(30),
             artifact_memory: ByteSize::b(ARTIFACT_MEMORY_BYTES_DEFAULT),
             artifact_disk: ByteSize::b(ARTIFACT_DISK_BYTES_DEFAULT),
@@ -270,6 +274,7 @@ impl Deployment {
             listen,
             workers,
             queue,
+            inline,
             client_timeout,
             artifact_memory,
             artifact_disk,
@@ -281,6 +286,7 @@ impl Deployment {
             listen,
             workers,
             queue_max: queue,
+            inline,
             client_timeout,
             artifact_memory_bytes: artifact_memory.as_u64(),
             artifact_disk_bytes: artifact_disk.as_u64(),

@@ -1,11 +1,12 @@
 //! HTTP/1.1 and HTTP/2 in front of a [`Host`](remuda_host::Host): listen, route, admit, respond.
 //!
-//! This crate knows HTTP and functions, and no engine. Guests never run on its threads: a request is handed to the
-//! host, and its answer is awaited.
+//! This crate knows HTTP and functions, and no engine. Its threads offer each request to the host, which runs short ones
+//! at once, on the same thread; all others are submitted, and their answers awaited.
 #![forbid(unsafe_code)]
 
 mod cgi;
 mod listen;
+mod network;
 mod respond;
 mod route;
 mod rules;

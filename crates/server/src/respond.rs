@@ -1,13 +1,15 @@
 //! Turns an answer, or the lack of one, into a response: the client gets a short reason, and the log gets the whole
 //! story.
 
+use std::fmt::{self, Write as _};
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use remuda_host::{Answer, CallError, Function, Rejected};
 use remuda_manifest::Abi;
-use remuda_model::{Cause, EngineId, Limit, Outcome, RequestId};
+use remuda_model::{Cause, Limit, Outcome, RequestId};
 
 use crate::cgi;
 use crate::route::Mounted;
@@ -79,8 +81,7 @@ pub(crate) fn respond(mounted: &Mounted, id: RequestId, result: Result<Answer, C
             return short(StatusCode::INTERNAL_SERVER_ERROR, "the function could not be run", id);
         }
     };
-    let timing = server_timing(&answer);
-    log(function, id, &answer, &timing);
+    log(function, id, &answer);
     let mut reply = if answer.outcome.is_success() {
         success(mounted, id, &answer)
     } else {
@@ -88,13 +89,13 @@ pub(crate) fn respond(mounted: &Mounted, id: RequestId, result: Result<Answer, C
         short(status, &reason, id)
     };
     let headers = reply.headers_mut();
-    headers.insert(REQUEST, text(&id.to_string()));
-    headers.insert(SERVER_TIMING, text(&timing));
+    headers.insert(REQUEST, text(id.to_string()));
+    headers.insert(SERVER_TIMING, text(server_timing(&answer)));
     if let Some(engine) = answer.engine {
         headers.insert(ENGINE, HeaderValue::from_static(engine.as_str()));
     }
     if explain {
-        headers.insert(REASON, text(&answer.reason));
+        headers.insert(REASON, text(answer.reason.to_string()));
     }
     reply
 }
@@ -104,7 +105,7 @@ fn success(mounted: &Mounted, id: RequestId, answer: &Answer) -> Reply {
     match mounted.endpoint.abi {
         Abi::Stdio => {
             let mut reply = Response::new(Full::new(body));
-            reply.headers_mut().insert(CONTENT_TYPE, text(&mounted.endpoint.content_type));
+            reply.headers_mut().insert(CONTENT_TYPE, text(mounted.endpoint.content_type.clone()));
             reply
         }
         Abi::Cgi => match cgi::parse_response(&body) {
@@ -159,34 +160,43 @@ fn short(status: StatusCode, reason: &str, id: RequestId) -> Reply {
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(REQUEST, text(&id.to_string()));
+    headers.insert(REQUEST, text(id.to_string()));
     reply
 }
 
 /// Makes a header's value of text that the server made, or that came from a manifest.
-fn text(value: &str) -> HeaderValue {
-    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("unprintable"))
+fn text(value: String) -> HeaderValue {
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("unprintable"))
 }
 
 /// The phases that took time, in milliseconds, in the form of the Server Timing specification. If a guest went on in
 /// another engine's code, an entry says how much of its execution that was.
 fn server_timing(answer: &Answer) -> String {
-    let entries: Vec<String> = answer
-        .phases
-        .named()
-        .into_iter()
-        .filter(|(_, ns)| *ns > 0)
-        .map(|(name, ns)| format!("{name};dur={:.3}", ns as f64 / 1e6))
-        .chain(moved(&answer.went_on_in()))
-        .collect();
-    entries.join(", ")
+    let mut timing = String::with_capacity(80);
+    for (name, ns) in answer.phases.named() {
+        if ns > 0 {
+            entry(&mut timing, format_args!("{name}"), ns);
+        }
+    }
+    for (engine, ns) in answer.went_on_in() {
+        entry(&mut timing, format_args!("moved;desc=\"{engine}\""), ns);
+    }
+    timing
 }
 
-fn moved(engines: &[(EngineId, u64)]) -> impl Iterator<Item = String> {
-    engines.iter().map(|(engine, ns)| format!("moved;desc=\"{engine}\";dur={:.3}", *ns as f64 / 1e6))
+/// Adds an entry to what is in `timing` already.
+fn entry(timing: &mut String, name: fmt::Arguments<'_>, ns: u64) {
+    let separator = if timing.is_empty() { "" } else { ", " };
+    // In whole microseconds: numbers are written twice as fast without a floating point.
+    let us = ns.saturating_add(500) / 1_000;
+    write!(timing, "{separator}{name};dur={}.{:03}", us / 1_000, us % 1_000).expect("a string takes all");
 }
 
-fn log(function: &Function, id: RequestId, answer: &Answer, timing: &str) {
+fn log(function: &Function, id: RequestId, answer: &Answer) {
+    if answer.outcome.is_success() && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let timing = server_timing(answer);
     let stderr = &answer.output.stderr;
     let stderr = String::from_utf8_lossy(&stderr[..stderr.len().min(STDERR_LOGGED_MAX)]);
     let (name, outcome, engine) = (function.name(), &answer.outcome, answer.engine.map_or("none", |id| id.as_str()));
@@ -194,7 +204,7 @@ fn log(function: &Function, id: RequestId, answer: &Answer, timing: &str) {
         tracing::debug!(request = %id, function = name, engine, %outcome, timing, %stderr, "answered");
     } else {
         tracing::warn!(request = %id, function = name, engine, %outcome, timing, %stderr,
-            reason = answer.reason, artifact = %answer.artifact, "the function failed");
+            reason = &*answer.reason, artifact = %answer.artifact, "the function failed");
     }
 }
 
@@ -203,9 +213,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn server_timing_tells_of_moves() {
-        let engines = [(EngineId::new("wasmtime.winch"), 9_800_000), (EngineId::new("wasmtime.cranelift"), 40_000)];
-        let entries: Vec<String> = moved(&engines).collect();
-        assert_eq!(entries, ["moved;desc=\"wasmtime.winch\";dur=9.800", "moved;desc=\"wasmtime.cranelift\";dur=0.040"]);
+    fn server_timing_has_the_phases_that_took_time() {
+        let mut timing = String::new();
+        entry(&mut timing, format_args!("execute"), 12_345_678);
+        entry(&mut timing, format_args!("moved;desc=\"wasmtime.winch\""), 9_800_499);
+        entry(&mut timing, format_args!("load"), 40);
+        assert_eq!(timing, "execute;dur=12.346, moved;desc=\"wasmtime.winch\";dur=9.800, load;dur=0.000");
     }
 }

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use remuda_host::{Call, FunctionSpec, Host, Rejected};
+use remuda_host::{Answer, Call, CallError, FunctionSpec, Host, Inline, InlineThread, Rejected};
 use remuda_manifest::Abi;
 use remuda_model::{Entry, GuestContext, RequestId, Sink, Stdin};
 use tokio::sync::{Semaphore, oneshot};
@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::cgi;
 use crate::listen::NOBODY;
 use crate::respond::{Refusal, Reply, respond};
-use crate::route::{Routed, Routes};
+use crate::route::{Mounted, Routed, Routes};
 use crate::rules;
 
 /// The most bytes of a guest's standard error that are kept for the log.
@@ -39,14 +39,20 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) async fn serve(self: Arc<Self>, request: Request<Incoming>, client: SocketAddr) -> Reply {
+    /// Answers a request. `inline` is for requests that this thread may run itself.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: SocketAddr,
+        inline: Option<&InlineThread>,
+    ) -> Reply {
         let id = self.host.next_request_id();
         let (mut head, body) = request.into_parts();
         if client == NOBODY {
             return Refusal::NoRoute.reply(id);
         }
         let answer = match rules::apply(&mut head) {
-            Ok(()) => self.answer(id, &head, body, client).await,
+            Ok(()) => self.answer(id, &head, body, client, inline).await,
             Err(refusal) => Err(refusal),
         };
         match answer {
@@ -64,26 +70,43 @@ impl State {
         head: &request::Parts,
         body: Incoming,
         client: SocketAddr,
+        inline: Option<&InlineThread>,
     ) -> Result<Reply, Refusal> {
         let routed = self.routes.find(head.uri.path()).ok_or(Refusal::NoRoute)?;
         let mounted = routed.mounted;
         let _permit = self.in_flight.try_acquire().map_err(|_| Refusal::Rejected(Rejected::QueueFull))?;
         let body = read_body(body, mounted.endpoint.body_bytes_max, self.client_timeout).await?;
         let call = self.call(id, head, &routed, body, client);
+        let brought = Instant::now();
+        let run = match inline {
+            Some(inline) => inline.run(&mounted.function, call, brought),
+            None => Inline::Declined(call),
+        };
+        let result = match run {
+            Inline::Answered(result) => result,
+            Inline::Declined(call) => self.submit(mounted, call, brought).await?,
+        };
+        Ok(respond(mounted, id, result, head.headers.contains_key(EXPLAIN)))
+    }
 
+    /// Has a thread of the host run a call, and waits for the answer.
+    async fn submit(
+        &self,
+        mounted: &Mounted,
+        call: Call,
+        brought: Instant,
+    ) -> Result<Result<Answer, CallError>, Refusal> {
         let patience = call.limits.timeout.saturating_add(GRACE);
         let (done, answered) = oneshot::channel();
         // If the client leaves, hyper drops this future, and with it the ticket, which cancels the request.
         let _ticket = self
             .host
-            .submit(&mounted.function, call, move |result| {
+            .submit(&mounted.function, call, brought, move |result| {
                 // If this fails, nobody waits any more: the client has left.
                 let _ = done.send(result);
             })
             .map_err(Refusal::Rejected)?;
-        let result =
-            tokio::time::timeout(patience, answered).await.map_err(|_| Refusal::TooLate)?.map_err(|_| Refusal::Lost)?;
-        Ok(respond(mounted, id, result, head.headers.contains_key(EXPLAIN)))
+        tokio::time::timeout(patience, answered).await.map_err(|_| Refusal::TooLate)?.map_err(|_| Refusal::Lost)
     }
 
     fn call(&self, id: RequestId, head: &request::Parts, routed: &Routed<'_>, body: Bytes, client: SocketAddr) -> Call {
@@ -117,6 +140,9 @@ fn program_and_args(spec: &FunctionSpec) -> Vec<String> {
 }
 
 async fn read_body(body: Incoming, bytes_max: u64, timeout: Duration) -> Result<Bytes, Refusal> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
     let too_large = Refusal::BodyTooLarge { bytes_max };
     if body.size_hint().lower() > bytes_max {
         return Err(too_large);

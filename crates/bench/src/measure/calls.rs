@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use remuda_host::{Answer, Call, Function, FunctionSpec, Host, HostConfig};
@@ -120,7 +120,7 @@ fn call_once(
     };
     let (done, answered) = mpsc::sync_channel(1);
     let began = Clocks::now();
-    let ticket = host.submit(function, call, move |answer| {
+    let ticket = host.submit(function, call, Instant::now(), move |answer| {
         // The receiver waits for the answer below, so sending cannot fail.
         let _ = done.send(answer);
     })?;

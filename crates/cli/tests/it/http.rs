@@ -1,6 +1,6 @@
 //! A simple HTTP client: one request on a connection of its own, with every byte under the test's control.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 
 use crate::support::drain;
@@ -55,6 +55,40 @@ pub(crate) fn parse(bytes: &[u8]) -> Response {
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
     Response { status: status.expect("a status"), headers, body: bytes[end + 4..].to_vec() }
+}
+
+/// A connection for one request after another.
+pub(crate) struct Connection {
+    address: String,
+    stream: BufReader<TcpStream>,
+}
+
+impl Connection {
+    pub(crate) fn open(address: &str) -> Self {
+        let stream = BufReader::new(TcpStream::connect(address).expect("the server listens"));
+        Self { address: address.to_owned(), stream }
+    }
+
+    /// Sends a request, and does not wait for its answer.
+    pub(crate) fn send(&mut self, path: &str, body: &[u8]) {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n", self.address, body.len());
+        let request = [head.as_bytes(), body].concat();
+        self.stream.get_mut().write_all(&request).expect("the server takes the request");
+    }
+
+    /// Sends a request, and reads its answer.
+    pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> Response {
+        self.send(path, body);
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\n") {
+            assert!(self.stream.read_until(b'\n', &mut bytes).expect("the server answers") > 0, "it has closed");
+        }
+        let mut response = parse(&bytes);
+        let length = response.header("content-length").and_then(|length| length.parse().ok()).expect("a length");
+        response.body = vec![0; length];
+        self.stream.read_exact(&mut response.body).expect("the body is whole");
+        response
+    }
 }
 
 pub(crate) fn get(address: &str, path: &str) -> Response {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use remuda_host::{Answer, Call, CallError, Function, FunctionSpec, Host, HostConfig, Ticket};
@@ -118,7 +118,7 @@ impl Fixture {
         let call = Call { id: self.host.next_request_id(), entry: Entry::Command, context, limits };
         let (done, answer) = channel();
         let done = move |result| done.send(result).expect("the test waits for its answers");
-        (self.host.submit(function, call, done).expect("there is room in the queue"), answer)
+        (self.host.submit(function, call, Instant::now(), done).expect("there is room in the queue"), answer)
     }
 
     fn answer(&self, function: &Arc<Function>, input: &str) -> Answer {

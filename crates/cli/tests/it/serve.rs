@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use crate::http::{get, head, parse, post, receive, send};
+use crate::http::{Connection, get, head, parse, post, receive, send};
 use crate::support::{ENGINES, Server, drain, folder, guest, output, remuda, text};
 
 const CANNY: &str = r#"
@@ -372,4 +372,47 @@ fn the_reason_of_a_choice_is_told_to_who_asks() {
     let response = receive(send(&server.address, "POST", "/canny", &[("x-remuda-explain", "1")], b""));
     assert_eq!(response.header("x-remuda-reason"), Some("asked for by name"));
     assert_eq!(post(&server.address, "/canny", b"").header("x-remuda-reason"), None);
+}
+
+/// Returns at once, unless its input begins with an `x`: then it runs for ever.
+const FICKLE: &str = r#"
+    (module
+        (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start")
+            (i32.store (i32.const 0) (i32.const 100))
+            (i32.store (i32.const 4) (i32.const 1))
+            (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (loop $again
+                (br_if $again (i32.eq (i32.load8_u (i32.const 100)) (i32.const 120))))))
+"#;
+
+#[test]
+fn a_guest_that_runs_away_where_it_arrived_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fickle.wat");
+    std::fs::write(&path, FICKLE).unwrap();
+    // If the guest kept the thread of other connections, these would wait for an hour.
+    let manifest = format!(
+        "[server]\nworkers = 2\n[[function]]\nname = \"fickle\"\nmodule = {path:?}\nlimits = {{ timeout = \"1h\" }}\n"
+    );
+    for engine in ENGINES {
+        let server = Server::start(&manifest, &["--engine", engine]);
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let mut connections: Vec<_> = (0..2 * threads).map(|_| Connection::open(&server.address)).collect();
+        for connection in &mut connections {
+            let runs_inline = |connection: &mut Connection| {
+                let response = connection.post("/fickle", b"s");
+                assert_eq!(response.status, 200, "{engine}: {}", response.text());
+                !response.header("server-timing").unwrap().contains("queue;")
+            };
+            while !runs_inline(connection) {}
+        }
+        let mut runaway = connections.remove(0);
+        runaway.send("/fickle", b"x");
+        for connection in &mut connections {
+            let response = connection.post("/fickle", b"s");
+            assert_eq!(response.status, 200, "{engine}: {}", response.text());
+        }
+    }
 }

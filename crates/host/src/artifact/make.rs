@@ -33,6 +33,14 @@ pub(crate) struct Prepared {
     pub(crate) serialized: Option<StoredArtifact>,
 }
 
+impl Prepared {
+    /// An artifact that was there.
+    pub(crate) fn in_memory(artifact: Arc<dyn Artifact>) -> Self {
+        let (compile, load) = (Duration::ZERO, Duration::ZERO);
+        Self { artifact, compile, load, was: ArtifactState::InMemory, compiled_here: false, serialized: None }
+    }
+}
+
 /// Loads or compiles an artifact. A compiler that panics counts as one that failed.
 pub(crate) fn make(
     maker: Maker<'_>,

@@ -259,6 +259,13 @@ impl Slot {
         drop(gone);
     }
 
+    /// The artifact for a request, if it is in memory.
+    pub(crate) fn use_in_memory(&self) -> Option<Arc<dyn Artifact>> {
+        let artifact = self.in_memory()?;
+        self.uses.fetch_add(1, Ordering::Relaxed);
+        Some(artifact)
+    }
+
     /// The artifact, if it is in memory. This does not count as a use.
     pub(crate) fn in_memory(&self) -> Option<Arc<dyn Artifact>> {
         match &self.state.lock().place {

@@ -19,7 +19,6 @@ use remuda_scheduler::tuning::PREWARM_LOOK_AFTER_NS;
 use super::appointments::Next;
 use super::expectation::Prewarmed;
 use super::tier_up;
-use crate::call::Answer;
 use crate::function::{EngineSlot, Function};
 use crate::shared::Shared;
 
@@ -52,13 +51,20 @@ impl Drop for Prewarmer {
     }
 }
 
-/// Notes that a request was answered, and makes an appointment for its function if it has none.
-pub(crate) fn answered(shared: &Shared, function: &Arc<Function>, answer: &Answer) {
+/// Notes that an engine has answered a request, in this time, with an artifact that was in this state; and makes an
+/// appointment for its function if it has none.
+pub(crate) fn answered(
+    shared: &Shared,
+    function: &Arc<Function>,
+    engine: EngineId,
+    artifact: ArtifactState,
+    total_ns: u64,
+) {
     let expectation = &function.expectation;
     if let Some(prewarmed) = expectation.take() {
-        let is_useful = answer.artifact == ArtifactState::InMemory
-            && answer.engine == Some(prewarmed.engine)
-            && shared.cores.now_ns() < prewarmed.until_ns.saturating_add(answer.phases.total_ns());
+        let is_useful = artifact == ArtifactState::InMemory
+            && engine == prewarmed.engine
+            && shared.cores.now_ns() < prewarmed.until_ns.saturating_add(total_ns);
         count(shared, function, prewarmed, is_useful);
     }
     if !expectation.has_appointment.load(Ordering::Relaxed) && !expectation.has_appointment.swap(true, Ordering::AcqRel)

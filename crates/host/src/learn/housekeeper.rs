@@ -2,7 +2,7 @@
 //! makes one call, the caller that leaves the host, after the answer.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,16 @@ use remuda_model::Observation;
 use crate::cores::Cores;
 use crate::learn::profile::Profiles;
 use crate::learn::row::CompileObservation;
+use crate::placement::lower_priority;
 
 /// The most tasks that may wait for the disk. Further tasks are dropped, with a warning in the log.
 const TASKS_MAX: usize = 4096;
 /// The longest time that tasks wait for an idle core. They take a core for a millisecond, and would take it from a
 /// request; but on a host that is never idle they have to be done, too.
-const PATIENCE: Duration = Duration::from_millis(100);
+///
+/// Source: chosen, so that on a host without an idle core fewer than one of a hundred requests meets them. Shorter, and more do;
+/// longer, and more is lost if the process is killed.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The time between two looks at the cores. A core counts as idle if it is so twice in a row: it may be idle for a
 /// moment while an answer is on its way.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -50,8 +54,8 @@ pub(crate) struct Housekeeper {
 }
 
 pub(crate) enum Task {
-    /// A request's observation, for the profile.
-    Observed(Observation),
+    /// Observations of requests, for the profile.
+    Observed(Vec<Observation>),
     /// A compile that no request waited for, for the profile.
     Compiled(CompileObservation),
     /// Other work, such as keeping an artifact.
@@ -73,7 +77,11 @@ pub struct NotKept {
 impl Housekeeper {
     pub(crate) fn start(profiles: Arc<Mutex<Profiles>>, cores: Arc<Cores>) -> std::io::Result<Self> {
         let (tasks, waiting) = sync_channel(TASKS_MAX);
-        let run = move || run(&profiles, &waiting, &cores);
+        let run = move || {
+            // Also on a core that nobody wanted a moment ago, a request is not to wait for this thread.
+            lower_priority();
+            run(&profiles, &waiting, &cores);
+        };
         let thread = thread::Builder::new().name("remuda-disk".into()).spawn(run)?;
         Ok(Self { tasks: Some(tasks), thread: Some(thread) })
     }
@@ -106,26 +114,28 @@ impl Drop for Housekeeper {
     }
 }
 
-/// Waits for a core that no request wants, for [`PATIENCE`] at most, or until a caller waits in `flush`. Returns the
+/// Waits for a core that no request wants, for about [`PATIENCE`] at most, or until a caller waits in `flush`. Returns the
 /// tasks that have come meanwhile.
 fn collect_batch(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task> {
     let began = Instant::now();
     let mut batch = vec![first];
     let mut was_idle = false;
-    while batch.len() < TASKS_MAX && !matches!(batch.last(), Some(Task::Flush(_))) {
-        match tasks.recv_timeout(LOOK_AGAIN) {
-            Ok(task) => batch.push(task),
-            Err(RecvTimeoutError::Timeout) => {
-                let is_idle = cores.load().idle_cores() > 0;
-                if (is_idle && was_idle) || began.elapsed() >= PATIENCE {
-                    break;
-                }
-                was_idle = is_idle;
+    while batch.len() < TASKS_MAX && !matches!(batch.last(), Some(Task::Flush(_))) && began.elapsed() < PATIENCE {
+        // Tasks that come meanwhile need not wake this thread.
+        thread::sleep(LOOK_AGAIN);
+        let before = batch.len();
+        let no_more = loop {
+            match tasks.try_recv() {
+                Ok(task) => batch.push(task),
+                Err(no_more) => break no_more,
             }
-            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let is_idle = batch.len() == before && cores.load().idle_cores() > 0;
+        if (is_idle && was_idle) || no_more == TryRecvError::Disconnected {
+            break;
         }
+        was_idle = is_idle;
     }
-    batch.extend(tasks.try_iter().take(TASKS_MAX));
     batch
 }
 
@@ -136,7 +146,7 @@ fn run(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
         let (mut observations, mut compiles, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         for task in collect_batch(first, tasks, cores) {
             match task {
-                Task::Observed(observation) => observations.push(observation),
+                Task::Observed(more) => observations.extend(more),
                 Task::Compiled(compile) => compiles.push(compile),
                 Task::Do(work) => {
                     if let Err(error) = work() {
@@ -182,9 +192,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let housekeeper = start(Arc::new(Mutex::new(Profiles::open(dir.path()).unwrap())));
         for ns in [100, 200, 300] {
-            housekeeper.hand_over(Task::Observed(observation(ns)));
+            housekeeper.hand_over(Task::Observed(vec![observation(ns)]));
         }
-        housekeeper.hand_over(Task::Observed(Observation { outcome: Outcome::Exited { code: 1 }, ..observation(9) }));
+        housekeeper
+            .hand_over(Task::Observed(vec![Observation { outcome: Outcome::Exited { code: 1 }, ..observation(9) }]));
         housekeeper.hand_over(Task::Compiled(CompileObservation { module: MODULE, engine: WINCH, ns: 5, unix_ms: 1 }));
         drop(housekeeper);
         let profile = Profiles::open(dir.path()).unwrap().load(MODULE, 1, &Registry::default()).unwrap();
@@ -207,7 +218,7 @@ mod tests {
             Observation { module, ..observation(1) }
         };
         for n in 0..2_000 {
-            housekeeper.hand_over(Task::Observed(other(n)));
+            housekeeper.hand_over(Task::Observed(vec![other(n)]));
         }
         let (done, is_done) = std::sync::mpsc::channel();
         housekeeper.hand_over(Task::Do(Box::new(move || {

@@ -129,8 +129,10 @@ impl Records {
         let mut lines = HashMap::<ModuleDigest, Vec<Line>>::new();
         for task in tasks {
             match task {
-                Task::Observed(observation) => {
-                    lines.entry(observation.module).or_default().push(Line::Run(ObservationRow::of(&observation)));
+                Task::Observed(observations) => {
+                    for observation in observations {
+                        lines.entry(observation.module).or_default().push(Line::Run(ObservationRow::of(&observation)));
+                    }
                 }
                 Task::Compiled(compile) => {
                     lines.entry(compile.module).or_default().push(Line::Compile(CompileRow::of(&compile)));

@@ -19,6 +19,14 @@ pub(crate) struct SharedScheduler {
     lessons: Sender<Observation>,
 }
 
+/// What follows from requests that have run.
+pub(crate) struct Learnt {
+    /// What to make ready.
+    pub(crate) tier_up: Option<TierUp>,
+    /// How the next requests run, if they are known to be short.
+    pub(crate) short: Option<Decision>,
+}
+
 struct State {
     scheduler: Scheduler,
     lessons: Receiver<Observation>,
@@ -79,6 +87,42 @@ impl SharedScheduler {
                 None
             }
         }
+    }
+
+    /// Learns from requests, each with the time at which it came, and chooses for more like `request`. If another thread
+    /// has the scheduler, it learns when the next request comes, and this returns `None`.
+    pub(crate) fn observe_batch(
+        &self,
+        requests: Vec<(Observation, u64)>,
+        request: &Request<'_>,
+        world: &World<'_>,
+    ) -> Option<Learnt> {
+        let Some(mut state) = self.state.try_lock() else {
+            for (observation, _) in requests {
+                // The receiver lives as long as this scheduler.
+                let _ = self.lessons.send(observation);
+            }
+            return None;
+        };
+        state.learn(request.candidates, world);
+        let scheduler = &mut state.scheduler;
+        for (observation, came_ns) in &requests {
+            scheduler.arrived(*came_ns);
+            scheduler.observe(observation, request.candidates, world);
+        }
+        let tier_up = scheduler.tier_up(request.candidates, world);
+        let decision = scheduler.decide(request, world).ok();
+        if let Some(decision) = &decision {
+            // No request runs by it: it is what the next ones would run by.
+            scheduler.abandon(decision.engine);
+        }
+        let short = decision.filter(|decision| scheduler.is_short(decision.engine, request, world));
+        Some(Learnt { tier_up, short })
+    }
+
+    /// Whether requests on `engine` are known to be short; no, if another thread has the scheduler.
+    pub(crate) fn is_short(&self, engine: EngineId, request: &Request<'_>, world: &World<'_>) -> bool {
+        self.state.try_lock().is_some_and(|state| state.scheduler.is_short(engine, request, world))
     }
 
     /// Forgets a decision that came to nothing.

@@ -107,9 +107,9 @@ impl Workers {
         shared: &Shared,
         function: &Arc<Function>,
         call: Call,
+        admitted: Instant,
         done: Done,
     ) -> Result<Ticket, Rejected> {
-        let admitted = Instant::now();
         let mut state = self.queue.state.lock();
         if state.closed {
             return Err(Rejected::Draining);
@@ -248,7 +248,7 @@ mod tests {
         let limits = GuestLimits::default();
         let call = Call { id: host.next_request_id(), entry: Entry::Command, context, limits };
         let done = done.clone();
-        host.submit(function, call, move |answer| {
+        host.submit(function, call, Instant::now(), move |answer| {
             let name = match answer.unwrap().outcome {
                 Outcome::Returned => name,
                 Outcome::Interrupted { .. } => "interrupted",

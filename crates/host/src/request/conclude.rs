@@ -22,11 +22,12 @@ pub(crate) fn conclude(
     answer: &mut Answer,
 ) {
     answer.phases.queue_ns = nanoseconds(queued);
-    answer.reason = reason(decision, answer);
+    let mut reason = reason(decision, answer);
     if !answer.stays.is_empty() {
         shared.counters.moved.add_one();
-        answer.reason = format!("{}; then its guest moved: {}", answer.reason, went_on(answer));
+        reason = format!("{reason}; then its guest moved: {}", went_on(answer));
     }
+    answer.reason = reason.into();
     if answer.engine.is_some_and(|engine| engine != decision.engine) {
         shared.counters.races_overtaken.add_one();
     }
@@ -49,23 +50,28 @@ fn went_on(answer: &Answer) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: &Answer) {
-    let Some(engine) = answer.engine else { return };
-    let observation = Observation {
+/// What an answer tells of the engine that gave it.
+pub(super) fn observation(function: &Function, call: &Call, answer: &Answer) -> Option<Observation> {
+    Some(Observation {
         module: function.module.digest(),
         workload: function.workload,
-        engine,
+        engine: answer.engine?,
         phases: answer.phases,
         artifact: answer.artifact,
         input_bytes: call.input_bytes(),
         output_bytes: answer.output.stdout.len() as u64,
         outcome: answer.outcome.clone(),
         unix_ms: unix_ms(),
-    };
+    })
+}
+
+fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: &Answer) {
+    let Some(observation) = observation(function, call, answer) else { return };
+    let engine = observation.engine;
     let candidates = function.candidates(&shared.cores);
     let stays = answer.went_on_in();
     let tier_up = if stays.is_empty() {
-        shared.observe(observation.clone());
+        shared.observe(vec![observation.clone()]);
         if shared.one_call {
             function.scheduler.with(|scheduler| {
                 shared.with_world(|world| scheduler.observe(&observation, &candidates, world));
@@ -90,5 +96,5 @@ fn observe(shared: &Arc<Shared>, function: &Arc<Function>, call: &Call, answer: 
     if let Some(tier_up) = tier_up {
         tier_up::start(shared, function, &tier_up);
     }
-    prewarm::answered(shared, function, answer);
+    prewarm::answered(shared, function, engine, answer.artifact, answer.phases.total_ns());
 }

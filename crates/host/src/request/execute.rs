@@ -11,7 +11,7 @@ use remuda_model::{EngineId, Interrupt, Outcome, Phases};
 
 use super::attempt::{Attempt, attempt};
 use super::conclude::conclude;
-use super::race;
+use super::{inline, race};
 use crate::call::{Answer, Call, CallError, Deliver, Done, cut_short};
 use crate::function::Function;
 use crate::panics::catching_panics;
@@ -119,6 +119,7 @@ fn run(
                     pending.commit();
                 }
                 conclude(shared, function, call, queued, &decision, &mut answer);
+                inline::plan(shared, function, call, &decision);
                 return Some(Ok(*answer));
             }
             Attempt::Delivered => return None,

@@ -5,5 +5,8 @@ pub(crate) mod admit;
 mod attempt;
 mod conclude;
 pub(crate) mod execute;
+pub(crate) mod inline;
 mod mover;
+pub(crate) mod plan;
 mod race;
+pub(crate) mod watchdog;
