@@ -256,17 +256,22 @@ pub(crate) fn finish(result: wiggle::error::Result<i32>) -> Result<i32, Stop> {
         if let Some(hostile) = error.downcast_ref::<GuestError>() {
             return Ok(errno_of(hostile) as i32);
         }
-        if error.downcast_ref::<stdio::OutputLimitExceeded>().is_some() {
-            return Err(Stop::OutputLimit);
-        }
-        if let Some(stdin::Interrupted(cause)) = error.downcast_ref() {
-            return Err(Stop::Interrupted(*cause));
+        if let Some(stop) = stop_within(&error) {
+            return Err(stop);
         }
         if let Some(ResourceTableError::Full) = error.downcast_ref() {
             return Ok(types::Errno::Mfile as i32);
         }
         Err(Stop::Failed(format!("{error:#}")))
     })
+}
+
+/// Why one of a guest's own streams has stopped it, if it has.
+pub(crate) fn stop_within(error: &wiggle::error::Error) -> Option<Stop> {
+    if error.downcast_ref::<stdio::OutputLimitExceeded>().is_some() {
+        return Some(Stop::OutputLimit);
+    }
+    error.downcast_ref().map(|stdin::Interrupted(cause)| Stop::Interrupted(*cause))
 }
 
 /// The errno for an argument that makes no sense. The generated functions trap on some of these; according to WASI a

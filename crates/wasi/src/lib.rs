@@ -6,9 +6,12 @@
 //! by name. And it adds three promises: the guest's [`Interrupt`] cuts short a call that waits, captured output is
 //! capped, and a hostile pointer gives an errno, never a trap.
 //!
+//! Components get WASI 0.2 from the same library, in the same world ([`ComponentWasi`]); their engine calls it directly.
+//!
 //! This crate knows of no engine: it gets memory and arguments, and returns an errno or a [`Stop`].
 #![forbid(unsafe_code)]
 
+mod component;
 mod imports;
 mod poll;
 mod stdin;
@@ -24,6 +27,7 @@ use remuda_model::{Cause, Gate, GuestContext, GuestOutput, HostStream, Interrupt
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView as _};
 
+pub use component::{ComponentWasi, stop_of};
 pub use imports::{IMPORTS, Import, PREVIEW_0, PREVIEW_1, Type};
 pub use touches::{Read, Span, TOO_MUCH, VECTOR_BYTES};
 
@@ -78,13 +82,8 @@ pub struct Wasi {
     ctx: WasiP1Ctx,
     args: StringSizes,
     env: StringSizes,
-    stdout: stdio::Output,
-    stderr: stdio::Output,
+    streams: Streams,
     interrupt: Interrupt,
-    /// The host process's own standard input, if the guest reads from it.
-    stdin: Option<stdin::Input>,
-    /// The position at which the guest began to read, in bytes, if standard input is a file.
-    stdin_began: u64,
     /// The gate before the host's own standard input, if input that one guest has read is gone for all others.
     stdin_gate: Option<Gate>,
 }
@@ -96,36 +95,14 @@ impl Wasi {
     ///
     /// Returns an error if a directory of `context.preopens` cannot be opened.
     pub fn new(context: &GuestContext, interrupt: Interrupt) -> Result<Self, SetupError> {
-        let gate = context.gate.clone().map(|gate| (gate, interrupt.clone()));
-        let stdout = stdio::Output::new(context.stdout, HostStream::Stdout, gate.clone());
-        let stderr = stdio::Output::new(context.stderr, HostStream::Stderr, gate);
-        let mut builder = WasiCtxBuilder::new();
-        builder
-            .args(&context.args)
-            .envs(&context.env)
-            .stdout(stdout.clone())
-            .stderr(stderr.clone())
-            .max_random_size(RANDOM_BYTES_AT_ONCE as u64)
-            // A guest has a thread to itself, so that file operations need no second one.
-            .allow_blocking_current_thread(true);
-        if let Stdin::Bytes(bytes) = &context.stdin {
-            builder.stdin(wasmtime_wasi::p2::pipe::MemoryInputPipe::new(bytes.clone()));
-        }
-        let stdin = stdin::Input::new(&context.stdin, interrupt.clone());
-        if let Some(stdin) = &stdin {
-            builder.stdin(stdin.clone());
-        }
-        for preopen in &context.preopens {
-            grant(&mut builder, preopen)?;
-        }
+        let (mut builder, streams) = world(context, &interrupt)?;
         let mut ctx = builder.build_p1();
         ctx.ctx().table.set_max_capacity(HANDLES_MAX);
         let stdin_gate = context.gate.clone().filter(|_| matches!(context.stdin, Stdin::Inherit));
-        let stdin_began = stdin.as_ref().and_then(stdin::Input::position).unwrap_or(0);
         let args = StringSizes::of(context.args.iter().map(String::len));
         // A variable is written as `name=value`.
         let env = StringSizes::of(context.env.iter().map(|(name, value)| name.len() + 1 + value.len()));
-        Ok(Self { ctx, args, env, stdout, stderr, interrupt, stdin, stdin_began, stdin_gate })
+        Ok(Self { ctx, args, env, streams, interrupt, stdin_gate })
     }
 
     /// Carries out a call of the guest on its memory.
@@ -147,6 +124,28 @@ impl Wasi {
     /// captured are empty here.
     #[must_use]
     pub fn into_output(self) -> GuestOutput {
+        self.streams.into_output()
+    }
+
+    /// Whether the guest was stopped for writing more than a captured stream may hold.
+    #[must_use]
+    pub fn output_limit_exceeded(&self) -> bool {
+        self.streams.stdout.exceeded() || self.streams.stderr.exceeded()
+    }
+}
+
+/// A guest's standard streams, on the host's side.
+struct Streams {
+    stdout: stdio::Output,
+    stderr: stdio::Output,
+    /// The host process's own standard input, if the guest reads from it.
+    stdin: Option<stdin::Input>,
+    /// The position at which the guest began to read, in bytes, if standard input is a file.
+    stdin_began: u64,
+}
+
+impl Streams {
+    fn into_output(self) -> GuestOutput {
         let position = self.stdin.as_ref().and_then(stdin::Input::position);
         GuestOutput {
             stdout: self.stdout.take(),
@@ -154,12 +153,34 @@ impl Wasi {
             stdin_bytes_read: position.map_or(0, |position| position - self.stdin_began),
         }
     }
+}
 
-    /// Whether the guest was stopped for writing more than a captured stream may hold.
-    #[must_use]
-    pub fn output_limit_exceeded(&self) -> bool {
-        self.stdout.exceeded() || self.stderr.exceeded()
+/// The world that `context` describes, and nothing more; and its standard streams.
+fn world(context: &GuestContext, interrupt: &Interrupt) -> Result<(WasiCtxBuilder, Streams), SetupError> {
+    let gate = context.gate.clone().map(|gate| (gate, interrupt.clone()));
+    let stdout = stdio::Output::new(context.stdout, HostStream::Stdout, gate.clone());
+    let stderr = stdio::Output::new(context.stderr, HostStream::Stderr, gate);
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .args(&context.args)
+        .envs(&context.env)
+        .stdout(stdout.clone())
+        .stderr(stderr.clone())
+        .max_random_size(RANDOM_BYTES_AT_ONCE as u64)
+        // A guest has its thread to itself, so that file operations need no second one.
+        .allow_blocking_current_thread(true);
+    if let Stdin::Bytes(bytes) = &context.stdin {
+        builder.stdin(wasmtime_wasi::p2::pipe::MemoryInputPipe::new(bytes.clone()));
     }
+    let stdin = stdin::Input::new(&context.stdin, interrupt.clone());
+    if let Some(stdin) = &stdin {
+        builder.stdin(stdin.clone());
+    }
+    for preopen in &context.preopens {
+        grant(&mut builder, preopen)?;
+    }
+    let stdin_began = stdin.as_ref().and_then(stdin::Input::position).unwrap_or(0);
+    Ok((builder, Streams { stdout, stderr, stdin, stdin_began }))
 }
 
 /// Whether a call takes something from standard input, or makes it impossible to tell this by a call's descriptor.

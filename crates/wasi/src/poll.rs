@@ -131,7 +131,7 @@ fn wait_for(
         Wanted::Ready { .. } => Some(now),
     });
     let until = until.min();
-    let has_input = match &wasi.stdin {
+    let has_input = match &wasi.streams.stdin {
         Some(input) if wanted.iter().any(|wanted| matches!(wanted, Wanted::Input { .. })) => {
             match input.await_input(until) {
                 Ok(has_input) => has_input,
@@ -167,7 +167,7 @@ fn want(
             }
             // Only a stream has no position, and standard input is the only stream that can be read.
             match wasi.ctx.fd_tell(memory, fd.into()) {
-                Err(_) if wasi.stdin.as_ref().is_some_and(crate::stdin::Input::is_stream) => {
+                Err(_) if wasi.streams.stdin.as_ref().is_some_and(crate::stdin::Input::is_stream) => {
                     Ok(Wanted::Input { userdata })
                 }
                 position => {

@@ -1,0 +1,53 @@
+//! WASI 0.2, for components. The functions are wasmtime-wasi's own, and the engine links them; here is the world that they
+//! work on: the same as a core module's.
+
+use remuda_model::{GuestContext, GuestOutput, Interrupt};
+use wasmtime_wasi::{I32Exit, ResourceTable, WasiCtx, WasiCtxView};
+
+use crate::imports::stop_within;
+use crate::{HANDLES_MAX, SetupError, Stop, Streams, world};
+
+/// One component's WASI state.
+pub struct ComponentWasi {
+    ctx: WasiCtx,
+    table: ResourceTable,
+    streams: Streams,
+}
+
+impl ComponentWasi {
+    /// Sets up the world that `context` describes, and nothing more.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a directory of `context.preopens` cannot be opened.
+    pub fn new(context: &GuestContext, interrupt: &Interrupt) -> Result<Self, SetupError> {
+        let (mut builder, streams) = world(context, interrupt)?;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
+        Ok(Self { ctx: builder.build(), table, streams })
+    }
+
+    /// What the functions of WASI work on.
+    pub fn view(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.ctx, table: &mut self.table }
+    }
+
+    /// Returns what the guest wrote to its captured streams, and how much it read of a file.
+    #[must_use]
+    pub fn into_output(self) -> GuestOutput {
+        self.streams.into_output()
+    }
+}
+
+/// Why a guest has to stop, if an error that ended its call says so: it has exited, has written too much, or was
+/// interrupted while it waited for input. `None` for all other errors.
+#[must_use]
+pub fn stop_of(error: &wiggle::error::Error) -> Option<Stop> {
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return Some(Stop::Exit(*code));
+    }
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return Some(stop.clone());
+    }
+    stop_within(error)
+}
