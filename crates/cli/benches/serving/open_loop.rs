@@ -46,7 +46,8 @@ pub(crate) fn run(server: &Server, connections: usize, rate: f64, duration: Dura
         }
         while let (Some(at), Some(connection)) = (due.front(), free.front()) {
             connections[*connection].send(&request, *at);
-            (due.pop_front(), free.pop_front());
+            due.pop_front();
+            free.pop_front();
         }
         if next >= began + duration && due.is_empty() && free.len() == connections.len() {
             break;
