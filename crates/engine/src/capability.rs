@@ -118,6 +118,8 @@ proposals! {
     CustomPageSizes = "custom-page-sizes", WasmFeatures::CUSTOM_PAGE_SIZES;
     /// 128-bit integer arithmetic.
     WideArithmetic = "wide-arithmetic", WasmFeatures::WIDE_ARITHMETIC;
+    /// Components instead of modules: core modules inside, and interfaces of typed values around them.
+    ComponentModel = "component-model", WasmFeatures::COMPONENT_MODEL;
 }
 
 /// A set of proposals.

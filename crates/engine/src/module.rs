@@ -5,7 +5,7 @@ use bytes::Bytes;
 use remuda_model::{Entry, ModuleDigest, ModuleLimits, ValueType};
 use serde::{Deserialize, Serialize};
 use wasmparser::{
-    AbstractHeapType, BlockType, CompositeInnerType, ExternalKind, FuncToValidate, FuncValidatorAllocations,
+    AbstractHeapType, BlockType, CompositeInnerType, Encoding, ExternalKind, FuncToValidate, FuncValidatorAllocations,
     FunctionBody, HeapType, Operator, Parser, Payload, TypeRef, ValType, ValidPayload, Validator, ValidatorResources,
     WasmModuleResources as _,
 };
@@ -28,6 +28,8 @@ pub struct Module {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
     needs: Proposals,
+    /// What a component has beside its core modules; `None` for a core module.
+    component: Option<Interfaces>,
     stats: ModuleStats,
     imports: Vec<Import>,
     functions: Vec<(String, FunctionType)>,
@@ -35,6 +37,13 @@ pub struct Findings {
     has_start: bool,
     selects: Vec<usize>,
     places: Places,
+}
+
+/// The names of what a component imports and exports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Interfaces {
+    imports: Vec<String>,
+    exports: Vec<String>,
 }
 
 impl Findings {
@@ -110,11 +119,6 @@ pub enum ModuleError {
          give it the module that this was made of"
     )]
     Precompiled,
-    /// The bytes are a component, which no engine here runs yet.
-    #[error(
-        "this is a component, and only core modules with WASI preview 1 can be run; build it for the target wasm32-wasip1"
-    )]
-    Component,
     /// The module is broken, or needs a proposal that no engine has.
     #[error("not a valid WebAssembly module: {reason} (at offset {offset:#x})")]
     Invalid {
@@ -132,6 +136,12 @@ pub enum ModuleError {
         found: u64,
         /// The bound.
         limit: u64,
+    },
+    /// The component imports an interface that the host does not provide.
+    #[error("the component imports {name}, which the host does not provide; it provides {}", INTERFACES.join(", "))]
+    UnknownInterface {
+        /// The interface's name.
+        name: String,
     },
     /// The module imports something that the host does not provide.
     #[error(
@@ -157,6 +167,18 @@ pub enum EntryError {
         /// The exported functions, which could be called instead.
         exports: Vec<String>,
     },
+    /// The component is no WASI command.
+    #[error(
+        "the component exports no {RUN}: it is no command of WASI 0.2, and only these can be run; it exports {}",
+        list(exports)
+    )]
+    NoRun {
+        /// What it exports.
+        exports: Vec<String>,
+    },
+    /// The caller wants another entry to a component than that of a WASI command.
+    #[error("a component is entered at {RUN}, and its other exports cannot be called by name")]
+    OnlyRun,
     /// The module exports no function with this name.
     #[error("the module exports no function named {name:?}; it exports {}", list(exports))]
     NoSuchExport {
@@ -237,15 +259,21 @@ impl Module {
         check_preamble(&bytes)?;
         let scan = Scan::run(&bytes, limits)?;
         let needs = needs(&bytes, scan.bodies);
+        // Guests of components do not move.
+        let places = match scan.component {
+            None => scan.points.finish(scan.imported_functions, needs),
+            Some(_) => Places::default(),
+        };
         let findings = Arc::new(Findings {
             needs,
+            component: scan.component,
             stats: scan.stats,
             imports: scan.imports,
             functions: scan.functions,
             exports_memory: scan.exports_memory,
             has_start: scan.has_start,
             selects: scan.selects.places,
-            places: scan.points.finish(scan.imported_functions, needs),
+            places,
         });
         Ok(Self { digest, findings, limits: *limits, bytes })
     }
@@ -334,6 +362,12 @@ impl Module {
         self.findings.stats
     }
 
+    /// Whether this is a component, and not a core module.
+    #[must_use]
+    pub fn is_component(&self) -> bool {
+        self.findings.component.is_some()
+    }
+
     /// Whether the module has a start function, which runs while it is instantiated.
     #[must_use]
     pub fn has_start(&self) -> bool {
@@ -358,10 +392,13 @@ impl Module {
         self.findings.exports_memory
     }
 
-    /// Whether the module is a WASI command: it exports a function `_start`.
+    /// Whether the module is a WASI command: it exports a function `_start`, or, as a component, `wasi:cli/run`.
     #[must_use]
     pub fn is_command(&self) -> bool {
-        self.function("_start").is_some()
+        match &self.findings.component {
+            Some(component) => component.exports.iter().any(|name| is_of(name, RUN)),
+            None => self.function("_start").is_some(),
+        }
     }
 
     /// Whether the module is a WASI reactor: it exports a function `_initialize`, to be called before any other export.
@@ -422,6 +459,13 @@ impl Module {
     ///
     /// Returns an error if `entry` cannot be called; it says why, and what could be called instead.
     pub fn check_entry(&self, entry: &Entry) -> Result<(), EntryError> {
+        if let Some(component) = &self.findings.component {
+            return match entry {
+                Entry::Command if self.is_command() => Ok(()),
+                Entry::Command => Err(EntryError::NoRun { exports: component.exports.clone() }),
+                Entry::Initialize | Entry::Export { .. } => Err(EntryError::OnlyRun),
+            };
+        }
         let exports = || self.findings.functions.iter().map(|(name, _)| name.clone()).collect();
         if self.function("_initialize").is_some_and(|ty| !ty.is_plain()) {
             return Err(EntryError::Initialize);
@@ -448,8 +492,15 @@ impl Module {
         }
     }
 
-    /// Makes sure that every import is a WASI function of the right type.
+    /// Makes sure that every import is a WASI function of the right type; or, of a component, an interface of WASI.
     fn check_imports(&self) -> Result<(), ModuleError> {
+        if let Some(component) = &self.findings.component {
+            let is_provided = |name: &&String| INTERFACES.iter().any(|interface| is_of(name, interface));
+            return match component.imports.iter().find(|name| !is_provided(name)) {
+                Some(name) => Err(ModuleError::UnknownInterface { name: name.clone() }),
+                None => Ok(()),
+            };
+        }
         for import in &self.findings.imports {
             let provided = wasi_function(&import.module, &import.name);
             if provided.is_none() || provided != import.function {
@@ -475,6 +526,23 @@ impl fmt::Debug for Module {
             .field("needs", &self.findings.needs)
             .finish_non_exhaustive()
     }
+}
+
+/// The interface by which a command of WASI 0.2 is entered.
+const RUN: &str = "wasi:cli/run@0.2";
+
+/// The packages whose interfaces components may import, as they begin.
+const INTERFACES: &[&str] = &["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random", "wasi:sockets"];
+
+/// Whether the name of an interface belongs to `wanted`: a package, or an interface with the first two numbers of its
+/// version. Of a package, the interfaces of version 0.2 do.
+fn is_of(name: &str, wanted: &str) -> bool {
+    let Some(rest) = name.strip_prefix(wanted) else { return false };
+    if wanted.contains('@') {
+        return rest.is_empty() || rest.starts_with('.');
+    }
+    rest.starts_with('/')
+        && rest.split_once('@').is_some_and(|(_, version)| version == "0.2" || version.starts_with("0.2."))
 }
 
 #[cfg(feature = "wasi")]
@@ -511,8 +579,7 @@ fn within(what: &str, found: u64, limit: u64) -> Result<(), ModuleError> {
 /// Checks how the bytes begin, to say plainly what they are if they are no module.
 fn check_preamble(bytes: &[u8]) -> Result<(), ModuleError> {
     match bytes {
-        [0, b'a', b's', b'm', _, _, 0, 0, ..] => Ok(()),
-        [0, b'a', b's', b'm', _, _, 1, 0, ..] => Err(ModuleError::Component),
+        [0, b'a', b's', b'm', _, _, 0 | 1, 0, ..] => Ok(()),
         [0x7f, b'E', b'L', b'F', ..] => Err(ModuleError::Precompiled),
         _ => Err(ModuleError::NotWasm { found: String::from_utf8_lossy(&bytes[..bytes.len().min(8)]).into_owned() }),
     }
@@ -525,6 +592,9 @@ fn invalid(error: &wasmparser::Error) -> ModuleError {
 /// What one pass over the module finds.
 #[derive(Default)]
 struct Scan {
+    component: Option<Interfaces>,
+    /// How many components and modules there are around the one that is being read.
+    depth: usize,
     stats: ModuleStats,
     imports: Vec<Import>,
     functions: Vec<(String, FunctionType)>,
@@ -548,13 +618,40 @@ impl Scan {
             // Bounds come first: a section that exceeds them is not even validated.
             scan.hold_against(&payload, limits)?;
             let valid = validator.payload(&payload).map_err(|error| invalid(&error))?;
+            scan.collect_interfaces(&payload)?;
             match valid {
                 ValidPayload::Func(function, body) => scan.function(function, &body, limits)?,
-                ValidPayload::End(types) => scan.collect_exports(bytes, &types)?,
+                ValidPayload::End(types) if scan.component.is_none() => scan.collect_exports(bytes, &types)?,
                 _ => {}
             }
         }
         Ok(scan)
+    }
+
+    /// Notes whether this is a component, and what it imports and exports.
+    fn collect_interfaces(&mut self, payload: &Payload<'_>) -> Result<(), ModuleError> {
+        match payload {
+            Payload::Version { encoding: Encoding::Component, .. } if self.depth == 0 => {
+                self.component = Some(Interfaces::default());
+                self.bodies = self.bodies.union(Proposals::of(&[Proposal::ComponentModel]));
+            }
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => self.depth += 1,
+            Payload::End(_) => self.depth = self.depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if self.depth == 0 => {
+                for import in imports.clone() {
+                    let name = import.map_err(|error| invalid(&error))?.name.name.to_owned();
+                    self.component.get_or_insert_default().imports.push(name);
+                }
+            }
+            Payload::ComponentExportSection(exports) if self.depth == 0 => {
+                for export in exports.clone() {
+                    let name = export.map_err(|error| invalid(&error))?.name.name.to_owned();
+                    self.component.get_or_insert_default().exports.push(name);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn hold_against(&mut self, payload: &Payload<'_>, limits: &ModuleLimits) -> Result<(), ModuleError> {
@@ -569,12 +666,12 @@ impl Scan {
                 within("its number of imports", imports.count().into(), limits.imports_and_exports_max.into())
             }
             Payload::FunctionSection(functions) => {
-                self.stats.functions = functions.count();
-                within("its number of functions", functions.count().into(), limits.functions_max.into())
+                self.stats.functions = self.stats.functions.saturating_add(functions.count());
+                within("its number of functions", self.stats.functions.into(), limits.functions_max.into())
             }
             Payload::TableSection(tables) => {
-                self.stats.tables = tables.count();
-                within("its number of tables", tables.count().into(), limits.memories_and_tables_max.into())
+                self.stats.tables = self.stats.tables.saturating_add(tables.count());
+                within("its number of tables", self.stats.tables.into(), limits.memories_and_tables_max.into())
             }
             Payload::MemorySection(memories) => {
                 // The validator does not tell shared memories and atomic instructions apart: both are valid with
@@ -582,11 +679,11 @@ impl Scan {
                 if memories.clone().into_iter().any(|memory| memory.is_ok_and(|memory| memory.shared)) {
                     self.bodies = self.bodies.union(Proposals::of(&[Proposal::Threads]));
                 }
-                self.stats.memories = memories.count();
-                within("its number of memories", memories.count().into(), limits.memories_and_tables_max.into())
+                self.stats.memories = self.stats.memories.saturating_add(memories.count());
+                within("its number of memories", self.stats.memories.into(), limits.memories_and_tables_max.into())
             }
             Payload::GlobalSection(globals) => {
-                for global in globals.clone() {
+                for global in globals.clone().into_iter().filter(|_| self.component.is_none()) {
                     self.points.global(global.map_err(|error| invalid(&error))?.ty.content_type);
                 }
                 within("its number of globals", globals.count().into(), limits.globals_max.into())
@@ -601,8 +698,33 @@ impl Scan {
                 within("its number of data segments", data.count().into(), limits.segments_max.into())
             }
             Payload::StartSection { .. } => {
-                self.has_start = true;
+                // A component's core modules are instantiated with it, and their start functions are its own concern.
+                self.has_start = self.component.is_none();
                 Ok(())
+            }
+            Payload::ComponentTypeSection(types) => {
+                within("its number of types", types.count().into(), limits.types_max.into())
+            }
+            Payload::CoreTypeSection(types) => {
+                within("its number of types", types.count().into(), limits.types_max.into())
+            }
+            Payload::ComponentImportSection(imports) => {
+                within("its number of imports", imports.count().into(), limits.imports_and_exports_max.into())
+            }
+            Payload::ComponentExportSection(exports) => {
+                within("its number of exports", exports.count().into(), limits.imports_and_exports_max.into())
+            }
+            Payload::ComponentAliasSection(aliases) => {
+                within("its number of aliases", aliases.count().into(), limits.imports_and_exports_max.into())
+            }
+            Payload::ComponentInstanceSection(instances) => {
+                within("its number of instances", instances.count().into(), limits.imports_and_exports_max.into())
+            }
+            Payload::InstanceSection(instances) => {
+                within("its number of instances", instances.count().into(), limits.imports_and_exports_max.into())
+            }
+            Payload::ComponentCanonicalSection(functions) => {
+                within("its number of functions", functions.count().into(), limits.functions_max.into())
             }
             Payload::CodeSectionEntry(body) => {
                 let body_bytes = body.range().len() as u64;
@@ -638,7 +760,10 @@ impl Scan {
             _ => &[],
         };
         let local_type = |local| validator.get_local_type(local).unwrap_or(ValType::EXTERNREF);
-        self.points.begin((0..locals).map(local_type), results);
+        let finds_points = self.component.is_none();
+        if finds_points {
+            self.points.begin((0..locals).map(local_type), results);
+        }
         let mut memory_grows = 0;
         self.selects.begin();
         while !operators.eof() {
@@ -655,7 +780,9 @@ impl Scan {
             };
             let (depth, height) = (validator.control_stack_height(), validator.operand_stack_height());
             let can_begin = params == 0 && height == 0;
-            self.points.next(index, &operator, operators.original_position(), depth, params, can_begin);
+            if finds_points {
+                self.points.next(index, &operator, operators.original_position(), depth, params, can_begin);
+            }
             match operator {
                 Operator::Loop { .. } => self.stats.loops += 1,
                 Operator::MemoryGrow { .. } => memory_grows += 1,
@@ -669,7 +796,9 @@ impl Scan {
             }
         }
         operators.finish().map_err(|error| invalid(&error))?;
-        self.points.end();
+        if finds_points {
+            self.points.end();
+        }
         let locals_in_loops = u64::from(locals) * u64::from(self.stats.loops - loops_before);
         self.stats.locals_in_loops_per_function = self.stats.locals_in_loops_per_function.max(locals_in_loops);
         self.stats.memory_grows_per_function = self.stats.memory_grows_per_function.max(memory_grows);
@@ -939,11 +1068,49 @@ mod tests {
     }
 
     #[test]
+    fn components_are_known_by_their_interfaces() {
+        let command = r#"(component
+            (core module $m (func (export "f") (loop)))
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "f")))
+            (instance $cli (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.3" (instance $cli)))"#;
+        // The core function would have to return a discriminant.
+        assert!(matches!(parse(command), Err(ModuleError::Invalid { .. })));
+        let command = command.replace("(loop)", "(result i32) (loop) i32.const 0");
+        let component = parse(&command).unwrap();
+        assert!(component.is_component() && component.is_command() && !component.has_points());
+        assert!(component.needs().contains(Proposal::ComponentModel));
+        assert_eq!((component.stats().functions, component.stats().loops), (1, 1));
+        assert_eq!(component.check_entry(&Entry::Command), Ok(()));
+        assert_eq!(component.check_entry(&Entry::Initialize), Err(EntryError::OnlyRun));
+        for (name, is_provided) in [
+            ("wasi:io/streams@0.2.3", true),
+            ("wasi:io/streams@0.2", true),
+            ("wasi:io/streams@0.20.0", false),
+            ("wasi:io/streams@0.3.0", false),
+            ("wasi:iot/streams@0.2.0", false),
+            ("wasi:http/types@0.2.0", false),
+            ("my:own/thing@0.2.0", false),
+        ] {
+            assert_eq!(INTERFACES.iter().any(|interface| is_of(name, interface)), is_provided, "{name}");
+        }
+        let error = parse(r#"(component (import "my:own/thing" (instance)))"#).unwrap_err();
+        assert!(matches!(error, ModuleError::UnknownInterface { .. }), "{error}");
+        let error = parse("(component)").unwrap().check_entry(&Entry::Command).unwrap_err();
+        assert!(matches!(error, EntryError::NoRun { .. }), "{error}");
+        // Bounds hold for all core modules together.
+        let limits = ModuleLimits { functions_max: 3, ..ModuleLimits::default() };
+        let twice = "(component (core module (func) (func)) (core module (func) (func)))";
+        let error = Module::parse(wat::parse_str(twice).unwrap(), &limits).unwrap_err();
+        assert!(matches!(error, ModuleError::TooLarge { found: 4, .. }), "{error}");
+    }
+
+    #[test]
     fn what_is_no_module_is_named() {
         let limits = ModuleLimits::default();
         assert!(matches!(Module::parse(&b""[..], &limits), Err(ModuleError::NotWasm { .. })));
         assert!(matches!(Module::parse(&b"#!/bin/sh"[..], &limits), Err(ModuleError::NotWasm { .. })));
-        assert_eq!(Module::parse(&b"\0asm\x0d\0\x01\0"[..], &limits).unwrap_err(), ModuleError::Component);
         assert_eq!(Module::parse(&b"\x7fELF\x02\x01\x01"[..], &limits).unwrap_err(), ModuleError::Precompiled);
         let truncated = wat::parse_str("(module (func (drop (i32.const 1))))").unwrap();
         for end in 8..truncated.len() {

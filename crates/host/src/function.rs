@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use remuda_engine::{Known, Module};
-use remuda_model::{ArtifactState, EngineId, GuestContext, GuestLimits, Preopen, Tier};
+use remuda_model::{ArtifactState, EngineId, GuestContext, GuestLimits, Preopen, Stdin, Tier};
 use remuda_scheduler::{Candidate, Request, Scheduler, Usual};
 
 use crate::artifact::parts::Parts;
@@ -184,13 +184,18 @@ impl Function {
 
     /// Says what a decision has to know of a call.
     pub(crate) fn request<'a>(&self, call: &Call, candidates: &'a [Candidate]) -> Request<'a> {
-        self.request_with(call.input_bytes(), &call.context.preopens, candidates)
+        Request {
+            may_race: self.may_race(&call.context),
+            ..self.request_with(call.input_bytes(), &call.context.preopens, candidates)
+        }
     }
 
     /// Whether two engines may run the same request, because nobody outside can tell that they did. A gate keeps the
     /// host's own streams from them.
     pub(crate) fn may_race(&self, context: &GuestContext) -> bool {
-        self.is_harmless(&context.preopens)
+        // No gate is between a component and input that only one guest can read.
+        let reads_ungated = self.module.is_component() && matches!(context.stdin, Stdin::Inherit);
+        self.is_harmless(&context.preopens) && !reads_ungated
     }
 
     /// Whether a request whose engine was lost in the middle of the guest's run may begin again: then nobody can tell that

@@ -26,11 +26,7 @@ impl Guest {
     ) -> Result<Self, EngineError> {
         Ok(Self {
             wasi: Wasi::new(context, interrupt.clone()).map_err(|error| EngineError::Setup(error.to_string()))?,
-            budget: Budget {
-                memory_bytes_left: limits.memory_bytes_max,
-                table_elements_left: limits.table_elements_max.min(TABLE_ELEMENTS_MAX),
-                refused: None,
-            },
+            budget: Budget::new(limits),
             interrupt: interrupt.clone(),
         })
     }
@@ -72,23 +68,7 @@ impl Guest {
 
     /// The outcome that callers see, for the end that an engine has reported.
     pub(crate) fn conclude(&self, end: End) -> Outcome {
-        match end {
-            End::Returned => Outcome::Returned,
-            End::Stopped(Stop::Exit(code)) => Outcome::Exited { code },
-            End::Stopped(Stop::Interrupted(cause)) => Outcome::Interrupted { cause },
-            End::Stopped(Stop::OutputLimit) => Outcome::LimitExceeded { limit: Limit::Output },
-            End::Stopped(stop @ Stop::Failed(_)) => {
-                Outcome::Trapped { kind: TrapKind::HostCall, detail: stop.to_string() }
-            }
-            End::Trapped { kind, detail } => match (self.budget.refused, self.interrupt.cause()) {
-                // An interrupted guest traps like this, too.
-                (_, Some(cause)) if kind == TrapKind::Unreachable => Outcome::Interrupted { cause },
-                // Most guests that are refused memory give up with a trap.
-                (Some(limit), _) => Outcome::LimitExceeded { limit },
-                (None, _) => Outcome::Trapped { kind, detail },
-            },
-            End::NotGranted(limit) => Outcome::LimitExceeded { limit },
-        }
+        end.outcome(self.budget.refused, self.interrupt.cause())
     }
 
     /// The error for a guest that ended while it was instantiated.
@@ -111,6 +91,30 @@ pub(crate) enum End {
     NotGranted(Limit),
 }
 
+impl End {
+    /// The outcome that callers see, for a guest that was `refused` memory or table elements or not, and interrupted or
+    /// not.
+    pub(crate) fn outcome(self, refused: Option<Limit>, interrupted: Option<Cause>) -> Outcome {
+        match self {
+            Self::Returned => Outcome::Returned,
+            Self::Stopped(Stop::Exit(code)) => Outcome::Exited { code },
+            Self::Stopped(Stop::Interrupted(cause)) => Outcome::Interrupted { cause },
+            Self::Stopped(Stop::OutputLimit) => Outcome::LimitExceeded { limit: Limit::Output },
+            Self::Stopped(stop @ Stop::Failed(_)) => {
+                Outcome::Trapped { kind: TrapKind::HostCall, detail: stop.to_string() }
+            }
+            Self::Trapped { kind, detail } => match (refused, interrupted) {
+                // An interrupted guest traps like this, too.
+                (_, Some(cause)) if kind == TrapKind::Unreachable => Outcome::Interrupted { cause },
+                // Most guests that are refused memory give up with a trap.
+                (Some(limit), _) => Outcome::LimitExceeded { limit },
+                (None, _) => Outcome::Trapped { kind, detail },
+            },
+            Self::NotGranted(limit) => Outcome::LimitExceeded { limit },
+        }
+    }
+}
+
 /// How much a guest may still allocate.
 ///
 /// All decisions on growth are made here, in one order. First the type of the memory or table: growth beyond its
@@ -122,6 +126,14 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
+    pub(crate) fn new(limits: &GuestLimits) -> Self {
+        Self {
+            memory_bytes_left: limits.memory_bytes_max,
+            table_elements_left: limits.table_elements_max.min(TABLE_ELEMENTS_MAX),
+            refused: None,
+        }
+    }
+
     /// Decides whether a memory may grow. Sizes are in bytes; `maximum` is the memory's own.
     pub(crate) fn grant_memory(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         grant(&mut self.memory_bytes_left, current, desired, maximum, Limit::Memory, &mut self.refused)

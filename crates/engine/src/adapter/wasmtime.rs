@@ -3,6 +3,7 @@
 //! Guests are stopped by a flag in a shared memory that their rewritten code reads ([`crate::instrument`]): Wasmtime's
 //! own epochs cost several times as much. A flag belongs to one instance at a time, and to another one afterwards.
 
+mod component;
 mod part;
 
 use std::mem::MaybeUninit;
@@ -21,6 +22,7 @@ use wasmtime::{
     Store, Strategy, ThrownException, Trap, Val, ValRaw, ValType, WasmBacktrace,
 };
 
+use self::component::Components;
 use self::part::{Arrival, Regions};
 use super::enter::{Exports, enter};
 use super::guest::{End, Guest, TABLE_ELEMENTS_MAX};
@@ -65,6 +67,7 @@ struct WasmtimeEngine {
     pooled: Option<Host>,
     /// For modules that do not fit the pool, for instances that find it full, and for an engine without a pool.
     on_demand: Arc<OnDemand>,
+    components: Components,
 }
 
 /// Wasmtime engines that allocate each instance on demand; each is started when it is first needed.
@@ -128,7 +131,7 @@ impl WasmtimeEngine {
             // The host is started when it is first needed: a process that runs one guest may need only that for parts.
             Instances::OnDemand => None,
         };
-        Ok(Self { known, pooled, on_demand })
+        Ok(Self { known, pooled, on_demand, components: Components::new(known, strategy) })
     }
 
     fn host_for(&self, module: &Module) -> Result<&Host, EngineError> {
@@ -282,6 +285,9 @@ impl Engine for WasmtimeEngine {
     }
 
     fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+        if module.is_component() {
+            return self.components.compile(module);
+        }
         let failed = |reason: String| EngineError::Compile { engine: self.known.id, reason };
         let host = self.host_for(module)?;
         let bytes = rewritten(module).map_err(failed)?;
@@ -291,6 +297,9 @@ impl Engine for WasmtimeEngine {
     }
 
     fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
+        if module.is_component() {
+            return self.components.load(stored);
+        }
         let failed = |reason: String| EngineError::Load { engine: self.known.id, reason };
         let host = self.host_for(module)?;
         let file = stored.file().map_err(|error| failed(error.to_string()))?;

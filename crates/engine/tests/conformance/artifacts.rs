@@ -36,7 +36,7 @@ fn keeping(module: &Module) -> impl Iterator<Item = &'static Known> {
     able(module).into_iter().filter(|known| known.capabilities.artifacts)
 }
 
-fn reload(known: &Known, module: &Module, artifact: &Arc<dyn Artifact>, name: &str) -> Arc<dyn Artifact> {
+pub(crate) fn reload(known: &Known, module: &Module, artifact: &Arc<dyn Artifact>, name: &str) -> Arc<dyn Artifact> {
     let bytes = artifact.serialize().unwrap_or_else(|error| panic!("{error}"));
     let bytes = bytes.unwrap_or_else(|| panic!("{} says that it keeps artifacts, and gives none", known.id));
     let stored = stored(&format!("{name}-{}", known.id), &bytes);

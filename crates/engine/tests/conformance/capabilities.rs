@@ -4,7 +4,7 @@
 use std::panic::AssertUnwindSafe;
 
 use remuda_engine::{EngineError, Known, Module, Proposal};
-use remuda_model::Value;
+use remuda_model::{Entry, Value};
 
 use crate::support::{End, Setup, able, engines, export, live, open, parse};
 
@@ -186,6 +186,16 @@ const PROBES: &[(Proposal, &str, i32)] = &[
           (i32.mul (i32.wrap_i64 (local.get $high)))))"#,
         42,
     ),
+    (
+        Proposal::ComponentModel,
+        r#"(component
+          (core module $m (func (export "run") (result i32) (i32.const 0)))
+          (core instance $i (instantiate $m))
+          (func $run (result (result)) (canon lift (core func $i "run")))
+          (instance $cli (export "run" (func $run)))
+          (export "wasi:cli/run@0.2.0" (instance $cli)))"#,
+        0,
+    ),
 ];
 
 /// Whether the table withholds a proposal that the engine itself has. The comments give the reasons.
@@ -248,8 +258,11 @@ fn probe(known: &Known, module: &Module, number: i32) -> Result<(), String> {
         assert!(matches!(error, EngineError::Compile { .. }), "{error:?}");
         error.to_string()
     })?;
-    let ended = live(&artifact, &export("probe", &[]), &Setup::default()).map_err(|error| error.to_string())?;
-    if ended.end() == End::Returned && ended.called.values == [Value::I32(number)] {
+    // A component is run, and returns nothing.
+    let (entry, values) =
+        if module.is_component() { (Entry::Command, vec![]) } else { (export("probe", &[]), vec![Value::I32(number)]) };
+    let ended = live(&artifact, &entry, &Setup::default()).map_err(|error| error.to_string())?;
+    if ended.end() == End::Returned && ended.called.values == values {
         return Ok(());
     }
     Err(format!("{:?} instead of {number}", ended.called))

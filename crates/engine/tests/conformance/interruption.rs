@@ -10,7 +10,7 @@ use remuda_model::{Cause, Entry, Interrupt, Preopen, Value};
 
 use crate::support::{End, Ended, Random, Setup, able, compile, export, live, parse, trap_guests};
 
-const CAUSES: [Cause; 2] = [Cause::Deadline, Cause::Cancelled];
+pub(crate) const CAUSES: [Cause; 2] = [Cause::Deadline, Cause::Cancelled];
 
 /// Ways to run away that the suite's guests do not have; `good` is in each module as in [`with_good`].
 const RUNAWAYS: &[(&str, &str)] = &[
@@ -137,7 +137,7 @@ fn entry_of(text: &str) -> Entry {
 
 /// The moment at which the interrupt is raised.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum When {
+pub(crate) enum When {
     BeforeInstantiation,
     BeforeCall,
     /// While the guest may run: another thread raises the interrupt, this many turns of an idle loop after the guest
@@ -145,7 +145,7 @@ enum When {
     During(u32),
 }
 
-const WHENS: [When; 6] = [
+pub(crate) const WHENS: [When; 6] = [
     When::BeforeInstantiation,
     When::BeforeCall,
     When::During(0),
@@ -155,7 +155,13 @@ const WHENS: [When; 6] = [
 ];
 
 /// Runs a guest and interrupts it. Returns how it ended.
-fn interrupted(artifact: &Arc<dyn Artifact>, entry: &Entry, at_start: bool, when: When, cause: Cause) -> End {
+pub(crate) fn interrupted(
+    artifact: &Arc<dyn Artifact>,
+    entry: &Entry,
+    at_start: bool,
+    when: When,
+    cause: Cause,
+) -> End {
     let Setup { context, limits, interrupt } = Setup::default();
     let begun = AtomicBool::new(false);
     thread::scope(|scope| {

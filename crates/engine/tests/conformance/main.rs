@@ -5,6 +5,8 @@
 
 mod artifacts;
 mod capabilities;
+#[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift"))]
+mod components;
 mod entries;
 mod interruption;
 mod limits;

@@ -247,6 +247,8 @@ fn may_plan(shared: &Shared, function: &Function, decision: &Decision) -> bool {
         && is_in_this_process
         && decision.look_again_after_ns.is_none()
         && function.spec.preopens.is_empty()
+        // Components wait in a runtime of their own, which this thread's does not allow.
+        && !function.module.is_component()
         && !function.inlining.is_kept_away(shared.cores.now_ns())
 }
 

@@ -1,0 +1,181 @@
+//! Components keep the promises that core modules keep. The components are the suite's core modules, each with the
+//! adapter that makes WASI 0.2 of its WASI preview 1, so that what they must do is known.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use remuda_engine::{Artifact, Known, Module};
+use remuda_model::{Cause, Entry, GuestLimits, Limit, ModuleLimits, Sink, TrapKind};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+};
+use wit_component::ComponentEncoder;
+
+use crate::artifacts::reload;
+use crate::interruption::{CAUSES, WHENS, interrupted};
+use crate::support::{End, Setup, able, assert_end, compile, guest, live, parse, trap_guests};
+
+/// The component of a core module that is a command.
+fn component(module: &Module) -> Module {
+    let encoded = ComponentEncoder::default()
+        .module(module.bytes())
+        .and_then(|encoder| {
+            encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)
+        })
+        .and_then(|mut encoder| encoder.encode())
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    Module::parse(encoded, &ModuleLimits::default()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The engines that run components, which are not all engines.
+fn engines_for(component: &Module) -> Vec<&'static Known> {
+    assert!(component.is_component());
+    assert_eq!(component.check_entry(&Entry::Command), Ok(()));
+    able(component)
+}
+
+#[test]
+fn components_trap_as_core_modules_do() {
+    for (folder, kind) in [
+        ("unreachable", TrapKind::Unreachable),
+        ("table_out_of_bounds", TrapKind::TableOutOfBounds),
+        ("integer_division_by_zero", TrapKind::IntegerDivisionByZero),
+        ("integer_overflow", TrapKind::IntegerOverflow),
+        ("bad_conversion_to_integer", TrapKind::BadConversionToInteger),
+        ("indirect_call_to_null", TrapKind::IndirectCallToNull),
+        ("bad_signature", TrapKind::BadSignature),
+        ("stack_exhausted", TrapKind::StackExhausted),
+    ] {
+        for (name, module) in trap_guests(folder) {
+            // Component model's own rules forbid calls out of a core module while it is instantiated.
+            if module.has_start() {
+                continue;
+            }
+            let component = component(&module);
+            for known in engines_for(&component) {
+                let artifact = compile(known, &component);
+                for _ in 0..2 {
+                    let ended = live(&artifact, &Entry::Command, &Setup::default()).unwrap();
+                    assert_end(known.id, ended.end(), End::Trapped(kind), &name);
+                }
+            }
+        }
+    }
+}
+
+/// The suite's guests trap just beyond their memory, in which the adapter takes a page for itself.
+#[test]
+fn components_are_kept_to_their_memory() {
+    for body in ["(drop (i32.load (i32.const 0x7fffffff)))", "(i64.store (i32.const -8) (i64.const 1))"] {
+        let component =
+            component(&parse(&format!(r#"(module (memory (export "memory") 1) (func (export "_start") {body}))"#)));
+        for known in engines_for(&component) {
+            let ended = live(&compile(known, &component), &Entry::Command, &Setup::default()).unwrap();
+            assert_end(known.id, ended.end(), End::Trapped(TrapKind::MemoryOutOfBounds), &body);
+        }
+    }
+}
+
+#[test]
+fn components_that_run_away_are_stopped() {
+    let guests = trap_guests("interrupted");
+    for (name, module) in guests.iter().filter(|(_, module)| !module.has_start()) {
+        let component = component(module);
+        for known in engines_for(&component) {
+            let artifact = compile(known, &component);
+            for (i, when) in WHENS.into_iter().enumerate() {
+                let cause = CAUSES[i % 2];
+                let end = interrupted(&artifact, &Entry::Command, false, when, cause);
+                assert_eq!(end, End::Interrupted(cause), "{name} {when:?} on {}", known.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_component_that_waits_is_stopped() {
+    let component = component(&guest("sleep/sleep.wasm"));
+    for known in engines_for(&component) {
+        let artifact = compile(known, &component);
+        for cause in CAUSES {
+            let mut setup = Setup::default();
+            setup.context.args = vec!["sleep".into(), "3600000".into()];
+            let ended = thread::scope(|scope| {
+                let guest = scope.spawn(|| live(&artifact, &Entry::Command, &setup));
+                setup.interrupt.raise(cause);
+                guest.join().unwrap().unwrap()
+            });
+            assert_eq!(ended.end(), End::Interrupted(cause), "{}: {ended:?}", known.id);
+        }
+    }
+}
+
+/// All components of an engine look up when one is interrupted; only that one may stop.
+#[test]
+fn who_is_not_meant_goes_on() {
+    let spinning = component(&guest("spin/spin.wasm"));
+    let working = component(&guest("fib/fib.wasm"));
+    for known in engines_for(&spinning) {
+        let (spinning, working) = (compile(known, &spinning), compile(known, &working));
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let ended = live(&working, &Entry::Command, &Setup::default()).unwrap();
+                is_done.store(true, Ordering::Release);
+                ended
+            });
+            let mut stopped = 0;
+            while stopped < 3 || !is_done.load(Ordering::Acquire) {
+                let setup = Setup::default();
+                let ended = thread::scope(|scope| {
+                    let guest = scope.spawn(|| live(&spinning, &Entry::Command, &setup).unwrap());
+                    setup.interrupt.raise(Cause::Cancelled);
+                    guest.join().unwrap()
+                });
+                assert_eq!(ended.end(), End::Interrupted(Cause::Cancelled), "{}", known.id);
+                stopped += 1;
+            }
+            let ended = worker.join().unwrap();
+            assert_eq!(ended.end(), End::Returned, "{}: {ended:?}", known.id);
+        });
+    }
+}
+
+#[test]
+fn components_are_held_to_their_limits() {
+    let growing = component(&parse(
+        r#"(module (memory (export "memory") 1)
+          (func (export "_start")
+            (if (i32.eq (memory.grow (i32.const 60000)) (i32.const -1)) (then (unreachable)))))"#,
+    ));
+    let flooding = component(&guest("flood/flood.wasm"));
+    for known in engines_for(&growing) {
+        let artifact = compile(known, &growing);
+        let ended = live(&artifact, &Entry::Command, &Setup::default()).unwrap();
+        assert_eq!((ended.end(), ended.at_start), (End::Exceeded(Limit::Memory), false), "{}", known.id);
+        let ended = live(&artifact, &Entry::Command, &Setup::limited(1000, 1000)).unwrap();
+        assert_eq!((ended.end(), ended.at_start), (End::Exceeded(Limit::Memory), true), "{}", known.id);
+
+        let mut setup = Setup { limits: GuestLimits::default(), ..Setup::default() };
+        setup.context.args = vec!["flood".into()];
+        setup.context.stdout = Sink::Capture { bytes_max: 1 << 20 };
+        let ended = live(&compile(known, &flooding), &Entry::Command, &setup).unwrap();
+        assert_eq!(ended.end(), End::Exceeded(Limit::Output), "{}", known.id);
+        assert!(ended.output.stdout.len() <= 1 << 20);
+    }
+}
+
+#[test]
+fn components_are_kept_and_loaded() {
+    let component = component(&guest("hello/hello.wasm"));
+    for known in engines_for(&component) {
+        let artifact: Arc<dyn Artifact> = compile(known, &component);
+        let loaded = reload(known, &component, &artifact, "component");
+        for artifact in [artifact, loaded] {
+            let ended = live(&artifact, &Entry::Command, &Setup::default()).unwrap();
+            assert_eq!(ended.end(), End::Returned, "{}", known.id);
+            assert!(!ended.output.stdout.is_empty(), "{}", known.id);
+        }
+    }
+}
