@@ -7,6 +7,10 @@ use remuda_model::{Entry, Value, ValueType};
 /// The entry of a run: the export that was asked for; else the module's default function; else only the module's
 /// initialisation.
 pub(crate) fn entry(module: &Module, invoke: Option<&str>, args: &[String]) -> anyhow::Result<Entry> {
+    if invoke.is_none() && module.is_component() {
+        // If it is no command, the later check of the entry says so.
+        return Ok(Entry::Command);
+    }
     let Some(name) = invoke.or_else(|| module.default_function()) else { return Ok(Entry::Initialize) };
     // If there is no such function, the later check of the entry says so.
     let ty = module.function(name);

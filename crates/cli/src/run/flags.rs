@@ -61,6 +61,7 @@ pub(crate) enum Change {
     Memories(u64),
     Proposals(&'static [Proposal], bool),
     Preview0(bool),
+    Network(bool),
     InheritEnv(bool),
     InheritStdin(bool),
     InheritStdout(bool),
@@ -81,6 +82,7 @@ pub(crate) struct Settings {
     memories_max: u64,
     forbidden: Proposals,
     has_preview_0: bool,
+    wants_network: bool,
     pub(crate) inherits_env: bool,
     pub(crate) inherits_stdin: bool,
     pub(crate) inherits_stdout: bool,
@@ -100,6 +102,7 @@ impl Default for Settings {
             memories_max: u64::MAX,
             forbidden: Proposals::default(),
             has_preview_0: true,
+            wants_network: false,
             inherits_env: false,
             inherits_stdin: true,
             inherits_stdout: true,
@@ -139,6 +142,7 @@ impl Settings {
             Change::Proposals(proposals, true) => self.forbidden = self.forbidden.without(Proposals::of(proposals)),
             Change::Proposals(proposals, false) => self.forbidden = self.forbidden.with(proposals),
             Change::Preview0(has) => self.has_preview_0 = has,
+            Change::Network(wanted) => self.wants_network = wanted,
             Change::InheritEnv(inherits) => self.inherits_env = inherits,
             Change::InheritStdin(inherits) => self.inherits_stdin = inherits,
             Change::InheritStdout(inherits) => self.inherits_stdout = inherits,
@@ -170,6 +174,9 @@ impl Settings {
         }
         if !self.has_preview_0 && module.imports_from(PREVIEW_0) {
             bail!("the module imports {PREVIEW_0}, which -S preview0=n switches off");
+        }
+        if self.wants_network && module.is_component() {
+            bail!("components are given no network here; leave out -S inherit-network and -S allow-ip-name-lookup");
         }
         let stats = module.stats();
         for (what, has, max, option) in [

@@ -1,4 +1,5 @@
-//! Runs every guest of the suite on every engine: all must give the expected bytes, exit codes and traps.
+//! Runs every guest of the suite on every engine, and as a component where components run: all must give the expected
+//! bytes, exit codes and traps.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -6,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Deserialize;
 
-use crate::support::{engines, guest, output, run_on, says_trap, text};
+use crate::support::{component_of, engines, guest, output, run_on, says_trap, text};
 
 /// The content of a `guest.toml`, as far as the test needs it.
 #[derive(Deserialize)]
@@ -40,9 +41,14 @@ struct Task {
     label: String,
     engine: &'static str,
     module: PathBuf,
+    /// Whether the module is run as a component, with the adapter that makes WASI 0.2 of its WASI preview 1.
+    as_component: bool,
     folder: PathBuf,
     case: Case,
 }
+
+/// The engines that run components.
+const COMPONENT_ENGINES: [&str; 2] = ["wasmtime.winch", "wasmtime.cranelift"];
 
 #[test]
 fn every_guest_on_every_engine_gives_the_expected_bytes() {
@@ -87,7 +93,7 @@ fn tasks() -> Vec<Task> {
         }
         let plain = format!("{}.wasm", parsed.name);
         let variants = parsed.variant.iter().map(|variant| format!("{}.{}.wasm", parsed.name, variant.name));
-        for file in std::iter::once(plain).chain(variants) {
+        for (i, file) in std::iter::once(plain).chain(variants).enumerate() {
             let module = folder.join(&file);
             if !module.exists() {
                 // A guest that traps may consist of variants only.
@@ -99,6 +105,17 @@ fn tasks() -> Vec<Task> {
                         label: format!("{file} {}", case.name),
                         engine,
                         module: module.clone(),
+                        as_component: false,
+                        folder: folder.clone(),
+                        case: case.clone(),
+                    });
+                }
+                for engine in COMPONENT_ENGINES.into_iter().filter(|_| i == 0 && parsed.suite != "trap") {
+                    tasks.push(Task {
+                        label: format!("{file} as a component {}", case.name),
+                        engine,
+                        module: module.clone(),
+                        as_component: true,
                         folder: folder.clone(),
                         case: case.clone(),
                     });
@@ -140,10 +157,14 @@ fn check(task: &Task) -> Result<(), String> {
     if runs_away {
         command.args(["--timeout", "50ms"]);
     }
-    let out = output(command.arg(&task.module).args(args), &input);
+    let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let module = if task.as_component { component_of(&task.module, scratch.path()) } else { task.module.clone() };
+    let out = output(command.arg(&module).args(args), &input);
 
     let stderr = text(&out.stderr);
     let expected_code = match trap.as_deref() {
+        // WASI 0.2 only tells success from failure.
+        None if task.as_component => exit_code.map_or(0, |code| i32::from(code != 0)),
         None => exit_code.unwrap_or(0),
         Some("interrupted") => 124,
         Some(_) => 134,

@@ -8,6 +8,10 @@ use std::sync::LazyLock;
 use remuda_engine::testing;
 use remuda_model::TrapKind;
 use tempfile::TempDir;
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+};
+use wit_component::ComponentEncoder;
 
 /// The engines that a default build has and that run WebAssembly.
 pub(crate) const ENGINES: [&str; 4] = ["wasmi.lazy", "wasmtime.winch", "wasmer.singlepass", "wasmtime.cranelift"];
@@ -77,6 +81,22 @@ pub(crate) fn guest(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests").join(path);
     assert!(path.exists(), "{} is missing; see guests/README.md", path.display());
     path.canonicalize().expect("it exists")
+}
+
+/// Makes a component of a core module, below `folder`, with the adapter that makes WASI 0.2 of its WASI preview 1. It has
+/// the module's name.
+pub(crate) fn component_of(module: &Path, folder: &Path) -> PathBuf {
+    let bytes = std::fs::read(module).expect("the module can be read");
+    let encoded = ComponentEncoder::default()
+        .module(&bytes)
+        .and_then(|encoder| {
+            encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)
+        })
+        .and_then(|mut encoder| encoder.encode())
+        .unwrap_or_else(|error| panic!("{}: {error:#}", module.display()));
+    let path = folder.join(module.file_name().expect("a module is a file"));
+    std::fs::write(&path, encoded).expect("it can be written");
+    path
 }
 
 /// Runs a command to its end with `stdin` as its input.

@@ -70,7 +70,7 @@ macro_rules! proposals {
     };
 }
 
-const COMPONENTS: Meaning = NoValue("it is for components, and a core module cannot tell");
+const COMPONENTS: Meaning = NoValue("it is for components, which get what is the default there");
 const NO_ENGINE_HAS: Meaning = NoSwitch("a module that needs it is refused either way: no engine here has it");
 const TUNING: Meaning = NoValue("it tunes Wasmtime, and a guest cannot tell");
 
@@ -105,15 +105,15 @@ group! { WASM: 'W' "wasm" {
     "shared-memory" => NO_ENGINE_HAS;
     "shared-everything-threads" => NO_ENGINE_HAS;
     "memory64" => proposals!(Memory64);
-    "component-model" => COMPONENTS;
-    "component-model-async" => COMPONENTS;
-    "component-model-more-async-builtins" => COMPONENTS;
-    "component-model-async-stackful" => COMPONENTS;
-    "component-model-threading" => COMPONENTS;
-    "component-model-error-context" => COMPONENTS;
-    "component-model-gc" => COMPONENTS;
-    "component-model-map" => COMPONENTS;
-    "component-model-memory64" => COMPONENTS;
+    "component-model" => proposals!(ComponentModel);
+    "component-model-async" => NO_ENGINE_HAS;
+    "component-model-more-async-builtins" => NO_ENGINE_HAS;
+    "component-model-async-stackful" => NO_ENGINE_HAS;
+    "component-model-threading" => NO_ENGINE_HAS;
+    "component-model-error-context" => NO_ENGINE_HAS;
+    "component-model-gc" => NO_ENGINE_HAS;
+    "component-model-map" => NO_ENGINE_HAS;
+    "component-model-memory64" => NO_ENGINE_HAS;
     "function-references" => proposals!(FunctionReferences);
     "stack-switching" => NO_ENGINE_HAS;
     "gc" => proposals!(Gc);
@@ -123,12 +123,12 @@ group! { WASM: 'W' "wasm" {
     "extended-const" => proposals!(ExtendedConst);
     "exceptions" => proposals!(Exceptions);
     "gc-support" => TUNING;
-    "component-model-fixed-length-lists" => COMPONENTS;
-    "component-model-implements" => COMPONENTS;
+    "component-model-fixed-length-lists" => NO_ENGINE_HAS;
+    "component-model-implements" => NO_ENGINE_HAS;
     "concurrency-support" => TUNING;
 } }
 
-const SOCKETS: Meaning = NoValue("previews 0 and 1 open no sockets, and a core module cannot tell");
+const SOCKETS: Meaning = NoValue("guests have no network in which it could matter");
 
 group! { WASI: 'S' "wasi" {
     "cli" => Always("a module that imports WASI needs it, and for others it changes nothing");
@@ -136,18 +136,18 @@ group! { WASI: 'S' "wasi" {
     "common" => Always("a module that imports WASI needs it, and for others it changes nothing");
     "nn" => Never("no engine here has WASI's neural networks");
     "threads" => Never("no engine here has WASI's threads");
-    "http" => Never("it is for components, which do not run here yet");
+    "http" => Never("components have what commands of WASI 0.2 have, and nothing else");
     "http-outgoing-body-buffer-chunks" => COMPONENTS;
     "http-outgoing-body-chunk-size" => COMPONENTS;
-    "config" => Never("it is for components, which do not run here yet");
-    "keyvalue" => Never("it is for components, which do not run here yet");
+    "config" => Never("components have what commands of WASI 0.2 have, and nothing else");
+    "keyvalue" => Never("components have what commands of WASI 0.2 have, and nothing else");
     "listenfd" => Never("guests are given no sockets; `remuda serve` answers HTTP");
     "tcplisten" => Refused("guests are given no sockets; `remuda serve` answers HTTP");
-    "tls" => Never("it is for components, which do not run here yet");
+    "tls" => Never("components have what commands of WASI 0.2 have, and nothing else");
     "preview2" => Always("there is one implementation of preview 1 here, and it is that one");
     "nn-graph" => Refused("no engine here has WASI's neural networks");
-    "inherit-network" => SOCKETS;
-    "allow-ip-name-lookup" => SOCKETS;
+    "inherit-network" => Switch(Change::Network);
+    "allow-ip-name-lookup" => Switch(Change::Network);
     "tcp" => SOCKETS;
     "udp" => SOCKETS;
     "network-error-code" => SOCKETS;

@@ -158,7 +158,7 @@ fn what_is_no_module_is_said_plainly() {
         (&b"#!/bin/sh"[..], "not a WebAssembly module"),
         (b"", "not a WebAssembly module"),
         (b"\0asm\x01\0\0\0\x0a", "not a valid WebAssembly module"),
-        (b"\0asm\x0d\0\x01\0", "this is a component"),
+        (b"\0asm\x0d\0\x01\0\x0a", "not a valid WebAssembly module"),
         (b"\x7fELF\x02\x01\x01", "machine code that another program compiled"),
         (b"(module (fun))", "expected"),
     ] {

@@ -3,6 +3,7 @@
 //! same.
 
 mod command_line;
+mod components;
 mod docs;
 mod entry;
 mod exit;
