@@ -167,6 +167,8 @@ fn world(context: &GuestContext, interrupt: &Interrupt) -> Result<(WasiCtxBuilde
         .stdout(stdout.clone())
         .stderr(stderr.clone())
         .max_random_size(RANDOM_BYTES_AT_ONCE as u64)
+        .allow_tcp(false)
+        .allow_udp(false)
         // A guest has its thread to itself, so that file operations need no second one.
         .allow_blocking_current_thread(true);
     if let Stdin::Bytes(bytes) = &context.stdin {

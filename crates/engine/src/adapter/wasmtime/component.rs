@@ -198,7 +198,8 @@ impl Instance for ComponentInstance {
         let end = match called.map_err(|error| self.artifact.internal(error.to_string()))? {
             Ok(Ok(())) => End::Returned,
             Ok(Err(())) => End::Stopped(Stop::Exit(1)),
-            Err(error) => end_of_call(error).map_err(|error| self.artifact.internal(format!("{error:#}")))?,
+            // What is neither a trap nor an order to stop is a function of WASI that could not be carried out.
+            Err(error) => end_of_call(error).unwrap_or_else(|error| End::Stopped(Stop::Failed(format!("{error:#}")))),
         };
         let refused = self.store.data().budget.refused;
         let outcome = end.outcome(refused, interrupt.cause());

@@ -199,7 +199,9 @@ impl Compiler {
             Tier::Optimizing => (CHILD_CODE_BYTES_MIN_OPTIMIZING, CHILD_LOCALS_IN_LOOPS_MIN_OPTIMIZING),
             Tier::Baseline | Tier::Dynamic | Tier::Interpreter => (CHILD_CODE_BYTES_MIN_BASELINE, u64::MAX),
         };
-        let takes_long = stats.code_bytes >= self.waited_for_code_bytes_min.unwrap_or(code_bytes_min)
+        // The code that compilers make for a component's types, and for calls between its modules, is in none of its bytes.
+        let takes_long = module.is_component()
+            || stats.code_bytes >= self.waited_for_code_bytes_min.unwrap_or(code_bytes_min)
             || stats.locals_in_loops_per_function >= locals_in_loops_min;
         // If nobody waits, a child's start-up costs little; but a module that is compiled in less time than that needs
         // no child.
