@@ -121,13 +121,16 @@ fn who_is_not_meant_goes_on() {
         let is_done = AtomicBool::new(false);
         thread::scope(|scope| {
             let worker = scope.spawn(|| {
-                let ended = live(&working, &Entry::Command, &Setup::default()).unwrap();
+                let mut setup = Setup::default();
+                setup.context.args = vec!["fib".into()];
+                let ended = live(&working, &Entry::Command, &setup).unwrap();
                 is_done.store(true, Ordering::Release);
                 ended
             });
             let mut stopped = 0;
             while stopped < 3 || !is_done.load(Ordering::Acquire) {
-                let setup = Setup::default();
+                let mut setup = Setup::default();
+                setup.context.args = vec!["spin".into()];
                 let ended = thread::scope(|scope| {
                     let guest = scope.spawn(|| live(&spinning, &Entry::Command, &setup).unwrap());
                     setup.interrupt.raise(Cause::Cancelled);

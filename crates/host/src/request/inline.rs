@@ -139,18 +139,28 @@ impl InlineThread {
             }
         };
         shared.counters.inline.add_one();
-        if answer.stays.is_empty() {
-            answer.reason = Arc::clone(&plan.reason);
-            let now_ns = shared.cores.now_ns();
-            state.note_time(function.id, now_ns.saturating_sub(began_ns));
-            if let Some(observation) = observation(function, &call, &answer) {
-                state.note(function, observation, began_ns, now_ns);
+        // The client gets its answer in any case; a panic has been reported.
+        let _ = catching_panics(function.name(), call.id, || {
+            if answer.stays.is_empty() {
+                answer.reason = Arc::clone(&plan.reason);
+                let now_ns = shared.cores.now_ns();
+                state.note_time(function.id, now_ns.saturating_sub(began_ns));
+                if let Some(observation) = observation(function, &call, &answer) {
+                    state.note(function, observation, began_ns, now_ns);
+                }
+                state.learn(shared, now_ns);
+            } else {
+                conclude(shared, function, &call, Duration::ZERO, &plan.decision, &mut answer);
             }
-            state.learn(shared, now_ns);
-        } else {
-            conclude(shared, function, &call, Duration::ZERO, &plan.decision, &mut answer);
-        }
+        });
         Inline::Answered(Ok(*answer))
+    }
+}
+
+/// Has the host learn from the thread's last requests.
+impl Drop for InlineThread {
+    fn drop(&mut self) {
+        self.state.lock().learn_all(&self.shared);
     }
 }
 
@@ -180,6 +190,7 @@ impl State {
         }
     }
 
+    /// Notes what was observed of a request that came at `came_ns`.
     fn note(&mut self, function: &Arc<Function>, observation: Observation, came_ns: u64, now_ns: u64) {
         let request = (observation, came_ns);
         if let Some(batch) = self.batches.iter_mut().find(|batch| Arc::ptr_eq(&batch.function, function)) {
@@ -346,7 +357,7 @@ mod tests {
                 submit(&host, &function, call(&host, &function, &[]));
             }
         }
-        thread.state.lock().learn_all(host.shared());
+        drop(thread);
         // What could not be learnt at once is learnt with the next request.
         submit(&host, &function, call(&host, &function, &[]));
         assert_eq!(known(&function), before + 1001);
