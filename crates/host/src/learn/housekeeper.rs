@@ -118,15 +118,19 @@ impl Drop for Housekeeper {
 /// tasks that have come meanwhile.
 fn collect_batch(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task> {
     let began = Instant::now();
+    let mut is_awaited = matches!(first, Task::Flush(_));
     let mut batch = vec![first];
     let mut was_idle = false;
-    while batch.len() < TASKS_MAX && !matches!(batch.last(), Some(Task::Flush(_))) && began.elapsed() < PATIENCE {
+    while batch.len() < TASKS_MAX && !is_awaited && began.elapsed() < PATIENCE {
         // Tasks that come meanwhile need not wake this thread.
         thread::sleep(LOOK_AGAIN);
         let before = batch.len();
         let no_more = loop {
             match tasks.try_recv() {
-                Ok(task) => batch.push(task),
+                Ok(task) => {
+                    is_awaited |= matches!(task, Task::Flush(_));
+                    batch.push(task);
+                }
                 Err(no_more) => break no_more,
             }
         };
