@@ -82,6 +82,7 @@ impl Network {
 
     /// Has every request answered that has come, and ends the threads.
     pub(crate) fn end(self) {
+        // A thread ends when nobody can send it a connection any more: all channels are closed before the first is joined.
         let threads: Vec<_> = self.threads.into_iter().map(|Thread { thread, .. }| thread).collect();
         for thread in threads {
             // If the thread has panicked, that has been reported.

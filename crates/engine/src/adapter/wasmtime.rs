@@ -97,15 +97,26 @@ impl OnDemand {
         host: &'a OnceLock<Host>,
         configure: impl FnOnce(&mut Config) -> &mut Config,
     ) -> Result<&'a Host, EngineError> {
-        if let Some(host) = host.get() {
-            return Ok(host);
-        }
-        let mut config = config(self.known, self.strategy, InstanceAllocationStrategy::OnDemand);
-        configure(&mut config);
-        let started = Host::new(&config)
-            .map_err(|error| EngineError::Unavailable { engine: self.known.id, reason: format!("{error:#}") })?;
-        Ok(host.get_or_init(|| started))
+        get_or_start(self.known, host, || {
+            let mut config = config(self.known, self.strategy, InstanceAllocationStrategy::OnDemand);
+            configure(&mut config);
+            Host::new(&config)
+        })
     }
+}
+
+/// What a cell has, started first if it is empty.
+fn get_or_start<'a, T>(
+    known: &Known,
+    cell: &'a OnceLock<T>,
+    start: impl FnOnce() -> wasmtime::Result<T>,
+) -> Result<&'a T, EngineError> {
+    if let Some(started) = cell.get() {
+        return Ok(started);
+    }
+    let started =
+        start().map_err(|error| EngineError::Unavailable { engine: known.id, reason: format!("{error:#}") })?;
+    Ok(cell.get_or_init(|| started))
 }
 
 /// A Wasmtime engine, with everything that a guest may import except its flag.

@@ -123,12 +123,10 @@ impl Slot {
                         Some(_) => (waited, Duration::ZERO),
                     };
                     return Ok(Prepared {
-                        artifact: Arc::clone(artifact),
                         compile,
                         load,
                         was: was.unwrap_or(ArtifactState::InMemory),
-                        compiled_here: false,
-                        serialized: None,
+                        ..Prepared::in_memory(Arc::clone(artifact))
                     });
                 }
                 Place::Failed(error) => return Err(NotPrepared::Engine(error.clone())),

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use remuda_engine::Interruption;
 use remuda_model::{Observation, Outcome};
 use remuda_scheduler::Decision;
 
@@ -249,13 +248,9 @@ impl Batch {
 
 /// Whether requests that run as `decision` says may run on the threads that bring them.
 fn may_plan(shared: &Shared, function: &Function, decision: &Decision) -> bool {
-    let is_in_this_process = match function.engine(decision.engine).known.capabilities.interruption {
-        Interruption::Flag | Interruption::Fuel | Interruption::Cooperative => true,
-        // The thread would wait for another process.
-        Interruption::Signal => false,
-    };
     shared.inline
-        && is_in_this_process
+        // This thread would wait for another process.
+        && !function.engine(decision.engine).known.has_workers()
         && decision.look_again_after_ns.is_none()
         && function.spec.preopens.is_empty()
         // Components wait in a runtime of their own, which this thread's does not allow.

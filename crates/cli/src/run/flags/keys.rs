@@ -71,6 +71,7 @@ macro_rules! proposals {
 }
 
 const COMPONENTS: Meaning = NoValue("it is for components, which get what is the default there");
+const NOTHING_ELSE: Meaning = Never("components have what commands of WASI 0.2 have, and nothing else");
 const NO_ENGINE_HAS: Meaning = NoSwitch("a module that needs it is refused either way: no engine here has it");
 const TUNING: Meaning = NoValue("it tunes Wasmtime, and a guest cannot tell");
 
@@ -136,14 +137,14 @@ group! { WASI: 'S' "wasi" {
     "common" => Always("a module that imports WASI needs it, and for others it changes nothing");
     "nn" => Never("no engine here has WASI's neural networks");
     "threads" => Never("no engine here has WASI's threads");
-    "http" => Never("components have what commands of WASI 0.2 have, and nothing else");
+    "http" => NOTHING_ELSE;
     "http-outgoing-body-buffer-chunks" => COMPONENTS;
     "http-outgoing-body-chunk-size" => COMPONENTS;
-    "config" => Never("components have what commands of WASI 0.2 have, and nothing else");
-    "keyvalue" => Never("components have what commands of WASI 0.2 have, and nothing else");
+    "config" => NOTHING_ELSE;
+    "keyvalue" => NOTHING_ELSE;
     "listenfd" => Never("guests are given no sockets; `remuda serve` answers HTTP");
     "tcplisten" => Refused("guests are given no sockets; `remuda serve` answers HTTP");
-    "tls" => Never("components have what commands of WASI 0.2 have, and nothing else");
+    "tls" => NOTHING_ELSE;
     "preview2" => Always("there is one implementation of preview 1 here, and it is that one");
     "nn-graph" => Refused("no engine here has WASI's neural networks");
     "inherit-network" => Switch(Change::Network);

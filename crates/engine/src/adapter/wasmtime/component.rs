@@ -21,7 +21,7 @@ use wasmtime::{InstanceAllocationStrategy, ResourceLimiter, Store, Strategy, Upd
 use wasmtime_wasi::p2::bindings::{Command, CommandPre};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::{config, end_of};
+use super::{config, end_of, get_or_start};
 use crate::adapter::guest::{Budget, End};
 use crate::{Artifact, Called, EngineError, Instance, InstantiateError, Known, Module, StoredArtifact};
 
@@ -33,10 +33,9 @@ pub(super) struct Components {
 }
 
 /// A Wasmtime engine with everything that a component may import.
-#[derive(Clone)]
 struct Host {
     engine: wasmtime::Engine,
-    linker: Arc<Linker<State>>,
+    linker: Linker<State>,
 }
 
 impl Components {
@@ -45,29 +44,21 @@ impl Components {
     }
 
     fn host(&self) -> Result<&Host, EngineError> {
-        if let Some(host) = self.host.get() {
-            return Ok(host);
-        }
-        let start = || -> wasmtime::Result<Host> {
+        get_or_start(self.known, &self.host, || {
             let mut config = config(self.known, self.strategy, InstanceAllocationStrategy::OnDemand);
             config.wasm_component_model(true).epoch_interruption(true);
             let engine = wasmtime::Engine::new(&config)?;
             let mut linker = Linker::new(&engine);
             wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-            Ok(Host { engine, linker: Arc::new(linker) })
-        };
-        let started = start()
-            .map_err(|error| EngineError::Unavailable { engine: self.known.id, reason: format!("{error:#}") })?;
-        Ok(self.host.get_or_init(|| started))
+            Ok(Host { engine, linker })
+        })
     }
 
     pub(super) fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
         let host = self.host()?;
-        let artifact = Component::from_binary(&host.engine, module.bytes())
-            .and_then(|component| ComponentArtifact::new(self.known, host, component));
-        let failed =
-            |error: wasmtime::Error| EngineError::Compile { engine: self.known.id, reason: format!("{error:#}") };
-        artifact.map(|artifact| Arc::new(artifact) as _).map_err(failed)
+        Component::from_binary(&host.engine, module.bytes())
+            .and_then(|component| self.artifact(host, component))
+            .map_err(|error| EngineError::Compile { engine: self.known.id, reason: format!("{error:#}") })
     }
 
     pub(super) fn load(&self, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
@@ -78,8 +69,12 @@ impl Components {
         file.read_exact_at(&mut bytes, 0).map_err(|error| failed(error.to_string()))?;
         // SAFETY: the code that made the `StoredArtifact` vouched that its bytes came from `serialize` below.
         let component = unsafe { Component::deserialize(&host.engine, bytes) };
-        let artifact = component.and_then(|component| ComponentArtifact::new(self.known, host, component));
-        artifact.map(|artifact| Arc::new(artifact) as _).map_err(|error| failed(format!("{error:#}")))
+        component.and_then(|component| self.artifact(host, component)).map_err(|error| failed(format!("{error:#}")))
+    }
+
+    fn artifact(&self, host: &Host, component: Component) -> wasmtime::Result<Arc<dyn Artifact>> {
+        let pre = CommandPre::new(host.linker.instantiate_pre(&component)?)?;
+        Ok(Arc::new(ComponentArtifact { known: self.known, engine: host.engine.clone(), component, pre }))
     }
 }
 
@@ -91,11 +86,6 @@ struct ComponentArtifact {
 }
 
 impl ComponentArtifact {
-    fn new(known: &'static Known, host: &Host, component: Component) -> wasmtime::Result<Self> {
-        let pre = CommandPre::new(host.linker.instantiate_pre(&component)?)?;
-        Ok(Self { known, engine: host.engine.clone(), component, pre })
-    }
-
     fn internal(&self, reason: String) -> EngineError {
         EngineError::Internal { engine: self.known.id, reason }
     }
