@@ -70,6 +70,8 @@ class Guest:
     flags: list
     cases: list
     variants: list = field(default_factory=list)
+    # The world of wit/world.wit, for a guest that is a component.
+    world: str = ""
 
     @property
     def id(self):
@@ -88,7 +90,7 @@ class Guest:
     @property
     def has_native_twin(self):
         # A reactor has no main function, and a guest that calls WASI's functions by name needs a host that has them.
-        return not self.is_text and REACTOR_FLAG not in self.flags and self.suite != "wasi"
+        return not self.is_text and REACTOR_FLAG not in self.flags and self.suite != "wasi" and not self.world
 
 
 # ---- what there is to build ----
@@ -163,7 +165,7 @@ def load_guest(path):
         raise BuildError(f"{where}: {error}") from error
     check_keys(where, table, required={"name": str, "suite": str, "summary": str, "algorithm": str, "sources": list},
                optional={"input": str, "licence": str, "reference": str, "agreement": str,
-                         "flags": list, "variant": list, "case": list})
+                         "flags": list, "component": str, "variant": list, "case": list})
     folder = path.parent
     if table["name"] != folder.name:
         raise BuildError(f"{where}: name = {table['name']!r}, but the folder is {folder.name!r}")
@@ -177,7 +179,8 @@ def load_guest(path):
         check_case(where, case)
     check_distinct(where, "variant", [v.name for v in variants])
     check_distinct(where, "case", [c["name"] for c in cases])
-    guest = Guest(folder, table["name"], table["suite"], table["sources"], table.get("flags", []), cases, variants)
+    guest = Guest(folder, table["name"], table["suite"], table["sources"], table.get("flags", []), cases, variants,
+                  table.get("component", ""))
     if guest.is_text:
         check_texts(where, guest)
     return guest
@@ -275,6 +278,8 @@ def build_wasm(guests, options):
         output = TARGET / "guest-check" / guest.id / guest.wasm_name(variant) if check else committed
         command = wasm_command(guest, variant)
         problem = compile_to(guest, command, output, options)
+        if not problem and guest.world:
+            problem = make_component(guest, output, options)
         if problem:
             return [problem]
         if check:
@@ -289,6 +294,14 @@ def wasm_command(guest, variant):
     if guest.is_text:
         return [str(TOOLS / "bin" / "wasm-tools"), "parse", guest.text_name(variant)]
     return ZIG + WASM_FLAGS + source_flags(guest, guest.flags) + variant.flags + guest.sources
+
+
+def make_component(guest, output, options):
+    """Makes a component of the core module that has been compiled, in its place. Returns what went wrong, or None."""
+    wasm_tools = [str(TOOLS / "bin" / "wasm-tools"), "component"]
+    module = os.path.relpath(output, guest.folder)
+    embed = wasm_tools + ["embed", "wit", module, "--world", guest.world]
+    return compile_to(guest, embed, output, options) or compile_to(guest, wasm_tools + ["new", module], output, options)
 
 
 def build_native(guests, options):
