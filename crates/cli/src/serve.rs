@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use remuda_host::{Host, HostConfig};
 use remuda_manifest::{Deployment, ServedFunction};
-use remuda_model::Entry;
 use remuda_scheduler::Sizing;
 use remuda_server::{Mounted, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -68,7 +68,9 @@ impl Serve {
             ..HostConfig::default()
         })?;
         let deploy = |ServedFunction { spec, endpoint }| {
-            Ok(Mounted { function: host.deploy(spec, Some(&Entry::Command))?, endpoint })
+            let module = spec.module.clone();
+            let mounted = Mounted::new(host.deploy(spec, None)?, endpoint);
+            mounted.with_context(|| format!("cannot serve {}", module.display()))
         };
         let mounted = functions.into_iter().map(deploy).collect::<anyhow::Result<Vec<_>>>()?;
         let functions: Vec<_> = mounted.iter().map(|mounted| Arc::clone(&mounted.function)).collect();
@@ -83,7 +85,7 @@ impl Serve {
             }
             let stop = stop_signals()?;
             println!("listening on http://{}", server.local_addr());
-            for Mounted { function, endpoint } in server.functions() {
+            for Mounted { function, endpoint, .. } in server.functions() {
                 let spec = function.spec();
                 println!("  {:<24} {} ({})", endpoint.route, spec.name, spec.module.display());
             }

@@ -160,6 +160,12 @@ pub enum EngineError {
         /// How the process ended.
         reason: String,
     },
+    /// The guest has to wait, on a thread that must not: it serves connections. The guest was given up.
+    #[error("the guest has to wait for something, and {engine} was not to wait")]
+    WouldWait {
+        /// The engine.
+        engine: EngineId,
+    },
     /// The engine broke its own promises.
     #[error("{engine} failed: {reason}")]
     Internal {
@@ -188,7 +194,7 @@ pub enum InstantiateError {
         /// How the guest ended.
         outcome: Outcome,
         /// What the guest wrote until then.
-        output: GuestOutput,
+        output: Box<GuestOutput>,
     },
     /// The engine's or the host's fault.
     #[error(transparent)]

@@ -169,16 +169,31 @@ pub enum EntryError {
     },
     /// The component is no WASI command.
     #[error(
-        "the component exports no {RUN}: it is no command of WASI 0.2, and only these can be run; it exports {}",
+        "the component exports no {RUN}: it is no command of WASI 0.2{}; it exports {}",
+        serve_it(exports),
         list(exports)
     )]
     NoRun {
         /// What it exports.
         exports: Vec<String>,
     },
+    /// The component does not answer HTTP requests.
+    #[error(
+        "the component exports no {HANDLER}: it does not answer HTTP requests itself; it exports {}",
+        list(exports)
+    )]
+    NoHandler {
+        /// What it exports.
+        exports: Vec<String>,
+    },
+    /// A core module does not answer HTTP requests.
+    #[error(
+        "only a component can export {HANDLER}, and this is a core module; serve it with abi = \"stdio\" or \"cgi\""
+    )]
+    NoComponent,
     /// The caller wants another entry to a component than that of a WASI command.
-    #[error("a component is entered at {RUN}, and its other exports cannot be called by name")]
-    OnlyRun,
+    #[error("a component is entered at {RUN} or {HANDLER}, and its exports cannot be called by name")]
+    OnlyInterfaces,
     /// The module exports no function with this name.
     #[error("the module exports no function named {name:?}; it exports {}", list(exports))]
     NoSuchExport {
@@ -401,6 +416,13 @@ impl Module {
         }
     }
 
+    /// Whether this is a component that answers HTTP requests: it exports `wasi:http/incoming-handler`.
+    #[must_use]
+    pub fn is_http_handler(&self) -> bool {
+        let exports = self.findings.component.as_ref().map(|component| &component.exports);
+        exports.is_some_and(|exports| exports.iter().any(|name| is_of(name, HANDLER)))
+    }
+
     /// Whether the module is a WASI reactor: it exports a function `_initialize`, to be called before any other export.
     #[must_use]
     pub fn is_reactor(&self) -> bool {
@@ -463,7 +485,9 @@ impl Module {
             return match entry {
                 Entry::Command if self.is_command() => Ok(()),
                 Entry::Command => Err(EntryError::NoRun { exports: component.exports.clone() }),
-                Entry::Initialize | Entry::Export { .. } => Err(EntryError::OnlyRun),
+                Entry::HttpHandler if self.is_http_handler() => Ok(()),
+                Entry::HttpHandler => Err(EntryError::NoHandler { exports: component.exports.clone() }),
+                Entry::Initialize | Entry::Export { .. } => Err(EntryError::OnlyInterfaces),
             };
         }
         let exports = || self.findings.functions.iter().map(|(name, _)| name.clone()).collect();
@@ -472,6 +496,7 @@ impl Module {
         }
         match entry {
             Entry::Initialize => Ok(()),
+            Entry::HttpHandler => Err(EntryError::NoComponent),
             Entry::Command => match self.function("_start") {
                 Some(ty) if ty.is_plain() => Ok(()),
                 _ => Err(EntryError::NoStart { exports: exports() }),
@@ -531,8 +556,21 @@ impl fmt::Debug for Module {
 /// The interface by which a command of WASI 0.2 is entered.
 const RUN: &str = "wasi:cli/run@0.2";
 
+/// The interface by which a component is given HTTP requests.
+const HANDLER: &str = "wasi:http/incoming-handler@0.2";
+
 /// The packages whose interfaces components may import, as they begin.
-const INTERFACES: &[&str] = &["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random", "wasi:sockets"];
+const INTERFACES: &[&str] =
+    &["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:http", "wasi:io", "wasi:random", "wasi:sockets"];
+
+/// What to do with a component that cannot be run, if it can be served.
+fn serve_it(exports: &[String]) -> &'static str {
+    if exports.iter().any(|name| is_of(name, HANDLER)) {
+        ", but answers HTTP requests (see `remuda serve`)"
+    } else {
+        ""
+    }
+}
 
 /// Whether the name of an interface belongs to `wanted`: a package, or an interface with the first two numbers of its
 /// version. Of a package, the interfaces of version 0.2 do.
@@ -1083,22 +1121,31 @@ mod tests {
         assert!(component.needs().contains(Proposal::ComponentModel));
         assert_eq!((component.stats().functions, component.stats().loops), (1, 1));
         assert_eq!(component.check_entry(&Entry::Command), Ok(()));
-        assert_eq!(component.check_entry(&Entry::Initialize), Err(EntryError::OnlyRun));
+        assert_eq!(component.check_entry(&Entry::Initialize), Err(EntryError::OnlyInterfaces));
         for (name, is_provided) in [
             ("wasi:io/streams@0.2.3", true),
             ("wasi:io/streams@0.2", true),
             ("wasi:io/streams@0.20.0", false),
             ("wasi:io/streams@0.3.0", false),
             ("wasi:iot/streams@0.2.0", false),
-            ("wasi:http/types@0.2.0", false),
+            ("wasi:http/types@0.2.0", true),
+            ("wasi:http/types@0.3.0", false),
             ("my:own/thing@0.2.0", false),
         ] {
             assert_eq!(INTERFACES.iter().any(|interface| is_of(name, interface)), is_provided, "{name}");
         }
         let error = parse(r#"(component (import "my:own/thing" (instance)))"#).unwrap_err();
         assert!(matches!(error, ModuleError::UnknownInterface { .. }), "{error}");
-        let error = parse("(component)").unwrap().check_entry(&Entry::Command).unwrap_err();
-        assert!(matches!(error, EntryError::NoRun { .. }), "{error}");
+        let empty = parse("(component)").unwrap();
+        assert!(matches!(empty.check_entry(&Entry::Command), Err(EntryError::NoRun { .. })));
+        assert!(matches!(empty.check_entry(&Entry::HttpHandler), Err(EntryError::NoHandler { .. })));
+        assert!(!component.is_http_handler());
+        let handler = r#"(component (instance $i) (export "wasi:http/incoming-handler@0.2.12" (instance $i)))"#;
+        let handler = parse(handler).unwrap();
+        assert!(handler.is_http_handler() && !handler.is_command());
+        assert_eq!(handler.check_entry(&Entry::HttpHandler), Ok(()));
+        let error = handler.check_entry(&Entry::Command).unwrap_err().to_string();
+        assert!(error.contains("remuda serve"), "{error}");
         // Bounds hold for all core modules together.
         let limits = ModuleLimits { functions_max: 3, ..ModuleLimits::default() };
         let twice = "(component (core module (func) (func)) (core module (func) (func)))";

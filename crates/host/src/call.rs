@@ -23,7 +23,8 @@ pub struct Call {
 impl Call {
     /// The number of bytes of input, if it is known beforehand.
     pub(crate) fn input_bytes(&self) -> Option<u64> {
-        self.context.stdin.len()
+        let request_bytes = self.context.request.as_ref().map_or(0, |request| request.body.len() as u64);
+        self.context.stdin.len().map(|bytes| bytes + request_bytes)
     }
 }
 

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use remuda_engine::Module;
 use remuda_host::{
     ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN, CompileBudget, FunctionSpec,
     WASTE_SHARE_DEFAULT,
 };
-use remuda_model::{GuestLimits, Preopen};
+use remuda_model::{Entry, GuestLimits, Preopen};
 use remuda_scheduler::Sizing;
 use serde::Deserialize;
 
@@ -46,8 +47,9 @@ pub struct ServedFunction {
 pub struct Endpoint {
     /// The path that the function answers: `/exact`, or `/prefix/*` for all paths below.
     pub route: String,
-    /// How a request reaches the guest, and how its answer comes back.
-    pub abi: Abi,
+    /// How a request reaches the guest, and how its answer comes back; `None`: as the module's exports have it
+    /// ([`Abi::of`]).
+    pub abi: Option<Abi>,
     /// The largest request body that the function takes, in bytes.
     pub body_bytes_max: u64,
     /// The media type of the function's answers, for [`Abi::Stdio`].
@@ -78,15 +80,33 @@ pub struct ServerSettings {
 }
 
 /// How a request reaches a guest, and how its answer comes back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Abi {
     /// The request's body is on standard input; standard output is the answer.
-    #[default]
     Stdio,
     /// RFC 3875: the request's variables are in the environment and its body is on standard input; standard output is
     /// header fields, an empty line and the answer's body.
     Cgi,
+    /// `wasi:http` 0.2: the guest is a component that is given the request itself.
+    Http,
+}
+
+impl Abi {
+    /// The way in which a module is served that a manifest says nothing about.
+    #[must_use]
+    pub fn of(module: &Module) -> Self {
+        if module.is_http_handler() { Self::Http } else { Self::Stdio }
+    }
+
+    /// The entry by which a request enters its guest.
+    #[must_use]
+    pub fn entry(self) -> Entry {
+        match self {
+            Self::Stdio | Self::Cgi => Entry::Command,
+            Self::Http => Entry::HttpHandler,
+        }
+    }
 }
 
 /// The reason why a manifest cannot be used: what is wrong, where, and what to do.
@@ -172,8 +192,7 @@ struct RawFunction {
     name: String,
     route: Option<String>,
     module: PathBuf,
-    #[serde(default)]
-    abi: Abi,
+    abi: Option<Abi>,
     engines: Option<Vec<String>>,
     #[serde(default)]
     args: Vec<String>,
@@ -415,7 +434,7 @@ mod tests {
     fn everything_but_name_and_module_has_a_default() {
         let deployment = parse("[[function]]\nname = \"a\"\nmodule = \"a.wasm\"").unwrap();
         let ServedFunction { spec, endpoint } = &deployment.functions[0];
-        assert_eq!((endpoint.route.as_str(), endpoint.abi), ("/a", Abi::Stdio));
+        assert_eq!((endpoint.route.as_str(), endpoint.abi), ("/a", None));
         assert_eq!(spec.limits, GuestLimits::default());
         let server = &deployment.server;
         assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
@@ -451,7 +470,7 @@ mod tests {
             (String::new(), vec!["function", "add a [[function]]"]),
             ("[[function]]\nname = \"a\"".into(), vec!["missing field `module`"]),
             (format!("{function}rout = \"/a\""), vec!["unknown field `rout`", "`route`"]),
-            (format!("{function}abi = \"grpc\""), vec!["grpc", "`stdio` or `cgi`"]),
+            (format!("{function}abi = \"grpc\""), vec!["grpc", "`stdio`, `cgi`, `http`"]),
             (format!("{function}route = \"a\""), vec!["function[0].route", "\"a\"", "/images/*"]),
             (format!("{function}{function}"), vec!["function[1].name", "names are unique"]),
             (

@@ -1,11 +1,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::Gate;
+use crate::{Gate, HttpAnswer, HttpRequest};
 
 /// The world as one guest sees it. Anything that is not listed here does not exist for the guest.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub struct GuestContext {
     pub stderr: Sink,
     /// Directories that the guest may open.
     pub preopens: Vec<Preopen>,
+    /// The request that the guest is to answer, for [`Entry::HttpHandler`].
+    pub request: Option<Arc<HttpRequest>>,
     /// The gate that keeps the guest from the host's own streams until it has won a race; `None` if it may use them at
     /// once.
     pub gate: Option<Gate>,
@@ -108,7 +111,7 @@ pub struct Preopen {
     pub writable: bool,
 }
 
-/// What a guest wrote to its captured streams, and how much input it read.
+/// What a guest wrote to its captured streams, how much input it read, and what it answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuestOutput {
     /// Standard output.
@@ -117,6 +120,8 @@ pub struct GuestOutput {
     pub stderr: Bytes,
     /// The number of bytes that the guest read from a [`Stdin::File`].
     pub stdin_bytes_read: u64,
+    /// The answer to an HTTP request.
+    pub answer: HttpAnswer,
 }
 
 /// The function by which a call enters a module. If the module exports `_initialize`, that runs before.
@@ -133,6 +138,9 @@ pub enum Entry {
         /// The arguments, one for each parameter.
         args: Vec<Value>,
     },
+    /// The function by which a component answers HTTP requests, of `wasi:http/incoming-handler`. The request is part of
+    /// the guest's context.
+    HttpHandler,
 }
 
 /// The types of values that may cross the boundary between a caller and an exported function.

@@ -7,6 +7,7 @@
 
 mod gate;
 mod guest;
+mod http;
 mod id;
 mod interrupt;
 mod limits;
@@ -16,6 +17,7 @@ mod tier;
 
 pub use gate::{Gate, HostStream};
 pub use guest::{Entry, GuestContext, GuestOutput, Preopen, Referent, Sink, Stdin, Value, ValueType};
+pub use http::{HttpAnswer, HttpRequest, HttpResponse};
 pub use id::{EngineId, ModuleDigest, RequestId};
 pub use interrupt::{Cause, Interrupt, Listener};
 pub use limits::{GuestLimits, ModuleLimits};

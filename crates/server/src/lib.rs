@@ -4,6 +4,7 @@
 //! at once, on the same thread; all others are submitted, and their answers awaited.
 #![forbid(unsafe_code)]
 
+mod body;
 mod cgi;
 mod listen;
 mod network;
@@ -11,6 +12,7 @@ mod respond;
 mod route;
 mod rules;
 mod serve;
+mod wasi_http;
 
 pub use listen::{Server, ServerError};
 pub use route::Mounted;

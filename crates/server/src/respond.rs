@@ -5,24 +5,24 @@ use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use http::{HeaderValue, Response, StatusCode, request};
 use remuda_host::{Answer, CallError, Function, Rejected};
 use remuda_manifest::Abi;
-use remuda_model::{Cause, Limit, Outcome, RequestId};
+use remuda_model::{Cause, HttpAnswer, Limit, Outcome, RequestId};
 
-use crate::cgi;
+use crate::body::Body;
 use crate::route::Mounted;
+use crate::{cgi, wasi_http};
 
 const REQUEST: HeaderName = HeaderName::from_static("x-remuda-request");
 const ENGINE: HeaderName = HeaderName::from_static("x-remuda-engine");
 const REASON: HeaderName = HeaderName::from_static("x-remuda-reason");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// The most bytes of a guest's standard error that go to the log.
+/// The most bytes of a guest's standard error, and of other streams, that go to the log.
 const STDERR_LOGGED_MAX: usize = 4096;
 
-pub(crate) type Reply = Response<Full<Bytes>>;
+pub(crate) type Reply = Response<Body>;
 
 /// The reason why a request never reached a guest, or why its answer never came.
 #[derive(Clone, Copy, Debug)]
@@ -71,22 +71,35 @@ impl Refusal {
     }
 }
 
-/// The response to what the host answered. `explain` says whether the client asks for the reason of the choice.
-pub(crate) fn respond(mounted: &Mounted, id: RequestId, result: Result<Answer, CallError>, explain: bool) -> Reply {
+/// The header by which a client asks for the reason of the choice.
+const EXPLAIN: &str = "x-remuda-explain";
+
+/// The response to what the host answered to a request.
+pub(crate) fn respond(
+    mounted: &Mounted,
+    id: RequestId,
+    head: &request::Parts,
+    result: Result<Answer, CallError>,
+) -> Reply {
     let function = &mounted.function;
-    let answer = match result {
+    let mut answer = match result {
         Ok(answer) => answer,
         Err(error) => {
             tracing::error!(request = %id, function = function.name(), %error, "no engine answered");
             return short(StatusCode::INTERNAL_SERVER_ERROR, "the function could not be run", id);
         }
     };
-    log(function, id, &answer);
-    let mut reply = if answer.outcome.is_success() {
-        success(mounted, id, &answer)
-    } else {
-        let (status, reason) = failure(&answer);
-        short(status, &reason, id)
+    log(mounted, id, &answer);
+    let mut reply = match std::mem::take(&mut answer.output.answer) {
+        HttpAnswer::Response(response) => {
+            wasi_http::response(*response, head).unwrap_or_else(|reason| malformed(function, id, reason))
+        }
+        HttpAnswer::Refused(reason) => malformed(function, id, &reason),
+        HttpAnswer::None if answer.outcome.is_success() => success(mounted, id, &answer),
+        HttpAnswer::None => {
+            let (status, reason) = failure(&answer);
+            short(status, &reason, id)
+        }
     };
     let headers = reply.headers_mut();
     headers.insert(REQUEST, text(id.to_string()));
@@ -94,7 +107,7 @@ pub(crate) fn respond(mounted: &Mounted, id: RequestId, result: Result<Answer, C
     if let Some(engine) = answer.engine {
         headers.insert(ENGINE, HeaderValue::from_static(engine.as_str()));
     }
-    if explain {
+    if head.headers.contains_key(EXPLAIN) {
         headers.insert(REASON, text(answer.reason.to_string()));
     }
     reply
@@ -102,29 +115,33 @@ pub(crate) fn respond(mounted: &Mounted, id: RequestId, result: Result<Answer, C
 
 fn success(mounted: &Mounted, id: RequestId, answer: &Answer) -> Reply {
     let body = answer.output.stdout.clone();
-    match mounted.endpoint.abi {
+    match mounted.abi {
         Abi::Stdio => {
-            let mut reply = Response::new(Full::new(body));
+            let mut reply = Response::new(body.into());
             reply.headers_mut().insert(CONTENT_TYPE, text(mounted.endpoint.content_type.clone()));
             reply
         }
         Abi::Cgi => match cgi::parse_response(&body) {
             Ok(cgi::CgiResponse { status, headers, body }) => {
-                let mut reply = Response::new(Full::new(if has_content(status) { body } else { Bytes::new() }));
+                let mut reply = Response::new(if has_content(status) { body.into() } else { Body::default() });
                 *reply.status_mut() = status;
                 *reply.headers_mut() = headers;
                 reply
             }
-            Err(reason) => {
-                tracing::warn!(request = %id, function = mounted.function.name(), reason, "malformed CGI response");
-                short(StatusCode::BAD_GATEWAY, &format!("the function's CGI response is malformed: {reason}"), id)
-            }
+            Err(reason) => malformed(&mounted.function, id, reason),
         },
+        Abi::Http => malformed(&mounted.function, id, "there is none"),
     }
 }
 
+/// The response to a client whose function has given none that can be passed on.
+fn malformed(function: &Function, id: RequestId, reason: &str) -> Reply {
+    tracing::warn!(request = %id, function = function.name(), reason, "malformed response");
+    short(StatusCode::BAD_GATEWAY, &format!("the function's response is malformed: {reason}"), id)
+}
+
 /// Whether a response of this status may have content (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5).
-fn has_content(status: StatusCode) -> bool {
+pub(crate) fn has_content(status: StatusCode) -> bool {
     ![StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
 }
 
@@ -156,7 +173,7 @@ fn failure(answer: &Answer) -> (StatusCode, String) {
 
 /// A response with nothing but a status and a reason.
 fn short(status: StatusCode, reason: &str, id: RequestId) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(format!("{reason}\nrequest {id}\n"))));
+    let mut reply = Response::new(Body::from(Bytes::from(format!("{reason}\nrequest {id}\n"))));
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -192,18 +209,20 @@ fn entry(timing: &mut String, name: fmt::Arguments<'_>, ns: u64) {
     write!(timing, "{separator}{name};dur={}.{:03}", us / 1_000, us % 1_000).expect("a string takes all");
 }
 
-fn log(function: &Function, id: RequestId, answer: &Answer) {
+fn log(Mounted { function, abi, .. }: &Mounted, id: RequestId, answer: &Answer) {
     if answer.outcome.is_success() && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
     let timing = server_timing(answer);
-    let stderr = &answer.output.stderr;
-    let stderr = String::from_utf8_lossy(&stderr[..stderr.len().min(STDERR_LOGGED_MAX)]);
+    let beginning = |bytes: &Bytes| String::from_utf8_lossy(&bytes[..bytes.len().min(STDERR_LOGGED_MAX)]).into_owned();
+    let stderr = beginning(&answer.output.stderr);
+    // Of other guests, this is the answer.
+    let stdout = if *abi == Abi::Http { beginning(&answer.output.stdout) } else { String::new() };
     let (name, outcome, engine) = (function.name(), &answer.outcome, answer.engine.map_or("none", |id| id.as_str()));
     if answer.outcome.is_success() {
-        tracing::debug!(request = %id, function = name, engine, %outcome, timing, %stderr, "answered");
+        tracing::debug!(request = %id, function = name, engine, %outcome, timing, %stderr, stdout, "answered");
     } else {
-        tracing::warn!(request = %id, function = name, engine, %outcome, timing, %stderr,
+        tracing::warn!(request = %id, function = name, engine, %outcome, timing, %stderr, stdout,
             reason = &*answer.reason, artifact = %answer.artifact, "the function failed");
     }
 }

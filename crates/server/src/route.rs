@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use remuda_engine::EntryError;
 use remuda_host::Function;
-use remuda_manifest::Endpoint;
+use remuda_manifest::{Abi, Endpoint};
 
 /// A deployed function, and how HTTP reaches it.
 #[derive(Debug)]
@@ -13,6 +14,21 @@ pub struct Mounted {
     pub function: Arc<Function>,
     /// How HTTP reaches it.
     pub endpoint: Endpoint,
+    /// How a request reaches its guest: as the endpoint says, or else as the module has it.
+    pub(crate) abi: Abi,
+}
+
+impl Mounted {
+    /// Mounts a function, if its module can be entered as the endpoint wants it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the module has no such entry; it says what the module has instead.
+    pub fn new(function: Arc<Function>, endpoint: Endpoint) -> Result<Self, EntryError> {
+        let abi = endpoint.abi.unwrap_or_else(|| Abi::of(function.module()));
+        function.module().check_entry(&abi.entry())?;
+        Ok(Self { function, endpoint, abi })
+    }
 }
 
 /// All routes of a deployment.

@@ -5,28 +5,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, request};
+use http::{HeaderMap, Request, request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use remuda_host::{Answer, Call, CallError, FunctionSpec, Host, Inline, InlineThread, Rejected};
 use remuda_manifest::Abi;
-use remuda_model::{Entry, GuestContext, RequestId, Sink, Stdin};
+use remuda_model::{GuestContext, RequestId, Sink, Stdin};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::cgi;
 use crate::listen::NOBODY;
 use crate::respond::{Refusal, Reply, respond};
 use crate::route::{Mounted, Routed, Routes};
-use crate::rules;
+use crate::{rules, wasi_http};
 
-/// The most bytes of a guest's standard error that are kept for the log.
+/// The most bytes of a guest's standard error that are kept for the log, and of its standard output if that is not its answer.
 const STDERR_BYTES_MAX: u64 = 64 << 10;
 
 /// The time after a deadline for which the server waits for the host's own answer before it gives one itself.
 const GRACE: Duration = Duration::from_millis(250);
-
-/// The header by which a client asks for the reason of the choice.
-const EXPLAIN: &str = "x-remuda-explain";
 
 /// Everything that all connections share.
 pub(crate) struct State {
@@ -75,8 +72,8 @@ impl State {
         let routed = self.routes.find(head.uri.path()).ok_or(Refusal::NoRoute)?;
         let mounted = routed.mounted;
         let _permit = self.in_flight.try_acquire().map_err(|_| Refusal::Rejected(Rejected::QueueFull))?;
-        let body = read_body(body, mounted.endpoint.body_bytes_max, self.client_timeout).await?;
-        let call = self.call(id, head, &routed, body, client);
+        let (body, trailers) = read_body(body, mounted.endpoint.body_bytes_max, self.client_timeout).await?;
+        let call = self.call(id, head, &routed, body, trailers, client);
         let brought = Instant::now();
         let run = match inline {
             Some(inline) => inline.run(&mounted.function, call, brought),
@@ -86,7 +83,7 @@ impl State {
             Inline::Answered(result) => result,
             Inline::Declined(call) => self.submit(mounted, call, brought).await?,
         };
-        Ok(respond(mounted, id, result, head.headers.contains_key(EXPLAIN)))
+        Ok(respond(mounted, id, head, result))
     }
 
     /// Has a thread of the host run a call, and waits for the answer.
@@ -109,29 +106,48 @@ impl State {
         tokio::time::timeout(patience, answered).await.map_err(|_| Refusal::TooLate)?.map_err(|_| Refusal::Lost)
     }
 
-    fn call(&self, id: RequestId, head: &request::Parts, routed: &Routed<'_>, body: Bytes, client: SocketAddr) -> Call {
-        let spec = routed.mounted.function.spec();
-        let mut env = spec.env.clone();
-        if routed.mounted.endpoint.abi == Abi::Cgi {
-            let variables = cgi::variables(head, routed, body.len(), client, self.local);
-            // A request sets no variable that the operator has set.
-            env.extend(variables.into_iter().filter(|(name, _)| spec.env.iter().all(|(set, _)| set != name)));
+    fn call(
+        &self,
+        id: RequestId,
+        head: &request::Parts,
+        routed: &Routed<'_>,
+        body: Bytes,
+        trailers: Option<HeaderMap>,
+        client: SocketAddr,
+    ) -> Call {
+        let Mounted { function, abi, .. } = routed.mounted;
+        let spec = function.spec();
+        let log = Sink::CaptureHead { bytes_max: STDERR_BYTES_MAX };
+        let mut context = GuestContext {
+            args: program_and_args(spec),
+            env: spec.env.clone(),
+            stdin: Stdin::Empty,
+            stdout: Sink::Capture { bytes_max: spec.limits.output_bytes_max },
+            stderr: log,
+            preopens: spec.preopens.clone(),
+            request: None,
+            gate: None,
+        };
+        match abi {
+            Abi::Stdio => context.stdin = stdin(body),
+            Abi::Cgi => {
+                let variables = cgi::variables(head, routed, body.len(), client, self.local);
+                // A request sets no variable that the operator has set.
+                let is_set = |name: &String| spec.env.iter().any(|(set, _)| set == name);
+                context.env.extend(variables.into_iter().filter(|(name, _)| !is_set(name)));
+                context.stdin = stdin(body);
+            }
+            Abi::Http => {
+                context.stdout = log;
+                context.request = Some(Arc::new(wasi_http::request(head, body, trailers, self.local)));
+            }
         }
-        Call {
-            id,
-            entry: Entry::Command,
-            context: GuestContext {
-                args: program_and_args(spec),
-                env,
-                stdin: if body.is_empty() { Stdin::Empty } else { Stdin::Bytes(body) },
-                stdout: Sink::Capture { bytes_max: spec.limits.output_bytes_max },
-                stderr: Sink::CaptureHead { bytes_max: STDERR_BYTES_MAX },
-                preopens: spec.preopens.clone(),
-                gate: None,
-            },
-            limits: spec.limits,
-        }
+        Call { id, entry: abi.entry(), context, limits: spec.limits }
     }
+}
+
+fn stdin(body: Bytes) -> Stdin {
+    if body.is_empty() { Stdin::Empty } else { Stdin::Bytes(body) }
 }
 
 /// A program's arguments, which begin with its name.
@@ -139,9 +155,10 @@ fn program_and_args(spec: &FunctionSpec) -> Vec<String> {
     std::iter::once(&spec.name).chain(&spec.args).cloned().collect()
 }
 
-async fn read_body(body: Incoming, bytes_max: u64, timeout: Duration) -> Result<Bytes, Refusal> {
+/// Reads a request's body, and its trailer fields, if there are any.
+async fn read_body(body: Incoming, bytes_max: u64, timeout: Duration) -> Result<(Bytes, Option<HeaderMap>), Refusal> {
     if body.is_end_stream() {
-        return Ok(Bytes::new());
+        return Ok((Bytes::new(), None));
     }
     let too_large = Refusal::BodyTooLarge { bytes_max };
     if body.size_hint().lower() > bytes_max {
@@ -152,5 +169,6 @@ async fn read_body(body: Incoming, bytes_max: u64, timeout: Duration) -> Result<
         .await
         .map_err(|_| Refusal::BodyTooSlow)?
         .map_err(|error| if error.is::<LengthLimitError>() { too_large } else { Refusal::BodyBroken })?;
-    Ok(collected.to_bytes())
+    let trailers = collected.trailers().cloned();
+    Ok((collected.to_bytes(), trailers))
 }

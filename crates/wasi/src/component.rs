@@ -4,13 +4,15 @@
 use remuda_model::{GuestContext, GuestOutput, Interrupt};
 use wasmtime_wasi::{I32Exit, ResourceTable, WasiCtx, WasiCtxView};
 
+use crate::http::Http;
 use crate::imports::stop_within;
 use crate::{HANDLES_MAX, SetupError, Stop, Streams, world};
 
 /// One component's WASI state.
 pub struct ComponentWasi {
     ctx: WasiCtx,
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
+    pub(crate) http: Http,
     streams: Streams,
 }
 
@@ -22,9 +24,7 @@ impl ComponentWasi {
     /// Returns an error if a directory of `context.preopens` cannot be opened.
     pub fn new(context: &GuestContext, interrupt: &Interrupt) -> Result<Self, SetupError> {
         let (mut builder, streams) = world(context, interrupt)?;
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(HANDLES_MAX);
-        Ok(Self { ctx: builder.build(), table, streams })
+        Ok(Self { ctx: builder.build(), table: table(), http: Http::new(), streams })
     }
 
     /// What the functions of WASI work on.
@@ -37,6 +37,13 @@ impl ComponentWasi {
     pub fn into_output(self) -> GuestOutput {
         self.streams.into_output()
     }
+}
+
+/// A table for everything that a guest may hold open.
+pub(crate) fn table() -> ResourceTable {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(HANDLES_MAX);
+    table
 }
 
 /// Why a guest has to stop, if an error that ended its call says so: it has exited, has written too much, or was

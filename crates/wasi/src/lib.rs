@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod component;
+mod http;
 mod imports;
 mod poll;
 mod stdin;
@@ -23,11 +24,12 @@ mod wait;
 
 use std::io;
 
-use remuda_model::{Cause, Gate, GuestContext, GuestOutput, HostStream, Interrupt, Preopen, Stdin};
+use remuda_model::{Cause, Gate, GuestContext, GuestOutput, HostStream, HttpAnswer, Interrupt, Preopen, Stdin};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView as _};
 
 pub use component::{ComponentWasi, stop_of};
+pub use http::{Exchange, PendingResponse};
 pub use imports::{IMPORTS, Import, PREVIEW_0, PREVIEW_1, Type};
 pub use touches::{Read, Span, TOO_MUCH, VECTOR_BYTES};
 
@@ -151,6 +153,7 @@ impl Streams {
             stdout: self.stdout.take(),
             stderr: self.stderr.take(),
             stdin_bytes_read: position.map_or(0, |position| position - self.stdin_began),
+            answer: HttpAnswer::None,
         }
     }
 }

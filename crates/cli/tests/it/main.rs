@@ -18,4 +18,5 @@ mod run;
 mod serve;
 mod support;
 mod wasi;
+mod wasi_http;
 mod workers;

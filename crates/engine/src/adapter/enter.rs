@@ -30,7 +30,8 @@ pub(crate) fn enter<I: Exports>(instance: &mut I, entry: &Entry) -> Result<(End,
             instance.call_function(INITIALIZE, &[], &mut Vec::new())?;
         }
         match entry {
-            Entry::Initialize => Ok(()),
+            // No core module has a handler for HTTP, which is checked before.
+            Entry::Initialize | Entry::HttpHandler => Ok(()),
             Entry::Command => instance.call_function("_start", &[], &mut values),
             Entry::Export { name, args } => instance.call_function(name, args, &mut values),
         }

@@ -74,7 +74,7 @@ impl Guest {
     /// The error for a guest that ended while it was instantiated.
     pub(crate) fn fail_to_start(self, end: End) -> InstantiateError {
         let outcome = self.conclude(end);
-        InstantiateError::Guest { outcome, output: self.into_output() }
+        InstantiateError::Guest { outcome, output: Box::new(self.into_output()) }
     }
 
     pub(crate) fn into_output(self) -> GuestOutput {

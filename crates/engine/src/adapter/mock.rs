@@ -15,7 +15,6 @@
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use bytes::Bytes;
 use remuda_model::{
     EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Outcome, Sink, Stdin, TrapKind,
 };
@@ -87,13 +86,13 @@ impl Instance for MockInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
         let outcome = match entry {
             Entry::Command => self.run()?,
-            Entry::Initialize | Entry::Export { .. } => Outcome::Returned,
+            Entry::Initialize | Entry::Export { .. } | Entry::HttpHandler => Outcome::Returned,
         };
         Ok(outcome.into())
     }
 
     fn into_output(self: Box<Self>) -> GuestOutput {
-        GuestOutput { stdout: self.stdout.into(), stderr: Bytes::new(), stdin_bytes_read: 0 }
+        GuestOutput { stdout: self.stdout.into(), ..GuestOutput::default() }
     }
 }
 

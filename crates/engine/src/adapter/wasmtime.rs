@@ -142,7 +142,7 @@ impl WasmtimeEngine {
             // The host is started when it is first needed: a process that runs one guest may need only that for parts.
             Instances::OnDemand => None,
         };
-        Ok(Self { known, pooled, on_demand, components: Components::new(known, strategy) })
+        Ok(Self { known, pooled, on_demand, components: Components::new(known, strategy, instances) })
     }
 
     fn host_for(&self, module: &Module) -> Result<&Host, EngineError> {

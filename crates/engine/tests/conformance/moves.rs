@@ -139,7 +139,7 @@ fn run(
         match Arc::clone(artifact).instantiate(&setup.context, &setup.limits, &setup.interrupt) {
             Ok(instance) => instance,
             Err(InstantiateError::Guest { outcome, output }) => {
-                return (Ended { called: outcome.into(), output, at_start: true }, 0, 0);
+                return (Ended { called: outcome.into(), output: *output, at_start: true }, 0, 0);
             }
             Err(InstantiateError::Engine(error)) => panic!("{error}"),
         };

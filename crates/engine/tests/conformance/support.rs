@@ -102,7 +102,7 @@ pub(crate) fn live(artifact: &Arc<dyn Artifact>, entry: &Entry, setup: &Setup) -
             Ok(Ended { called, output: instance.into_output(), at_start: false })
         }
         Err(InstantiateError::Guest { outcome, output }) => {
-            Ok(Ended { called: outcome.into(), output, at_start: true })
+            Ok(Ended { called: outcome.into(), output: *output, at_start: true })
         }
         Err(InstantiateError::Engine(error)) => Err(error),
     }

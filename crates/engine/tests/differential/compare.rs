@@ -273,6 +273,7 @@ fn line_start(entry: &Entry) -> String {
     match entry {
         Entry::Command => "_start".into(),
         Entry::Initialize => "_initialize".into(),
+        Entry::HttpHandler => unreachable!("no core module has a handler for HTTP"),
         Entry::Export { name, args } => format!("{name}({})", values(args).trim_start()),
     }
 }
@@ -300,8 +301,7 @@ fn context() -> GuestContext {
         stdin: Stdin::Bytes((&b"some input"[..]).into()),
         stdout: sink,
         stderr: sink,
-        preopens: Vec::new(),
-        gate: None,
+        ..GuestContext::default()
     }
 }
 

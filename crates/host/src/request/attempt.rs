@@ -108,11 +108,12 @@ pub(crate) fn run_prepared(
         }
         Err(InstantiateError::Guest { outcome, output }) => {
             answer.outcome = outcome;
-            answer.output = output;
+            answer.output = *output;
         }
         Err(InstantiateError::Engine(error)) => {
             // No code of the guest has run unless it has a start function: another engine may try.
-            if !error.another_engine_may_do() || function.module.has_start() {
+            let is_over = !error.another_engine_may_do() || function.module.has_start();
+            if is_over || matches!(error, EngineError::WouldWait { .. }) {
                 return Attempt::Broken(error.into());
             }
             function.engine(engine).slot.fail_on_guest(error.clone());

@@ -59,7 +59,7 @@ pub(super) fn observation(function: &Function, call: &Call, answer: &Answer) -> 
         phases: answer.phases,
         artifact: answer.artifact,
         input_bytes: call.input_bytes(),
-        output_bytes: answer.output.stdout.len() as u64,
+        output_bytes: answer.output.stdout.len() as u64 + answer.output.answer.body_bytes(),
         outcome: answer.outcome.clone(),
         unix_ms: unix_ms(),
     })

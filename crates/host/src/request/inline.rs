@@ -6,7 +6,7 @@
 //! declined, and goes into the queue.
 //!
 //! A guest that takes much longer than was foreseen holds up everything else that its thread has to do. The watchdog
-//! stops it then, and the request begins anew on a thread for guests. Nobody can tell that it has run before, because
+//! stops it then (a component that would have to wait stops by itself), and the request begins anew on a thread for guests. Nobody can tell that it has run before, because
 //! only functions without folders have plans: their guests can only read their input, and write output that is held
 //! back until they have ended. The function is kept away from here for a while after that.
 
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use remuda_engine::EngineError;
 use remuda_model::{Observation, Outcome};
 use remuda_scheduler::Decision;
 
@@ -119,19 +120,20 @@ impl InlineThread {
         });
         let was_stopped = run.end();
         drop(busy);
+        let would_wait = matches!(&attempt, Ok(Attempt::Broken(CallError::Engine(EngineError::WouldWait { .. }))));
         let mut answer = match attempt {
             Ok(Attempt::Answered(answer)) if !was_stopped || !is_interrupted(&answer) => answer,
-            Ok(Attempt::Broken(error)) | Err(error) => {
+            Ok(Attempt::Broken(error)) | Err(error) if !would_wait => {
                 function.inlining.forget();
                 return Inline::Answered(Err(error));
             }
-            Ok(Attempt::Answered(_) | Attempt::Interrupted | Attempt::Failed(_) | Attempt::Delivered) => {
+            Ok(_) | Err(_) => {
                 function.inlining.forget();
-                if was_stopped {
+                if was_stopped || would_wait {
                     shared.counters.inline_overruns.add_one();
                     let away = function.inlining.keep_away(shared.cores.now_ns());
                     tracing::info!(request = %call.id, function = function.name(), ?away,
-                        "the guest took unexpectedly long, and begins anew on a thread for guests; the function's \
+                        "the guest took unexpectedly long or has to wait, and begins anew on a thread for guests; the function's \
                          requests are queued for a while");
                 }
                 return Inline::Declined(call);
@@ -253,8 +255,6 @@ fn may_plan(shared: &Shared, function: &Function, decision: &Decision) -> bool {
         && !function.engine(decision.engine).known.has_workers()
         && decision.look_again_after_ns.is_none()
         && function.spec.preopens.is_empty()
-        // Components wait in a runtime of their own, which this thread's does not allow.
-        && !function.module.is_component()
         && !function.inlining.is_kept_away(shared.cores.now_ns())
 }
 

@@ -137,7 +137,7 @@ group! { WASI: 'S' "wasi" {
     "common" => Always("a module that imports WASI needs it, and for others it changes nothing");
     "nn" => Never("no engine here has WASI's neural networks");
     "threads" => Never("no engine here has WASI's threads");
-    "http" => NOTHING_ELSE;
+    "http" => NoValue("components have it, but may send no requests; core modules cannot use it");
     "http-outgoing-body-buffer-chunks" => COMPONENTS;
     "http-outgoing-body-chunk-size" => COMPONENTS;
     "config" => NOTHING_ELSE;

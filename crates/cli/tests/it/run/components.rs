@@ -42,7 +42,7 @@ fn what_components_do_not_have_is_said() {
     let proxy = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/serving/peers/noop.component.wasm");
     let (code, _, message) = seen(&run("auto", &[], proxy.as_ref(), &[], b""));
     assert_eq!(code, Some(1), "{message}");
-    assert!(message.contains("imports wasi:http/types@0.2.12, which the host does not provide"), "{message}");
+    assert!(message.contains("no command of WASI 0.2, but answers HTTP requests (see `remuda serve`)"), "{message}");
 }
 
 #[test]

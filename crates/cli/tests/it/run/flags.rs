@@ -189,7 +189,7 @@ fn what_cannot_be_done_is_refused_by_name() {
         (&["-S", "preview2=n"], "not supported"),
         (&["-S", "nn"], "not supported"),
         (&["-S", "threads"], "not supported"),
-        (&["-S", "http"], "not supported: components have what commands"),
+        (&["-S", "keyvalue"], "not supported: components have what commands"),
         (&["-S", "listenfd=y"], "not supported"),
         (&["-S", "tcplisten=127.0.0.1:80"], "not supported"),
         (&["-S", "max-resources=5"], "not supported"),

@@ -1,4 +1,4 @@
-//! Components: commands of WASI 0.2, on either of Wasmtime's compilers.
+//! Components, on either of Wasmtime's compilers: commands of WASI 0.2, and handlers of HTTP requests (`wasi:http` 0.2).
 //!
 //! Core modules within components cannot import the memory that has the flag by which other guests are stopped: what
 //! they import comes from components. So they are stopped by Wasmtime's epochs, which take more time
@@ -6,99 +6,221 @@
 //! every guest then looks whether it is meant.
 //!
 //! Functions of WASI 0.2 are asynchronous. A guest waits in them on its own thread, in a runtime that only this thread
-//! has, until what it waits for has come or its interrupt is raised.
+//! has, until what it waits for has come or its interrupt is raised. A thread that is in a runtime already, because it
+//! serves connections, must not wait: there a guest is given up as soon as it would ([`EngineError::WouldWait`]).
 
 use std::cell::OnceCell;
 use std::os::unix::fs::FileExt as _;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 
-use remuda_model::{Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Listener};
-use remuda_wasi::{ComponentWasi, Stop, stop_of};
-use tokio::runtime::Runtime;
+use remuda_model::{
+    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, HttpAnswer, HttpRequest, Interrupt, Listener,
+};
+use remuda_wasi::{ComponentWasi, Exchange, Stop, stop_of};
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
-use wasmtime::component::{Component, Linker};
-use wasmtime::{InstanceAllocationStrategy, ResourceLimiter, Store, Strategy, UpdateDeadline};
-use wasmtime_wasi::p2::bindings::{Command, CommandPre};
+use tokio::task::coop::unconstrained;
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{
+    InstanceAllocationStrategy, PoolConcurrencyLimitError, PoolingAllocationConfig, ResourceLimiter, Store, Strategy,
+    UpdateDeadline,
+};
+use wasmtime_wasi::p2::bindings::CommandIndices;
 use wasmtime_wasi::{WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::bindings::ProxyIndices;
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::{config, end_of, get_or_start};
+use super::{POOL_INSTANCES, config, end_of, get_or_start, pool};
 use crate::adapter::guest::{Budget, End};
-use crate::{Artifact, Called, EngineError, Instance, InstantiateError, Known, Module, StoredArtifact};
+use crate::{Artifact, Called, EngineError, Instance, Instances, InstantiateError, Known, Module, StoredArtifact};
 
-/// The Wasmtime engine for components; it is started when it is first needed.
+/// How many core instances, memories and tables a component in the pool has on the average, at most. One that has more
+/// takes the places of several.
+///
+/// Source: a component made of a core module with the adapter for WASI preview 1 has four core instances, one memory
+/// and two tables. Less, and the pool is full sooner; more, and it reserves more addresses.
+const POOL_CORES_PER_COMPONENT: u32 = 8;
+const POOL_MEMORIES_PER_COMPONENT: u32 = 2;
+const POOL_TABLES_PER_COMPONENT: u32 = 4;
+
+/// The Wasmtime engines for components; each is started when it is first needed.
 pub(super) struct Components {
     known: &'static Known,
     strategy: Strategy,
-    host: OnceLock<Host>,
+    instances: Instances,
+    /// Takes instances from a pool. `None` within if the machine has not the address space for it.
+    pooled: OnceLock<Option<Host>>,
+    /// For components that do not fit the pool, for instances that find it full, and for an engine without a pool.
+    on_demand: Arc<OnceLock<Host>>,
 }
 
 /// A Wasmtime engine with everything that a component may import.
+#[derive(Clone)]
 struct Host {
     engine: wasmtime::Engine,
-    linker: Linker<State>,
+    linker: Arc<Linker<State>>,
+}
+
+impl Host {
+    fn new(known: &Known, strategy: Strategy, allocation: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
+        let mut config = config(known, strategy, allocation);
+        config.wasm_component_model(true).epoch_interruption(true);
+        let engine = wasmtime::Engine::new(&config)?;
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        Ok(Self { engine, linker: Arc::new(linker) })
+    }
 }
 
 impl Components {
-    pub(super) fn new(known: &'static Known, strategy: Strategy) -> Self {
-        Self { known, strategy, host: OnceLock::new() }
+    pub(super) fn new(known: &'static Known, strategy: Strategy, instances: Instances) -> Self {
+        Self { known, strategy, instances, pooled: OnceLock::new(), on_demand: Arc::default() }
     }
 
-    fn host(&self) -> Result<&Host, EngineError> {
-        get_or_start(self.known, &self.host, || {
-            let mut config = config(self.known, self.strategy, InstanceAllocationStrategy::OnDemand);
-            config.wasm_component_model(true).epoch_interruption(true);
-            let engine = wasmtime::Engine::new(&config)?;
-            let mut linker = Linker::new(&engine);
-            wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-            Ok(Host { engine, linker })
-        })
+    /// The host that takes instances from a pool, if there is to be one.
+    fn pooled(&self) -> Option<&Host> {
+        match self.instances {
+            Instances::Pooled => {
+                let start = || Host::new(self.known, self.strategy, component_pool()).ok();
+                self.pooled.get_or_init(start).as_ref()
+            }
+            Instances::OnDemand => None,
+        }
+    }
+
+    fn on_demand(&self) -> Result<&Host, EngineError> {
+        start_on_demand(self.known, self.strategy, &self.on_demand)
     }
 
     pub(super) fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
-        let host = self.host()?;
-        Component::from_binary(&host.engine, module.bytes())
-            .and_then(|component| self.artifact(host, component))
-            .map_err(|error| EngineError::Compile { engine: self.known.id, reason: format!("{error:#}") })
+        let host = self.on_demand()?;
+        let failed = |error| EngineError::Compile { engine: self.known.id, reason: format!("{error:#}") };
+        let component = Component::from_binary(&host.engine, module.bytes()).map_err(failed)?;
+        if self.pooled().is_some() {
+            return self.deserialize(&component.serialize().map_err(failed)?).map_err(failed);
+        }
+        self.artifact(host, component).map_err(failed)
     }
 
     pub(super) fn load(&self, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
-        let host = self.host()?;
         let failed = |reason: String| EngineError::Load { engine: self.known.id, reason };
         let mut bytes = vec![0; stored.artifact_bytes()];
         let file = stored.file().map_err(|error| failed(error.to_string()))?;
         file.read_exact_at(&mut bytes, 0).map_err(|error| failed(error.to_string()))?;
-        // SAFETY: the code that made the `StoredArtifact` vouched that its bytes came from `serialize` below.
-        let component = unsafe { Component::deserialize(&host.engine, bytes) };
-        component.and_then(|component| self.artifact(host, component)).map_err(|error| failed(format!("{error:#}")))
+        self.deserialize(&bytes).map_err(|error| failed(format!("{error:#}")))
+    }
+
+    /// Makes an artifact of the bytes of one, for the pool if it fits.
+    fn deserialize(&self, bytes: &[u8]) -> wasmtime::Result<Arc<dyn Artifact>> {
+        // SAFETY: the bytes come from `serialize`: either just now, or the code that made a `StoredArtifact` of them has
+        // vouched for it.
+        let deserialize = |host: &Host| unsafe { Component::deserialize(&host.engine, bytes) };
+        if let Some(host) = self.pooled()
+            && let Ok(component) = deserialize(host)
+        {
+            return self.artifact(host, component);
+        }
+        let host = self.on_demand()?;
+        self.artifact(host, deserialize(host)?)
     }
 
     fn artifact(&self, host: &Host, component: Component) -> wasmtime::Result<Arc<dyn Artifact>> {
-        let pre = CommandPre::new(host.linker.instantiate_pre(&component)?)?;
-        Ok(Arc::new(ComponentArtifact { known: self.known, engine: host.engine.clone(), component, pre }))
+        Ok(Arc::new(ComponentArtifact {
+            known: self.known,
+            strategy: self.strategy,
+            runnable: Runnable::new(host, component)?,
+            on_demand: Arc::clone(&self.on_demand),
+            unpooled: OnceLock::new(),
+        }))
+    }
+}
+
+fn start_on_demand<'a>(
+    known: &'static Known,
+    strategy: Strategy,
+    host: &'a OnceLock<Host>,
+) -> Result<&'a Host, EngineError> {
+    get_or_start(known, host, || Host::new(known, strategy, InstanceAllocationStrategy::OnDemand))
+}
+
+fn component_pool() -> InstanceAllocationStrategy {
+    let mut pool: PoolingAllocationConfig = pool();
+    pool.total_component_instances(POOL_INSTANCES)
+        .total_core_instances(POOL_INSTANCES * POOL_CORES_PER_COMPONENT)
+        .total_memories(POOL_INSTANCES * POOL_MEMORIES_PER_COMPONENT)
+        .total_tables(POOL_INSTANCES * POOL_TABLES_PER_COMPONENT)
+        .total_stacks(POOL_INSTANCES);
+    InstanceAllocationStrategy::Pooling(pool)
+}
+
+/// A component that can be instantiated, and the interfaces by which its instances are entered.
+struct Runnable {
+    engine: wasmtime::Engine,
+    component: Component,
+    pre: InstancePre<State>,
+    command: Option<CommandIndices>,
+    handler: Option<ProxyIndices>,
+}
+
+impl Runnable {
+    fn new(host: &Host, component: Component) -> wasmtime::Result<Self> {
+        let pre = host.linker.instantiate_pre(&component)?;
+        // An interface of another type than its name promises is as good as none.
+        let (command, handler) = (CommandIndices::new(&pre).ok(), ProxyIndices::new(&pre).ok());
+        if command.is_none() && handler.is_none() {
+            CommandIndices::new(&pre)?;
+        }
+        Ok(Self { engine: host.engine.clone(), component, pre, command, handler })
     }
 }
 
 struct ComponentArtifact {
     known: &'static Known,
-    engine: wasmtime::Engine,
-    component: Component,
-    pre: CommandPre<State>,
+    strategy: Strategy,
+    runnable: Runnable,
+    on_demand: Arc<OnceLock<Host>>,
+    /// The same code for instances that find the pool full; made when the first one does.
+    unpooled: OnceLock<Arc<ComponentArtifact>>,
 }
 
 impl ComponentArtifact {
-    fn internal(&self, reason: String) -> EngineError {
-        EngineError::Internal { engine: self.known.id, reason }
+    fn internal(&self, error: &wasmtime::Error) -> EngineError {
+        EngineError::Internal { engine: self.known.id, reason: format!("{error:#}") }
+    }
+
+    /// Returns this artifact for the Wasmtime engine without a pool.
+    fn unpooled(&self) -> Result<Arc<Self>, EngineError> {
+        if let Some(unpooled) = self.unpooled.get() {
+            return Ok(Arc::clone(unpooled));
+        }
+        let host = start_on_demand(self.known, self.strategy, &self.on_demand)?;
+        let bytes = self.runnable.component.serialize().map_err(|error| self.internal(&error))?;
+        // SAFETY: these are the bytes that `serialize` has just returned.
+        let component = unsafe { Component::deserialize(&host.engine, bytes) };
+        let runnable = component.and_then(|component| Runnable::new(host, component));
+        let unpooled = Arc::new(Self {
+            known: self.known,
+            strategy: self.strategy,
+            runnable: runnable.map_err(|error| self.internal(&error))?,
+            on_demand: Arc::clone(&self.on_demand),
+            unpooled: OnceLock::new(),
+        });
+        Ok(Arc::clone(self.unpooled.get_or_init(|| unpooled)))
     }
 }
 
 impl Artifact for ComponentArtifact {
     fn serialize(&self) -> Result<Option<Vec<u8>>, EngineError> {
-        self.component.serialize().map(Some).map_err(|error| self.internal(format!("{error:#}")))
+        self.runnable.component.serialize().map(Some).map_err(|error| self.internal(&error))
     }
 
     fn memory_bytes(&self) -> u64 {
-        let image = self.component.image_range();
-        (image.end as usize - image.start as usize) as u64
+        let image = self.runnable.component.image_range();
+        let image_bytes = (image.end as usize - image.start as usize) as u64;
+        image_bytes + self.unpooled.get().map_or(0, |unpooled| unpooled.memory_bytes())
     }
 
     fn instantiate(
@@ -109,7 +231,8 @@ impl Artifact for ComponentArtifact {
     ) -> Result<Box<dyn Instance>, InstantiateError> {
         let wasi = ComponentWasi::new(context, interrupt).map_err(|error| EngineError::Setup(error.to_string()))?;
         let state = State { wasi, budget: Budget::new(limits), interrupt: interrupt.clone() };
-        let mut store = Store::new(&self.engine, state);
+        let Runnable { engine, pre, .. } = &self.runnable;
+        let mut store = Store::new(engine, state);
         store.limiter(|state| state);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| match store.data().interrupt.cause() {
@@ -117,19 +240,34 @@ impl Artifact for ComponentArtifact {
             // Another guest is meant.
             None => Ok(UpdateDeadline::Continue(1)),
         });
-        let engine = self.engine.clone();
-        let listener = interrupt.listen(move || engine.increment_epoch());
-        let instantiated = wait(interrupt, self.pre.instantiate_async(&mut store));
-        match instantiated.map_err(|error| self.internal(error.to_string()))? {
-            Ok(command) => Ok(Box::new(ComponentInstance { artifact: self, command, store, _listener: listener })),
+        let listener = {
+            let engine = engine.clone();
+            interrupt.listen(move || engine.increment_epoch())
+        };
+        match wait(self.known.id, interrupt, pre.instantiate_async(&mut store))? {
+            Ok(instance) => Ok(Box::new(ComponentInstance {
+                artifact: self,
+                instance,
+                store,
+                request: context.request.clone(),
+                answer: HttpAnswer::None,
+                body_bytes_max: limits.output_bytes_max,
+                _listener: listener,
+            })),
+            // Nothing that the guest has done so far can be seen by anybody: a component calls nobody while it is
+            // instantiated.
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
+                drop((store, listener));
+                self.unpooled()?.instantiate(context, limits, interrupt)
+            }
             Err(error) => {
                 let state = store.into_data();
                 match end_of_call(error).or_else(|error| state.budget.refused.map(End::NotGranted).ok_or(error)) {
                     Ok(end) => {
                         let outcome = end.outcome(state.budget.refused, interrupt.cause());
-                        Err(InstantiateError::Guest { outcome, output: state.wasi.into_output() })
+                        Err(InstantiateError::Guest { outcome, output: Box::new(state.wasi.into_output()) })
                     }
-                    Err(error) => Err(self.internal(format!("{error:#}")).into()),
+                    Err(error) => Err(self.internal(&error).into()),
                 }
             }
         }
@@ -146,6 +284,12 @@ struct State {
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.wasi.view()
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.wasi.http_view()
     }
 }
 
@@ -173,31 +317,85 @@ impl ResourceLimiter for State {
 
 struct ComponentInstance {
     artifact: Arc<ComponentArtifact>,
-    command: Command,
+    instance: wasmtime::component::Instance,
     store: Store<State>,
+    request: Option<Arc<HttpRequest>>,
+    answer: HttpAnswer,
+    /// The most bytes of a response's body.
+    body_bytes_max: u64,
     _listener: Listener,
 }
 
 impl Instance for ComponentInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
-        if *entry != Entry::Command {
-            return Err(self.artifact.internal("a component is only entered as a command".into()));
-        }
+        let artifact = Arc::clone(&self.artifact);
         let interrupt = self.store.data().interrupt.clone();
-        let called = wait(&interrupt, self.command.wasi_cli_run().call_run(&mut self.store));
-        let end = match called.map_err(|error| self.artifact.internal(error.to_string()))? {
-            Ok(Ok(())) => End::Returned,
-            Ok(Err(())) => End::Stopped(Stop::Exit(1)),
-            // What is neither a trap nor an order to stop is a function of WASI that could not be carried out.
-            Err(error) => end_of_call(error).unwrap_or_else(|error| End::Stopped(Stop::Failed(format!("{error:#}")))),
-        };
+        let called = wait(artifact.known.id, &interrupt, self.enter(entry))?;
+        // What is neither a trap nor an order to stop is a function of WASI that could not be carried out.
+        let end = called.unwrap_or_else(|error| {
+            end_of_call(error).unwrap_or_else(|error| End::Stopped(Stop::Failed(error.root_cause().to_string())))
+        });
         let refused = self.store.data().budget.refused;
         let outcome = end.outcome(refused, interrupt.cause());
         Ok(Called { outcome, values: Vec::new(), refused_growth: refused.is_some() })
     }
 
     fn into_output(self: Box<Self>) -> GuestOutput {
-        self.store.into_data().wasi.into_output()
+        GuestOutput { answer: self.answer, ..self.store.into_data().wasi.into_output() }
+    }
+}
+
+impl ComponentInstance {
+    async fn enter(&mut self, entry: &Entry) -> wasmtime::Result<End> {
+        let artifact = Arc::clone(&self.artifact);
+        match (entry, &artifact.runnable) {
+            (Entry::Command, Runnable { command: Some(command), .. }) => {
+                let command = command.load(&mut self.store, &self.instance)?;
+                Ok(match command.wasi_cli_run().call_run(&mut self.store).await? {
+                    Ok(()) => End::Returned,
+                    Err(()) => End::Stopped(Stop::Exit(1)),
+                })
+            }
+            (Entry::HttpHandler, Runnable { handler: Some(handler), .. }) => self.answer_request(handler).await,
+            _ => wasmtime::bail!("the component has no such entry"),
+        }
+    }
+
+    /// Has the guest answer its request. The answer counts as soon as it is complete, however the guest ends.
+    async fn answer_request(&mut self, handler: &ProxyIndices) -> wasmtime::Result<End> {
+        let Self { instance, store, request, answer, body_bytes_max, .. } = self;
+        let request = request.as_ref().ok_or_else(|| wasmtime::format_err!("there is no request to answer"))?;
+        let Exchange { request, outparam, response } = store.data_mut().wasi.exchange(request, *body_bytes_max)?;
+        let handler = handler.load(&mut *store, instance)?;
+        let mut response = pin!(response.complete());
+        let mut is_complete = false;
+        let called = {
+            let mut called = pin!(handler.wasi_http_incoming_handler().call_handle(&mut *store, request, outparam));
+            loop {
+                tokio::select! {
+                    biased;
+                    called = &mut called => break called,
+                    completed = &mut response, if !is_complete => {
+                        is_complete = true;
+                        *answer = completed?;
+                    }
+                }
+            }
+        };
+        if is_complete {
+            called?;
+            return Ok(End::Returned);
+        }
+        if let Err(error) = called {
+            // What the guest has not finished by itself is not complete.
+            if let Poll::Ready(Ok(completed)) = response.poll(&mut Context::from_waker(Waker::noop())) {
+                *answer = completed;
+            }
+            return Err(error);
+        }
+        store.data_mut().wasi.close_all();
+        *answer = response.await?;
+        Ok(End::Returned)
     }
 }
 
@@ -210,20 +408,29 @@ fn end_of_call(error: wasmtime::Error) -> Result<End, wasmtime::Error> {
 }
 
 /// Drives a guest on this thread until it ends. If its interrupt is raised while it waits, its call is dropped where it
-/// is.
+/// is; if this thread must not wait, the call is dropped at once.
 fn wait<T>(
+    engine: EngineId,
     interrupt: &Interrupt,
     guest: impl Future<Output = wasmtime::Result<T>>,
-) -> std::io::Result<wasmtime::Result<T>> {
+) -> Result<wasmtime::Result<T>, EngineError> {
     thread_local! {
         /// What this thread's guests wait in.
         static RUNTIME: OnceCell<Runtime> = const { OnceCell::new() };
+    }
+    if Handle::try_current().is_ok() {
+        // Tokio would have a task that does much wait for others now and then.
+        return match pin!(unconstrained(guest)).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ended) => Ok(ended),
+            Poll::Pending => Err(EngineError::WouldWait { engine }),
+        };
     }
     RUNTIME.with(|runtime| {
         let runtime = match runtime.get() {
             Some(runtime) => runtime,
             None => {
-                let started = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let started = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let started = started.map_err(|error| EngineError::Internal { engine, reason: error.to_string() })?;
                 runtime.get_or_init(|| started)
             }
         };

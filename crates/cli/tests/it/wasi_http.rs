@@ -1,0 +1,308 @@
+//! Tests of components that answer HTTP requests (`wasi:http` 0.2). What clients get is held against what `wasmtime serve`
+//! answered to the same requests for the same component, which stands in `wasi_http/wasmtime.json`:
+//!
+//!     REMUDA_RECORD=path/to/wasmtime cargo test --release -p remuda --test it answers_are_those_of_wasmtime
+//!
+//! writes it anew.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde::{Deserialize, Serialize};
+
+use crate::http::{Connection, get, parse, post};
+use crate::support::{Server, drain, folder, guest, output, remuda, text};
+
+const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/wasi_http/wasmtime.json");
+
+/// The engines that run components.
+const ENGINES: [&str; 2] = ["wasmtime.winch", "wasmtime.cranelift"];
+
+const FUNCTION: &str = r#"
+    [[function]]
+    name = "http"
+    route = "/*"
+    module = "@guests/http/http.wasm"
+"#;
+
+/// What a client got.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Got {
+    /// The request's first line and what is special about the request.
+    request: String,
+    /// The status; 0 if the connection was closed without an answer.
+    status: u16,
+    /// The header fields, without those that every server sets as it likes.
+    headers: Vec<(String, String)>,
+    /// The body, or its length if it is long.
+    body: String,
+    trailers: Vec<(String, String)>,
+    /// Whether the body was there to its end.
+    is_whole: bool,
+}
+
+/// The requests, with words for them if the first line does not say all.
+fn requests() -> Vec<(String, String)> {
+    let plain = |line: &str| {
+        let request = format!("{line} HTTP/1.1\r\nhost: a.example:81\r\nte: trailers\r\nconnection: close\r\n\r\n");
+        (line.to_owned(), request)
+    };
+    let mut requests: Vec<(String, String)> = [
+        "GET /hello",
+        "HEAD /hello",
+        "GET /request?a=b%20c&d",
+        "OPTIONS /request",
+        "BREW /request",
+        "GET /status/201",
+        "GET /status/204",
+        "GET /status/304",
+        "GET /status/404",
+        "GET /status/599",
+        "GET /status/101",
+        "GET /bytes/0",
+        "GET /bytes/10",
+        "GET /bytes/1000000",
+        "GET /length/6",
+        "GET /length/5",
+        "GET /length/7",
+        "GET /no-body/0",
+        "HEAD /no-body/6",
+        "GET /trailers",
+        "GET /fields",
+        "GET /count",
+        "GET /nothing",
+        "GET /error",
+        "GET /trap",
+        "GET /trap-midway",
+        "GET /trap-afterwards",
+        "GET /abort",
+        "GET /leak",
+        "GET /sleep/5",
+        "GET /unknown",
+    ]
+    .map(plain)
+    .into();
+    requests.extend(
+        [
+            ("with fields", "GET /request HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\nx-a: 1\r\nX-B: 2\r\nx-a: 3\r\nx-c: \r\n\r\n"),
+            ("with the target's authority", "GET http://b.example/request HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n"),
+            ("with fields of the connection", "GET /request HTTP/1.1\r\nhost: a.example\r\nconnection: close, x-mine\r\nx-mine: 1\r\nkeep-alive: timeout=5\r\nproxy-authorization: Basic eA==\r\nupgrade: h2c\r\n\r\n"),
+            ("with a body", "POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello"),
+            ("with an empty body", "POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
+            ("with a body in pieces", "POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"),
+            ("with trailers", "POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\nte: trailers\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 42\r\n\r\n"),
+            ("with a body that nobody reads", "POST /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello"),
+        ]
+        .map(|(words, request)| (words.to_owned(), request.to_owned())),
+    );
+    requests
+}
+
+fn ask(address: &str, (words, request): &(String, String)) -> Got {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream.write_all(request.as_bytes()).expect("it takes the request");
+    let bytes = drain(stream);
+    let mut got = Got {
+        request: words.clone(),
+        status: 0,
+        headers: Vec::new(),
+        body: String::new(),
+        trailers: Vec::new(),
+        is_whole: false,
+    };
+    if bytes.is_empty() {
+        return got;
+    }
+    let response = parse(&bytes);
+    got.status = response.status;
+    let is_chunked = response.header("transfer-encoding") == Some("chunked");
+    let length: Option<usize> = response.header("content-length").and_then(|length| length.parse().ok());
+    let has_body = !request.starts_with("HEAD ") && ![204, 304].contains(&response.status);
+    let body = if is_chunked && has_body {
+        let (body, trailers, is_whole) = unchunk(&response.body);
+        (got.trailers, got.is_whole) = (trailers, is_whole);
+        body
+    } else {
+        got.is_whole = !has_body || length.is_none_or(|length| length == response.body.len());
+        response.body.clone()
+    };
+    let is_own = |name: &str| {
+        ["date", "transfer-encoding", "connection", "server-timing"].contains(&name) || name.starts_with("x-remuda-")
+    };
+    // With a body that is there, its length says nothing new; and not every server knows it beforehand.
+    let is_clear = |name: &str| name == "content-length" && has_body && length == Some(body.len());
+    got.headers = response.headers.into_iter().filter(|(name, _)| !is_own(name) && !is_clear(name)).collect();
+    got.body = if body.len() > 1000 { format!("{} bytes", body.len()) } else { text(&body) };
+    if request.contains("/request") {
+        // The order of fields means nothing, but for those of the same name.
+        let mut lines: Vec<&str> = got.body.lines().collect();
+        lines.get_mut(2..).unwrap_or_default().sort_by_key(|line| line.split(':').next());
+        got.body = lines.join("\n");
+    }
+    got
+}
+
+/// A body in the chunked coding: its bytes, its trailer fields, and whether its end was there.
+fn unchunk(mut coded: &[u8]) -> (Vec<u8>, Vec<(String, String)>, bool) {
+    let mut body = Vec::new();
+    let line = |coded: &mut &[u8]| {
+        let end = coded.windows(2).position(|window| window == b"\r\n")?;
+        let line = text(&coded[..end]);
+        *coded = &coded[end + 2..];
+        Some(line)
+    };
+    loop {
+        let Some(size) = line(&mut coded).and_then(|size| usize::from_str_radix(&size, 16).ok()) else {
+            return (body, Vec::new(), false);
+        };
+        if size == 0 {
+            break;
+        }
+        let Some((chunk, rest)) = coded.split_at_checked(size) else { return (body, Vec::new(), false) };
+        body.extend_from_slice(chunk);
+        coded = rest.strip_prefix(b"\r\n").unwrap_or_default();
+    }
+    let mut trailers = Vec::new();
+    while let Some(field) = line(&mut coded) {
+        let Some((name, value)) = field.split_once(": ") else { return (body, trailers, field.is_empty()) };
+        trailers.push((name.to_owned(), value.to_owned()));
+    }
+    (body, trailers, false)
+}
+
+/// The requests that Remuda answers otherwise, and the status and the first words of its answer.
+const OTHERWISE: [(&str, u16, &str); 9] = [
+    // Faults of a function get 502, as with CGI, and say what is wrong.
+    ("GET /status/101", 502, "the function's response is malformed: its status is not a final one"),
+    ("GET /length/5", 502, "the function's response is malformed: it broke off"),
+    ("GET /length/7", 502, "the function's response is malformed: it broke off"),
+    ("GET /nothing", 502, "the function's response is malformed: there is none"),
+    ("GET /error", 502, "the function's response is malformed: "),
+    ("GET /abort", 502, "the function's response is malformed: it broke off"),
+    ("GET /trap", 500, "the function trapped: unreachable"),
+    // The client of `wasmtime serve` takes what has come for the whole body.
+    ("GET /trap-midway", 500, "the function trapped: unreachable"),
+    // The length of what a GET would have got is known.
+    ("HEAD /hello", 200, ""),
+];
+
+#[test]
+fn answers_are_those_of_wasmtime() {
+    let requests = requests();
+    if let Some(program) = std::env::var_os("REMUDA_RECORD") {
+        record(Path::new(&program), &requests);
+    }
+    let recorded: Vec<Got> = serde_json::from_slice(&std::fs::read(RECORD).expect("it is recorded")).expect("as JSON");
+    assert_eq!(recorded.len(), requests.len(), "the requests have changed: record them anew");
+    for engine in ENGINES {
+        let server = Server::start(FUNCTION, &["--engine", engine]);
+        for (request, recorded) in requests.iter().zip(&recorded) {
+            let got = ask(&server.address, request);
+            match OTHERWISE.iter().find(|(words, ..)| *words == request.0) {
+                None => assert_eq!(got, *recorded, "{engine}"),
+                Some((_, status, begins)) => {
+                    assert_eq!(got.status, *status, "{engine}: {got:?}");
+                    assert!(got.body.starts_with(begins) && got.is_whole, "{engine}: {got:?}");
+                    assert_ne!(got, *recorded, "it is the same answer");
+                }
+            }
+        }
+    }
+}
+
+/// Asks a `wasmtime serve`, and writes its answers down.
+fn record(program: &Path, requests: &[(String, String)]) {
+    let mut child = Command::new(program)
+        .args(["serve", "-Scli", "--addr", "127.0.0.1:0"])
+        .arg(guest("http/http.wasm"))
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut stderr = BufReader::new(child.stderr.take().expect("it was piped"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("it prints text");
+    std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+    let address = line.trim().strip_prefix("Serving HTTP on http://").expect("it listens").trim_end_matches('/');
+    let got: Vec<Got> = requests.iter().map(|request| ask(address, request)).collect();
+    child.kill().and_then(|()| child.wait()).expect("it ends");
+    std::fs::write(RECORD, serde_json::to_string_pretty(&got).expect("it is JSON") + "\n").expect("it can be written");
+}
+
+#[test]
+fn handlers_are_held_to_their_limits() {
+    let manifest =
+        FUNCTION.to_owned() + r#"limits = { timeout = "400ms", output = "100KiB", body = "1KiB", memory = "10MiB" }"#;
+    for engine in ENGINES {
+        let server = Server::start(&manifest, &["--engine", engine]);
+        let address = &server.address;
+        // The first request waits for the compiler.
+        assert_eq!(get(address, "/hello").status, 200);
+        for (path, status, words) in [
+            ("/spin", 504, "in time"),
+            ("/sleep/60000", 504, "in time"),
+            ("/bytes/102400", 200, ""),
+            ("/bytes/102401", 502, "output limit"),
+            ("/bytes/99999999999", 502, "output limit"),
+            ("/hoard", 500, "trapped"),
+            // The answer was complete before.
+            ("/spin-afterwards", 200, "hello"),
+            ("/sleep-afterwards/60000", 200, "hello"),
+            ("/hello", 200, "hello"),
+        ] {
+            let response = get(address, path);
+            assert_eq!(response.status, status, "{engine} {path}: {}", response.text());
+            assert!(response.text().contains(words), "{engine} {path}: {}", response.text());
+        }
+        assert_eq!(post(address, "/echo", &[b'x'; 1024]).body.len(), 1024);
+        assert_eq!(post(address, "/echo", &[b'x'; 1025]).status, 413);
+    }
+}
+
+/// A request that waits must not do so on a thread that serves connections.
+#[test]
+fn a_handler_that_waits_is_answered_also_where_it_may_not_wait() {
+    let server = Server::start(FUNCTION, &[]);
+    let mut connection = Connection::open(&server.address);
+    for i in 0..2000 {
+        // Most are short and the same; one in a hundred waits.
+        let path = if i % 100 == 99 { "/sleep/2" } else { "/hello" };
+        let response = connection.post(path, b"");
+        assert_eq!((response.status, response.text().as_str()), (200, "hello\n"), "{i}");
+    }
+}
+
+#[test]
+fn each_request_has_an_instance_of_its_own() {
+    let server = Server::start(FUNCTION, &[]);
+    let mut connection = Connection::open(&server.address);
+    for _ in 0..500 {
+        assert_eq!(connection.post("/count", b"").text(), "1");
+    }
+}
+
+#[test]
+fn a_handler_sends_no_requests_by_itself() {
+    let server = Server::start(FUNCTION, &[]);
+    // 15: HTTP-request-denied.
+    assert_eq!(get(&server.address, &format!("/fetch/{}", server.address)).text(), "error 15");
+}
+
+#[test]
+fn modules_are_served_as_their_exports_have_it() {
+    let refused = |abi: &str, module: &str| {
+        let manifest = format!("[[function]]\nname = \"f\"\nmodule = \"@guests/{module}\"\n{abi}");
+        let dir = folder(&manifest);
+        let out = output(remuda().args(["serve", "--no-data", "--listen", "127.0.0.1:0"]).arg(dir.path()), b"");
+        assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
+        text(&out.stderr)
+    };
+    let message = refused("abi = \"http\"", "hello/hello.wasm");
+    assert!(message.contains("core module") && message.contains("abi = \"stdio\""), "{message}");
+    let message = refused("abi = \"stdio\"", "http/http.wasm");
+    assert!(message.contains("wasi:cli/run") && message.contains("answers HTTP requests"), "{message}");
+    let out = output(remuda().args(["run", "--no-data"]).arg(guest("http/http.wasm")), b"");
+    assert!(text(&out.stderr).contains("remuda serve"), "{}", text(&out.stderr));
+}
