@@ -207,6 +207,19 @@ static bool finish(writer of, int trailers) {
     return result.is_some == 0;
 }
 
+// Sets a response, and writes so many bytes of its body, as long as somebody takes them.
+static writer begin_bytes(int outparam, uint64_t left) {
+    static const char BYTES[WRITE_MAX];
+    writer to = begin(outparam, 200, new_fields());
+    bool goes_on = true;
+    while (left > 0 && goes_on) {
+        size_t length = left < WRITE_MAX ? (size_t)left : WRITE_MAX;
+        goes_on = put(to, (text){BYTES, length});
+        left -= length;
+    }
+    return to;
+}
+
 static void answer(int outparam, int status, text data) {
     int fields = new_fields();
     add(fields, TEXT("content-type"), TEXT("text/plain"));
@@ -237,10 +250,15 @@ static void copy(int body, writer to) {
         size_t mark = arena_used;
         struct {
             uint8_t tag;
-            text data;
+            union {
+                text data;
+                uint8_t error;
+            };
         } read;
         blocking_read(stream.handle, READ_MAX, &read);
         if (read.tag != 0) {
+            // The stream is closed; else its body was broken off.
+            check(read.error == 1);
             break;
         }
         put(to, read.data);
@@ -394,15 +412,7 @@ __attribute__((export_name("wasi:http/incoming-handler@0.2.0#handle"))) void han
     } else if (skip(&path, TEXT("/status/"))) {
         answer(outparam, (int)number(path), TEXT("hello\n"));
     } else if (skip(&path, TEXT("/bytes/"))) {
-        static const char BYTES[WRITE_MAX];
-        writer to = begin(outparam, 200, new_fields());
-        bool goes_on = true;
-        for (uint64_t left = number(path); left > 0 && goes_on;) {
-            size_t length = left < WRITE_MAX ? (size_t)left : WRITE_MAX;
-            goes_on = put(to, (text){BYTES, length});
-            left -= length;
-        }
-        finish(to, 0);
+        finish(begin_bytes(outparam, number(path)), 0);
     } else if (skip(&path, TEXT("/length/"))) {
         // Says that the body has so many bytes, and writes six; then says on standard error whether the host took it.
         int fields = new_fields();
@@ -439,6 +449,9 @@ __attribute__((export_name("wasi:http/incoming-handler@0.2.0#handle"))) void han
         writer to = begin(outparam, 200, new_fields());
         put(to, TEXT("hello\n"));
         __builtin_trap();
+    } else if (skip(&path, TEXT("/trap-after/"))) {
+        begin_bytes(outparam, number(path));
+        __builtin_trap();
     } else if (skip(&path, TEXT("/trap-afterwards"))) {
         answer(outparam, 200, TEXT("hello\n"));
         __builtin_trap();
@@ -464,6 +477,12 @@ __attribute__((export_name("wasi:http/incoming-handler@0.2.0#handle"))) void han
     } else if (skip(&path, TEXT("/sleep/"))) {
         wait_ms(number(path));
         answer(outparam, 200, TEXT("hello\n"));
+    } else if (skip(&path, TEXT("/sleep-midway/"))) {
+        writer to = begin(outparam, 200, new_fields());
+        put(to, TEXT("hel"));
+        wait_ms(number(path));
+        put(to, TEXT("lo\n"));
+        finish(to, 0);
     } else if (skip(&path, TEXT("/hoard"))) {
         // Holds on to responses, with as much in the body of each as the host takes without anybody who reads it.
         while (true) {

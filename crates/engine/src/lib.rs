@@ -21,6 +21,7 @@ mod select;
 mod start;
 #[doc(hidden)]
 pub mod testing;
+mod waiting;
 
 pub use capability::{Capabilities, Interruption, Proposal, Proposals};
 pub use contract::{Artifact, Called, Engine, EngineError, Instance, InstantiateError, StoredArtifact};
@@ -29,3 +30,4 @@ pub use module::{EntryError, Findings, FunctionType, Module, ModuleError, Module
 pub use osr::moves::{Extent, Moves, Part, Stay, Whereabouts};
 pub use osr::places::Point;
 pub use registry::{Availability, Instances, Known, Registry, UnknownEngine};
+pub use waiting::{OnWait, on_wait, take_waited};

@@ -23,7 +23,7 @@ pub struct Call {
 impl Call {
     /// The number of bytes of input, if it is known beforehand.
     pub(crate) fn input_bytes(&self) -> Option<u64> {
-        let request_bytes = self.context.request.as_ref().map_or(0, |request| request.body.len() as u64);
+        let request_bytes = self.context.request.as_ref().map_or(Some(0), |request| request.body.len())?;
         self.context.stdin.len().map(|bytes| bytes + request_bytes)
     }
 }

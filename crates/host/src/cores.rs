@@ -58,6 +58,16 @@ impl Cores {
         Busy(self)
     }
 
+    /// Gives back a core whose [`Busy`] lives on, until [`Cores::go_on`].
+    pub(crate) fn pause(&self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes the core again that was given back by [`Cores::pause`].
+    pub(crate) fn go_on(&self) {
+        std::mem::forget(self.work());
+    }
+
     /// The number of times that a core was taken until now.
     pub(crate) fn begun(&self) -> usize {
         self.begun.load(Ordering::Relaxed)

@@ -195,13 +195,13 @@ impl Function {
     pub(crate) fn may_race(&self, context: &GuestContext) -> bool {
         // No gate is between a component and input that only one guest can read.
         let reads_ungated = self.module.is_component() && matches!(context.stdin, Stdin::Inherit);
-        self.is_harmless(&context.preopens) && !reads_ungated
+        self.is_harmless(&context.preopens) && !reads_ungated && !context.reads_coming_body()
     }
 
     /// Whether a request whose engine was lost in the middle of the guest's run may begin again: then nobody can tell that
     /// it has run before.
     pub(crate) fn may_repeat(&self, context: &GuestContext) -> bool {
-        self.is_harmless(&context.preopens) && !context.uses_host_streams()
+        self.is_harmless(&context.preopens) && !context.uses_host_streams() && !context.reads_coming_body()
     }
 
     /// Like [`Function::request`], for a request over the network with `input_bytes` bytes of input.

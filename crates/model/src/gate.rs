@@ -23,7 +23,7 @@ struct State {
     is_open: bool,
     held: Vec<(HostStream, Vec<u8>)>,
     held_bytes: usize,
-    wants_to_read: bool,
+    is_awaited: bool,
 }
 
 /// One of the host process's own streams.
@@ -60,10 +60,11 @@ impl Gate {
         true
     }
 
-    /// Waits until the guest may read from the host's own input, or has to stop.
-    pub fn await_reading(&self, must_stop: impl Fn() -> bool) {
+    /// Waits until the guest may do what only one of those that race may do, such as reading from the host's own input; or
+    /// until it has to stop.
+    pub fn await_opening(&self, must_stop: impl Fn() -> bool) {
         let mut state = self.0.state.lock();
-        state.wants_to_read = true;
+        state.is_awaited = true;
         while !state.is_open && !must_stop() {
             self.0.changed.wait_for(&mut state, ASK_EVERY);
         }
@@ -73,14 +74,14 @@ impl Gate {
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         let state = self.0.state.lock();
-        !state.is_open && (state.wants_to_read || state.held_bytes > 0)
+        !state.is_open && (state.is_awaited || state.held_bytes > 0)
     }
 
     /// Whether the guest cannot go on until the gate opens.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         let state = self.0.state.lock();
-        !state.is_open && (state.wants_to_read || state.held_bytes >= HELD_BYTES_MAX)
+        !state.is_open && (state.is_awaited || state.held_bytes >= HELD_BYTES_MAX)
     }
 
     /// Opens the gate: `write` gets the output that was held back, and everything after that passes.
@@ -141,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn who_wants_to_read_waits_for_the_gate_or_for_its_end() {
+    fn who_is_awaited_waits_for_the_gate_or_for_its_end() {
         let gate = Gate::default();
-        gate.await_reading(|| true);
+        gate.await_opening(|| true);
         assert!(gate.is_needed());
         let reader = {
             let gate = gate.clone();
-            std::thread::spawn(move || gate.await_reading(|| false))
+            std::thread::spawn(move || gate.await_opening(|| false))
         };
         opened(&gate);
         reader.join().unwrap();

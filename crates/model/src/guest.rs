@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Gate, HttpAnswer, HttpRequest};
+use crate::{Gate, HttpAnswer, HttpBody, HttpRequest};
 
 /// The world as one guest sees it. Anything that is not listed here does not exist for the guest.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,18 @@ impl GuestContext {
     pub fn uses_host_streams(&self) -> bool {
         let is_host = |sink| sink == Sink::Inherit;
         matches!(self.stdin, Stdin::Inherit) || is_host(self.stdout) || is_host(self.stderr)
+    }
+
+    /// Whether the guest reads a request's body that only one guest can read.
+    #[must_use]
+    pub fn reads_coming_body(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| matches!(request.body, HttpBody::Coming { .. }))
+    }
+
+    /// Whether the guest's response may reach the client while the guest still writes it.
+    #[must_use]
+    pub fn may_stream(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| request.responder.is_some())
     }
 }
 

@@ -17,7 +17,7 @@ mod tier;
 
 pub use gate::{Gate, HostStream};
 pub use guest::{Entry, GuestContext, GuestOutput, Preopen, Referent, Sink, Stdin, Value, ValueType};
-pub use http::{HttpAnswer, HttpRequest, HttpResponse};
+pub use http::{Coming, HttpAnswer, HttpBody, HttpRequest, HttpResponse, Piece, Responder, StreamedResponse};
 pub use id::{EngineId, ModuleDigest, RequestId};
 pub use interrupt::{Cause, Interrupt, Listener};
 pub use limits::{GuestLimits, ModuleLimits};

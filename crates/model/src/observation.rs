@@ -37,7 +37,7 @@ pub struct Phases {
     pub load_ns: u64,
     /// Time to make an instance, its start function included.
     pub instantiate_ns: u64,
-    /// Time of the call of the entry point.
+    /// Time of the call of the entry point, without what a component has waited for something outside.
     pub execute_ns: u64,
 }
 

@@ -1,53 +1,94 @@
 //! The body of a response.
 
-use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Frame, SizeHint};
+use remuda_host::Ticket;
+use remuda_model::Piece;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-/// A body that is there as a whole, and perhaps trailer fields after it.
-#[derive(Debug, Default)]
-pub(crate) struct Body {
-    data: Bytes,
-    trailers: Option<HeaderMap>,
+/// A response's body.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// It is there as a whole, with perhaps trailer fields after it.
+    Whole { data: Bytes, trailers: Option<HeaderMap> },
+    /// A guest still writes it.
+    Coming(ComingBody),
 }
 
-impl Body {
-    pub(crate) fn with_trailers(data: Bytes, trailers: HeaderMap) -> Self {
-        Self { data, trailers: Some(trailers) }
+/// A body that a guest still writes. Dropping it before its end stops the guest.
+#[derive(Debug)]
+pub(crate) struct ComingBody {
+    pieces: mpsc::Receiver<Piece>,
+    /// `None` from the body's end on.
+    ticket: Option<Ticket>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ComingBody {
+    pub(crate) fn new(pieces: mpsc::Receiver<Piece>, ticket: Ticket, permit: OwnedSemaphorePermit) -> Self {
+        Self { pieces, ticket: Some(ticket), _permit: permit }
+    }
+}
+
+/// The error of a body that its guest has broken off: the client must not take it for whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the function has broken off its response")]
+pub(crate) struct BrokenOff;
+
+impl Default for Body {
+    fn default() -> Self {
+        Bytes::new().into()
     }
 }
 
 impl From<Bytes> for Body {
     fn from(data: Bytes) -> Self {
-        Self { data, trailers: None }
+        Self::Whole { data, trailers: None }
     }
 }
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let data = std::mem::take(&mut self.data);
-        if !data.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match &mut *self {
+            Self::Whole { data, trailers } => {
+                let data = std::mem::take(data);
+                if !data.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            Self::Coming(coming) => {
+                let trailers = match ready!(coming.pieces.poll_recv(cx)) {
+                    Some(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Some(Piece::End(trailers)) => trailers,
+                    None => return Poll::Ready(Some(Err(BrokenOff))),
+                };
+                // The guest may have something to do after its response.
+                if let Some(ticket) = coming.ticket.take() {
+                    ticket.let_run();
+                }
+                *self = Self::default();
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
         }
-        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.data.is_empty() && self.trailers.is_none()
+        matches!(self, Self::Whole { data, trailers: None } if data.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
-        // A body whose length is known is sent with that length, in HTTP/1.1, and has no place for trailers.
-        match self.trailers {
-            None => SizeHint::with_exact(self.data.len() as u64),
-            Some(_) => SizeHint::default(),
+        match self {
+            // A body whose length is known is sent with that length, in HTTP/1.1, and has no place for trailers.
+            Self::Whole { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
+            Self::Whole { .. } | Self::Coming { .. } => SizeHint::default(),
         }
     }
 }

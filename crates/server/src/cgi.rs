@@ -30,7 +30,7 @@ pub(crate) struct CgiResponse {
 pub(crate) fn variables(
     head: &request::Parts,
     routed: &Routed<'_>,
-    body_bytes: usize,
+    body_bytes: u64,
     client: SocketAddr,
     server: SocketAddr,
 ) -> Vec<(String, String)> {

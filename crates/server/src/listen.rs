@@ -68,7 +68,7 @@ impl Server {
         let state = Arc::new(State {
             host,
             routes: Routes::new(functions),
-            in_flight: Semaphore::new(settings.queue_max + IN_FLIGHT_EXTRA),
+            in_flight: Arc::new(Semaphore::new(settings.queue_max + IN_FLIGHT_EXTRA)),
             client_timeout: settings.client_timeout,
             local,
         });

@@ -6,9 +6,10 @@ use std::fmt::{self, Write as _};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode, request};
-use remuda_host::{Answer, CallError, Function, Rejected};
+use remuda_host::{Answer, CallError, Function, Rejected, Ticket};
 use remuda_manifest::Abi;
-use remuda_model::{Cause, HttpAnswer, Limit, Outcome, RequestId};
+use remuda_model::{Cause, HttpAnswer, Limit, Outcome, RequestId, StreamedResponse};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::body::Body;
 use crate::route::Mounted;
@@ -89,14 +90,14 @@ pub(crate) fn respond(
             return short(StatusCode::INTERNAL_SERVER_ERROR, "the function could not be run", id);
         }
     };
-    log(mounted, id, &answer);
+    log(function, mounted.abi, id, &answer);
     let mut reply = match std::mem::take(&mut answer.output.answer) {
         HttpAnswer::Response(response) => {
-            wasi_http::response(*response, head).unwrap_or_else(|reason| malformed(function, id, reason))
+            wasi_http::response(*response, head).unwrap_or_else(|reason| invalid(function, id, reason))
         }
-        HttpAnswer::Refused(reason) => malformed(function, id, &reason),
-        HttpAnswer::None if answer.outcome.is_success() => success(mounted, id, &answer),
-        HttpAnswer::None => {
+        HttpAnswer::Refused(reason) => invalid(function, id, &reason),
+        HttpAnswer::None | HttpAnswer::Streamed { .. } if answer.outcome.is_success() => success(mounted, id, &answer),
+        HttpAnswer::None | HttpAnswer::Streamed { .. } => {
             let (status, reason) = failure(&answer);
             short(status, &reason, id)
         }
@@ -111,6 +112,31 @@ pub(crate) fn respond(
         headers.insert(REASON, text(answer.reason.to_string()));
     }
     reply
+}
+
+/// The response to a client whose guest still writes the body. Dropping the response stops the guest.
+pub(crate) fn respond_streaming(
+    function: &Function,
+    id: RequestId,
+    head: &request::Parts,
+    response: StreamedResponse,
+    ticket: Ticket,
+    permit: OwnedSemaphorePermit,
+) -> Reply {
+    let engine = response.engine;
+    let mut reply =
+        wasi_http::streamed(response, head, ticket, permit).unwrap_or_else(|reason| invalid(function, id, reason));
+    reply.headers_mut().insert(REQUEST, text(id.to_string()));
+    reply.headers_mut().insert(ENGINE, HeaderValue::from_static(engine.as_str()));
+    reply
+}
+
+/// Notes how a guest ended whose response has begun before, or whose client has left.
+pub(crate) fn note_end(function: &Function, abi: Abi, id: RequestId, result: &Result<Answer, CallError>) {
+    match result {
+        Ok(answer) => log(function, abi, id, answer),
+        Err(error) => tracing::error!(request = %id, function = function.name(), %error, "no engine answered"),
+    }
 }
 
 fn success(mounted: &Mounted, id: RequestId, answer: &Answer) -> Reply {
@@ -128,16 +154,19 @@ fn success(mounted: &Mounted, id: RequestId, answer: &Answer) -> Reply {
                 *reply.headers_mut() = headers;
                 reply
             }
-            Err(reason) => malformed(&mounted.function, id, reason),
+            Err(reason) => {
+                let reason = format!("its CGI response is malformed: {reason}");
+                invalid(&mounted.function, id, &reason)
+            }
         },
-        Abi::Http => malformed(&mounted.function, id, "there is none"),
+        Abi::Http => invalid(&mounted.function, id, "it ended without one"),
     }
 }
 
 /// The response to a client whose function has given none that can be passed on.
-fn malformed(function: &Function, id: RequestId, reason: &str) -> Reply {
-    tracing::warn!(request = %id, function = function.name(), reason, "malformed response");
-    short(StatusCode::BAD_GATEWAY, &format!("the function's response is malformed: {reason}"), id)
+fn invalid(function: &Function, id: RequestId, reason: &str) -> Reply {
+    tracing::warn!(request = %id, function = function.name(), reason, "the function gave no valid response");
+    short(StatusCode::BAD_GATEWAY, &format!("the function gave no valid response: {reason}"), id)
 }
 
 /// Whether a response of this status may have content (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5).
@@ -209,7 +238,7 @@ fn entry(timing: &mut String, name: fmt::Arguments<'_>, ns: u64) {
     write!(timing, "{separator}{name};dur={}.{:03}", us / 1_000, us % 1_000).expect("a string takes all");
 }
 
-fn log(Mounted { function, abi, .. }: &Mounted, id: RequestId, answer: &Answer) {
+fn log(function: &Function, abi: Abi, id: RequestId, answer: &Answer) {
     if answer.outcome.is_success() && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
@@ -217,7 +246,7 @@ fn log(Mounted { function, abi, .. }: &Mounted, id: RequestId, answer: &Answer) 
     let beginning = |bytes: &Bytes| String::from_utf8_lossy(&bytes[..bytes.len().min(STDERR_LOGGED_MAX)]).into_owned();
     let stderr = beginning(&answer.output.stderr);
     // Of other guests, this is the answer.
-    let stdout = if *abi == Abi::Http { beginning(&answer.output.stdout) } else { String::new() };
+    let stdout = if abi == Abi::Http { beginning(&answer.output.stdout) } else { String::new() };
     let (name, outcome, engine) = (function.name(), &answer.outcome, answer.engine.map_or("none", |id| id.as_str()));
     if answer.outcome.is_success() {
         tracing::debug!(request = %id, function = name, engine, %outcome, timing, %stderr, stdout, "answered");

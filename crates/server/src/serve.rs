@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, request};
+use http::{Request, request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use remuda_host::{Answer, Call, CallError, FunctionSpec, Host, Inline, InlineThread, Rejected};
+use remuda_host::{Answer, Call, CallError, FunctionSpec, Host, Inline, InlineThread, Rejected, Ticket};
 use remuda_manifest::Abi;
-use remuda_model::{GuestContext, RequestId, Sink, Stdin};
+use remuda_model::{GuestContext, HttpBody, RequestId, Responder, Sink, Stdin, StreamedResponse};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::cgi;
 use crate::listen::NOBODY;
-use crate::respond::{Refusal, Reply, respond};
+use crate::respond::{Refusal, Reply, note_end, respond, respond_streaming};
 use crate::route::{Mounted, Routed, Routes};
+use crate::wasi_http::Fault;
 use crate::{rules, wasi_http};
 
 /// The most bytes of a guest's standard error that are kept for the log, and of its standard output if that is not its answer.
@@ -30,7 +31,7 @@ pub(crate) struct State {
     pub(crate) host: Host,
     pub(crate) routes: Routes,
     /// A permit for each request whose body may be in memory at the same time.
-    pub(crate) in_flight: Semaphore,
+    pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) client_timeout: Duration,
     pub(crate) local: SocketAddr,
 }
@@ -71,39 +72,69 @@ impl State {
     ) -> Result<Reply, Refusal> {
         let routed = self.routes.find(head.uri.path()).ok_or(Refusal::NoRoute)?;
         let mounted = routed.mounted;
-        let _permit = self.in_flight.try_acquire().map_err(|_| Refusal::Rejected(Rejected::QueueFull))?;
-        let (body, trailers) = read_body(body, mounted.endpoint.body_bytes_max, self.client_timeout).await?;
-        let call = self.call(id, head, &routed, body, trailers, client);
+        let permit = Arc::clone(&self.in_flight).try_acquire_owned();
+        let permit = permit.map_err(|_| Refusal::Rejected(Rejected::QueueFull))?;
+        let (bytes_max, timeout) = (mounted.endpoint.body_bytes_max, self.client_timeout);
+        let fault = Fault::default();
+        let body = match mounted.abi {
+            Abi::Stdio | Abi::Cgi => HttpBody::Whole(read_body(body, bytes_max, timeout).await?, None),
+            Abi::Http => wasi_http::body(body, bytes_max, timeout, &fault).await?,
+        };
+        let (responder, streamed) = Responder::new();
+        let call = self.call(id, head, &routed, body, responder, client);
         let brought = Instant::now();
         let run = match inline {
             Some(inline) => inline.run(&mounted.function, call, brought),
             None => Inline::Declined(call),
         };
-        let result = match run {
-            Inline::Answered(result) => result,
-            Inline::Declined(call) => self.submit(mounted, call, brought).await?,
+        let call = match run {
+            Inline::Answered(result) => return Ok(respond(mounted, id, head, result)),
+            Inline::Declined(call) => call,
         };
-        Ok(respond(mounted, id, head, result))
+        match self.submit(mounted, call, brought, streamed).await? {
+            Submitted::Answered(result) => {
+                let reply = respond(mounted, id, head, result);
+                match fault.get() {
+                    // That is why the guest has failed.
+                    Some(refusal) if reply.status().is_server_error() => Err(*refusal),
+                    _ => Ok(reply),
+                }
+            }
+            Submitted::Streams(response, ticket) => {
+                Ok(respond_streaming(&mounted.function, id, head, response, ticket, permit))
+            }
+        }
     }
 
-    /// Has a thread of the host run a call, and waits for the answer.
+    /// Has a thread of the host run a call, and waits for the answer, or for its beginning.
     async fn submit(
         &self,
         mounted: &Mounted,
         call: Call,
         brought: Instant,
-    ) -> Result<Result<Answer, CallError>, Refusal> {
+        streamed: oneshot::Receiver<StreamedResponse>,
+    ) -> Result<Submitted, Refusal> {
         let patience = call.limits.timeout.saturating_add(GRACE);
         let (done, answered) = oneshot::channel();
+        let (id, function, abi) = (call.id, Arc::clone(&mounted.function), mounted.abi);
         // If the client leaves, hyper drops this future, and with it the ticket, which cancels the request.
-        let _ticket = self
+        let ticket = self
             .host
             .submit(&mounted.function, call, brought, move |result| {
-                // If this fails, nobody waits any more: the client has left.
-                let _ = done.send(result);
+                // Nobody waits for it any more: the response has begun before, or the client has left.
+                if let Err(result) = done.send(result) {
+                    note_end(&function, abi, id, &result);
+                }
             })
             .map_err(Refusal::Rejected)?;
-        tokio::time::timeout(patience, answered).await.map_err(|_| Refusal::TooLate)?.map_err(|_| Refusal::Lost)
+        let first = async {
+            tokio::select! {
+                biased;
+                Ok(response) = streamed => Ok(Submitted::Streams(response, ticket)),
+                result = answered => result.map(Submitted::Answered).map_err(|_| Refusal::Lost),
+            }
+        };
+        tokio::time::timeout(patience, first).await.map_err(|_| Refusal::TooLate)?
     }
 
     fn call(
@@ -111,8 +142,8 @@ impl State {
         id: RequestId,
         head: &request::Parts,
         routed: &Routed<'_>,
-        body: Bytes,
-        trailers: Option<HeaderMap>,
+        body: HttpBody,
+        responder: Responder,
         client: SocketAddr,
     ) -> Call {
         let Mounted { function, abi, .. } = routed.mounted;
@@ -131,7 +162,7 @@ impl State {
         match abi {
             Abi::Stdio => context.stdin = stdin(body),
             Abi::Cgi => {
-                let variables = cgi::variables(head, routed, body.len(), client, self.local);
+                let variables = cgi::variables(head, routed, body.len().unwrap_or(0), client, self.local);
                 // A request sets no variable that the operator has set.
                 let is_set = |name: &String| spec.env.iter().any(|(set, _)| set == name);
                 context.env.extend(variables.into_iter().filter(|(name, _)| !is_set(name)));
@@ -139,15 +170,25 @@ impl State {
             }
             Abi::Http => {
                 context.stdout = log;
-                context.request = Some(Arc::new(wasi_http::request(head, body, trailers, self.local)));
+                context.request = Some(Arc::new(wasi_http::request(head, body, responder, self.local)));
             }
         }
         Call { id, entry: abi.entry(), context, limits: spec.limits }
     }
 }
 
-fn stdin(body: Bytes) -> Stdin {
-    if body.is_empty() { Stdin::Empty } else { Stdin::Bytes(body) }
+/// A body that was read whole, as standard input.
+fn stdin(body: HttpBody) -> Stdin {
+    match body {
+        HttpBody::Whole(body, _) if !body.is_empty() => Stdin::Bytes(body),
+        HttpBody::Whole(..) | HttpBody::Coming { .. } => Stdin::Empty,
+    }
+}
+
+/// What came first of a request: its whole answer, or the beginning of its response.
+enum Submitted {
+    Answered(Result<Answer, CallError>),
+    Streams(StreamedResponse, Ticket),
 }
 
 /// A program's arguments, which begin with its name.
@@ -155,10 +196,10 @@ fn program_and_args(spec: &FunctionSpec) -> Vec<String> {
     std::iter::once(&spec.name).chain(&spec.args).cloned().collect()
 }
 
-/// Reads a request's body, and its trailer fields, if there are any.
-async fn read_body(body: Incoming, bytes_max: u64, timeout: Duration) -> Result<(Bytes, Option<HeaderMap>), Refusal> {
+/// Reads a request's whole body. Trailer fields are dropped.
+async fn read_body(body: Incoming, bytes_max: u64, timeout: Duration) -> Result<Bytes, Refusal> {
     if body.is_end_stream() {
-        return Ok((Bytes::new(), None));
+        return Ok(Bytes::new());
     }
     let too_large = Refusal::BodyTooLarge { bytes_max };
     if body.size_hint().lower() > bytes_max {
@@ -169,6 +210,5 @@ async fn read_body(body: Incoming, bytes_max: u64, timeout: Duration) -> Result<
         .await
         .map_err(|_| Refusal::BodyTooSlow)?
         .map_err(|error| if error.is::<LengthLimitError>() { too_large } else { Refusal::BodyBroken })?;
-    let trailers = collected.trailers().cloned();
-    Ok((collected.to_bytes(), trailers))
+    Ok(collected.to_bytes())
 }

@@ -1,23 +1,36 @@
 //! Requests and responses of components, as `wasi:http` has them.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TE, TRAILER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
-use remuda_model::{HttpRequest, HttpResponse};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, request};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Frame, Incoming};
+use remuda_host::Ticket;
+use remuda_model::{Coming, HttpBody, HttpRequest, HttpResponse, Piece, Responder, StreamedResponse};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::body::Body;
-use crate::respond::{Reply, has_content};
+use crate::body::{Body, ComingBody};
+use crate::respond::{Refusal, Reply, has_content};
 use crate::rules::hop_by_hop;
 
+/// The most bytes of a request's body that are read before its guest begins.
+///
+/// Source: chosen. Less, and requests with longer bodies are never raced, or given anew to another engine; more, and the
+/// host holds that much more for each request.
+const READ_FIRST_BYTES_MAX: usize = 1 << 20;
+
+/// How long a body may take until its guest begins without the rest of it.
+///
+/// Source: chosen: bodies that a client has at hand are there by then, but over slow lines. Less, and those are not
+/// either; more, and a client that waits for the first words of an answer before it goes on waits longer.
+const READ_FIRST_TIME: Duration = Duration::from_millis(50);
+
 /// A request as a guest gets it: without the fields that are between the client and this server.
-pub(crate) fn request(
-    head: &request::Parts,
-    body: Bytes,
-    trailers: Option<HeaderMap>,
-    server: SocketAddr,
-) -> HttpRequest {
+pub(crate) fn request(head: &request::Parts, body: HttpBody, responder: Responder, server: SocketAddr) -> HttpRequest {
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
     let authority = host.map_or_else(|| server.to_string(), str::to_owned);
     let hop_by_hop = hop_by_hop(&head.headers);
@@ -25,7 +38,122 @@ pub(crate) fn request(
     let reaches = |name: &HeaderName| name == TRAILER || name == TE || !hop_by_hop.contains(name);
     let headers = head.headers.iter().filter(|(name, _)| reaches(name));
     let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
-    HttpRequest { method: head.method.clone(), uri: head.uri.clone(), headers, authority, body, trailers }
+    let (method, uri, responder) = (head.method.clone(), head.uri.clone(), Some(responder));
+    HttpRequest { method, uri, headers, authority, body, responder }
+}
+
+/// What is wrong with a body that comes while its guest runs, as soon as that is known.
+pub(crate) type Fault = Arc<OnceLock<Refusal>>;
+
+/// Reads a request's body, if it is short and all there; else the guest gets it piece by piece.
+pub(crate) async fn body(
+    mut body: Incoming,
+    bytes_max: u64,
+    timeout: Duration,
+    fault: &Fault,
+) -> Result<HttpBody, Refusal> {
+    if body.is_end_stream() {
+        return Ok(HttpBody::Whole(Bytes::new(), None));
+    }
+    let size = body.size_hint();
+    if size.lower() > bytes_max {
+        return Err(Refusal::BodyTooLarge { bytes_max });
+    }
+    let mut first: Vec<Bytes> = Vec::new();
+    let mut bytes = 0;
+    let until = Instant::now() + READ_FIRST_TIME;
+    while bytes <= READ_FIRST_BYTES_MAX
+        && let Ok(frame) = tokio::time::timeout_at(until.into(), body.frame()).await
+    {
+        match frame.transpose().map_err(|_| Refusal::BodyBroken)?.map(Frame::into_data) {
+            Some(Ok(data)) => {
+                bytes += data.len();
+                first.push(data);
+            }
+            end => {
+                if bytes as u64 > bytes_max {
+                    return Err(Refusal::BodyTooLarge { bytes_max });
+                }
+                let trailers = end.and_then(|frame| frame.err()?.into_trailers().ok());
+                let whole = if first.len() == 1 { first.remove(0) } else { first.concat().into() };
+                return Ok(HttpBody::Whole(whole, trailers));
+            }
+        }
+    }
+    let (to, pieces) = Coming::new();
+    let fault = Arc::clone(fault);
+    tokio::spawn(async move {
+        if let Err(refusal) = pass_on(first, body, bytes_max, timeout, &to).await {
+            let _ = fault.set(refusal);
+        }
+    });
+    Ok(HttpBody::Coming { pieces, len: size.exact() })
+}
+
+/// Passes a body on to its guest, as fast as the guest takes it. If this fails, the guest sees a body that is broken off.
+async fn pass_on(
+    first: Vec<Bytes>,
+    mut rest: Incoming,
+    bytes_max: u64,
+    timeout: Duration,
+    to: &mpsc::Sender<Piece>,
+) -> Result<(), Refusal> {
+    let mut bytes = 0;
+    let mut first = first.into_iter();
+    loop {
+        let piece = match first.next() {
+            Some(data) => Piece::Data(data),
+            None => {
+                let frame = tokio::time::timeout(timeout, rest.frame()).await.map_err(|_| Refusal::BodyTooSlow)?;
+                match frame.transpose().map_err(|_| Refusal::BodyBroken)?.map(Frame::into_data) {
+                    Some(Ok(data)) => Piece::Data(data),
+                    end => Piece::End(end.and_then(|frame| frame.err()?.into_trailers().ok())),
+                }
+            }
+        };
+        let is_end = matches!(piece, Piece::End(_));
+        if let Piece::Data(data) = &piece {
+            bytes += data.len() as u64;
+        }
+        if bytes > bytes_max {
+            return Err(Refusal::BodyTooLarge { bytes_max });
+        }
+        // The guest need not take all of it.
+        if to.send(piece).await.is_err() || is_end {
+            return Ok(());
+        }
+    }
+}
+
+/// The beginning of a response of which the guest still writes the body. If that has no place in the response, it is taken
+/// all the same, so that the guest can write it.
+pub(crate) fn streamed(
+    response: StreamedResponse,
+    request: &request::Parts,
+    ticket: Ticket,
+    permit: OwnedSemaphorePermit,
+) -> Result<Reply, &'static str> {
+    let StreamedResponse { status, mut headers, body: pieces, .. } = response;
+    check_status(status)?;
+    for name in hop_by_hop(&headers) {
+        // This announces trailers that the guest has yet to write.
+        if name != TRAILER {
+            headers.remove(name);
+        }
+    }
+    let mut body = Body::Coming(ComingBody::new(pieces, ticket, permit));
+    if request.method == Method::HEAD || !has_content(status) {
+        tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
+        body = Body::default();
+    }
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    *reply.headers_mut() = headers;
+    Ok(reply)
+}
+
+fn check_status(status: StatusCode) -> Result<(), &'static str> {
+    if status.is_informational() { Err("the status is not a final one") } else { Ok(()) }
 }
 
 /// A guest's response, on its way to the client. The reason for refusing it is for the client, too.
@@ -34,9 +162,7 @@ pub(crate) fn request(
 /// how long it would be.
 pub(crate) fn response(response: HttpResponse, request: &request::Parts) -> Result<Reply, &'static str> {
     let HttpResponse { status, mut headers, body, trailers } = response;
-    if status.is_informational() {
-        return Err("its status is not a final one");
-    }
+    check_status(status)?;
     for name in hop_by_hop(&headers) {
         headers.remove(name);
     }
@@ -44,7 +170,7 @@ pub(crate) fn response(response: HttpResponse, request: &request::Parts) -> Resu
     if !is_without_body && let Some(declared) = headers.remove(CONTENT_LENGTH) {
         let declared = declared.to_str().ok().and_then(|declared| declared.parse().ok());
         if has_content(status) && declared != Some(body.len()) {
-            return Err("its Content-Length is not the length of its body");
+            return Err("the Content-Length is not the length of the body");
         }
     }
     let body = match trailers.filter(|trailers| !trailers.is_empty()) {
@@ -52,7 +178,7 @@ pub(crate) fn response(response: HttpResponse, request: &request::Parts) -> Resu
         None => body.into(),
         Some(trailers) => {
             headers.insert(TRAILER, names(trailers.keys()));
-            Body::with_trailers(body, trailers)
+            Body::Whole { data: body, trailers: Some(trailers) }
         }
     };
     let mut reply = Response::new(body);

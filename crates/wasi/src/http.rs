@@ -1,14 +1,19 @@
 //! `wasi:http` 0.2, for components that answer requests. The functions are wasmtime-wasi-http's own; here is what a request
 //! becomes for a guest, what a guest's response becomes for the host, and what the functions may do beyond that.
 
-use std::pin::pin;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, Uri, response};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
-use remuda_model::{HttpAnswer, HttpRequest, HttpResponse};
-use tokio::sync::oneshot;
+use hyper::body::{Body, Frame};
+use remuda_model::{EngineId, HttpAnswer, HttpBody, HttpRequest, HttpResponse, Piece, Responder};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::PollSender;
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
@@ -30,6 +35,12 @@ const FIELDS_BYTES_MAX: usize = 64 << 10;
 ///
 /// Source: chosen. Less, and bodies take more calls; more, and a guest with a thousand bodies makes the host hold more.
 const PIECE_BYTES_MAX: usize = 64 << 10;
+
+/// The most bytes of a response that are kept until it is complete, if it can be sent while the guest still writes it.
+///
+/// Source: chosen. Less, and answers that are all there but for a moment cannot be raced or given anew any more; more, and
+/// clients wait longer for the first byte of a long answer, and the host holds more of it.
+const KEPT_BYTES_MAX: u64 = 64 << 10;
 
 /// What the functions of `wasi:http` work on, beside the guest's table.
 pub(crate) struct Http {
@@ -72,14 +83,8 @@ pub struct Exchange {
     pub request: Resource<HostIncomingRequest>,
     /// The guest's handle of the place for its response.
     pub outparam: Resource<HostResponseOutparam>,
-    /// The response, as soon as the guest sets it.
+    /// The response, which the guest has yet to set.
     pub response: PendingResponse,
-}
-
-/// A response that a guest has yet to set, or to write.
-pub struct PendingResponse {
-    set: oneshot::Receiver<Result<http::Response<HyperOutgoingBody>, ErrorCode>>,
-    body_bytes_max: u64,
 }
 
 impl ComponentWasi {
@@ -92,10 +97,22 @@ impl ComponentWasi {
     ///
     /// # Errors
     ///
-    /// Returns an error if the guest holds too many handles already.
+    /// Returns an error if the guest holds too many handles already, or if another guest has the request's body.
     pub fn exchange(&mut self, request: &HttpRequest, body_bytes_max: u64) -> wasmtime::Result<Exchange> {
-        let trailers = request.trailers.clone();
-        let body = Full::new(request.body.clone()).with_trailers(async { trailers.map(Ok) });
+        let body: UnsyncBoxBody<Bytes, Error> = match &request.body {
+            HttpBody::Whole(data, trailers) => {
+                let trailers = trailers.clone();
+                Full::new(data.clone())
+                    .map_err(|never| match never {})
+                    .with_trailers(async { trailers.map(Ok) })
+                    .boxed_unsync()
+            }
+            HttpBody::Coming { pieces, .. } => {
+                let pieces = pieces.take();
+                let pieces = pieces.ok_or_else(|| wasmtime::format_err!("another guest has the body"))?;
+                Incoming { pieces, has_ended: false }.boxed_unsync()
+            }
+        };
         let scheme = match request.uri.scheme_str() {
             Some("https") => Scheme::Https,
             _ => Scheme::Http,
@@ -109,7 +126,7 @@ impl ComponentWasi {
         let request = self.http_view().new_incoming_request(scheme, guest)?;
         let (send, set) = oneshot::channel();
         let outparam = self.http_view().new_response_outparam(send)?;
-        Ok(Exchange { request, outparam, response: PendingResponse { set, body_bytes_max } })
+        Ok(Exchange { request, outparam, response: PendingResponse::new(set, body_bytes_max) })
     }
 
     /// Ends everything that the guest has left open: a response of which it still held the body is complete now.
@@ -118,42 +135,257 @@ impl ComponentWasi {
     }
 }
 
+/// A request's body that comes piece by piece.
+struct Incoming {
+    pieces: mpsc::Receiver<Piece>,
+    has_ended: bool,
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.pieces.poll_recv(cx)) {
+            Some(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+            Some(Piece::End(trailers)) => {
+                self.has_ended = true;
+                trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+            }
+            None => {
+                self.has_ended = true;
+                Some(Err(Error::ConnectionTerminated))
+            }
+        })
+    }
+}
+
+/// A response that a guest has yet to set, or to write. It is kept until it is complete, or until [`Self::send`] has it
+/// sent while the guest writes on.
+pub struct PendingResponse {
+    state: State,
+    /// Whether the response is kept however long it is, since it cannot be sent before it is complete.
+    keeps_all: bool,
+    /// How many bytes of its body the guest has written.
+    body_bytes: u64,
+    body_bytes_max: u64,
+    /// How often the response has come a step further.
+    steps: u64,
+}
+
+enum State {
+    Unset(oneshot::Receiver<Result<http::Response<HyperOutgoingBody>, ErrorCode>>),
+    Kept {
+        head: response::Parts,
+        body: HyperOutgoingBody,
+        pieces: Vec<Bytes>,
+    },
+    /// It is complete, or there will be none.
+    Over(HttpAnswer),
+    /// It is being sent: first what was kept, and then what comes of the body.
+    Sent {
+        first: VecDeque<Piece>,
+        body: Option<HyperOutgoingBody>,
+        to: PollSender<Piece>,
+    },
+    /// All of it has been sent, or its body was broken off, or nobody takes it any more.
+    Gone,
+}
+
 impl PendingResponse {
-    /// Waits for the guest's response, and for its end.
+    fn new(set: oneshot::Receiver<Result<http::Response<HyperOutgoingBody>, ErrorCode>>, body_bytes_max: u64) -> Self {
+        Self { state: State::Unset(set), keeps_all: true, body_bytes: 0, body_bytes_max, steps: 0 }
+    }
+
+    /// Says that the response can be sent before it is complete. A long one then stops coming until it is sent.
+    pub fn keep_little(&mut self) {
+        self.keeps_all = false;
+    }
+
+    /// Says that the response is kept until it is complete, unless it is sent already.
+    pub fn keep_all(&mut self) {
+        self.keeps_all = true;
+    }
+
+    /// How often the response has come a step further.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Whether there is something to send: a response that is complete, or at least its head.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        matches!(self.state, State::Kept { .. } | State::Over(HttpAnswer::Response(_)))
+    }
+
+    /// Whether the response has become so long that it has to be sent now.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        !self.keeps_all && matches!(self.state, State::Kept { .. }) && self.body_bytes > KEPT_BYTES_MAX
+    }
+
+    /// Goes on as far as the guest, and the client, have come. Ready as soon as the response is over: it is complete, and
+    /// sent if it is to be; or there will be none.
     ///
     /// # Errors
     ///
     /// [`Stop::OutputLimit`] if the guest has written more than it may, and has to be stopped.
-    pub async fn complete(self) -> Result<HttpAnswer, Stop> {
-        let (head, body) = match self.set.await {
-            Ok(Ok(response)) => response.into_parts(),
-            Ok(Err(code)) => return Ok(HttpAnswer::Refused(code.to_string())),
-            // The guest has let go of the place for its response.
-            Err(_) => return Ok(HttpAnswer::None),
-        };
-        let mut pieces: Vec<Bytes> = Vec::new();
-        let (mut bytes, mut trailers) = (0, None);
-        let mut body = pin!(body);
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else {
-                return Ok(HttpAnswer::Refused("it broke off the body of its response".into()));
-            };
-            match frame.into_data() {
-                Ok(piece) => {
-                    bytes += piece.len() as u64;
-                    if bytes > self.body_bytes_max {
-                        return Err(Stop::OutputLimit);
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        while !matches!(self.state, State::Over(_) | State::Gone) {
+            if self.is_long() {
+                return Poll::Pending;
+            }
+            self.body_bytes += ready!(self.step(cx));
+            if self.body_bytes > self.body_bytes_max {
+                self.state = match self.state {
+                    State::Sent { .. } | State::Gone => State::Gone,
+                    _ => State::Over(HttpAnswer::None),
+                };
+                return Poll::Ready(Err(Stop::OutputLimit));
+            }
+            self.steps += 1;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Goes a step further. Returns how many bytes of body have come by that.
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<u64> {
+        match &mut self.state {
+            State::Unset(set) => {
+                self.state = match ready!(Pin::new(set).poll(cx)) {
+                    Ok(Ok(response)) => {
+                        let (head, body) = response.into_parts();
+                        State::Kept { head, body, pieces: Vec::new() }
                     }
-                    pieces.push(piece);
+                    Ok(Err(code)) => State::Over(HttpAnswer::Refused(format!("it answered with an error: {code}"))),
+                    // The guest has let go of the place for its response.
+                    Err(_) => State::Over(HttpAnswer::None),
+                };
+                Poll::Ready(0)
+            }
+            State::Kept { head, body, pieces } => {
+                let answer = match ready!(next_piece(body, cx)) {
+                    Some(Piece::Data(data)) => {
+                        let bytes = data.len() as u64;
+                        pieces.push(data);
+                        return Poll::Ready(bytes);
+                    }
+                    Some(Piece::End(trailers)) => HttpAnswer::Response(Box::new(HttpResponse {
+                        status: head.status,
+                        headers: std::mem::take(&mut head.headers),
+                        body: joined(pieces),
+                        trailers,
+                    })),
+                    None => HttpAnswer::Refused("it broke off the body of its response".into()),
+                };
+                self.state = State::Over(answer);
+                Poll::Ready(0)
+            }
+            State::Sent { first, body, to } => {
+                // An error: nobody takes the response any more. The guest finds out by its next write.
+                let is_taken = ready!(to.poll_reserve(cx)).is_ok();
+                let (piece, bytes) = match (first.pop_front(), body) {
+                    // These bytes are counted already.
+                    (Some(piece), _) => (Some(piece), 0),
+                    (None, Some(body)) => {
+                        let piece = ready!(next_piece(body, cx));
+                        let bytes = if let Some(Piece::Data(data)) = &piece { data.len() as u64 } else { 0 };
+                        (piece, bytes)
+                    }
+                    (None, None) => (None, 0),
+                };
+                let goes_on = is_taken && matches!(piece, Some(Piece::Data(_)));
+                if let Some(piece) = piece.filter(|_| is_taken) {
+                    let _ = to.send_item(piece);
                 }
-                Err(frame) => trailers = frame.into_trailers().ok(),
+                if !goes_on {
+                    // Without an end before, this tells the client that the body is broken off.
+                    self.state = State::Gone;
+                }
+                Poll::Ready(bytes)
+            }
+            State::Over(_) | State::Gone => Poll::Ready(0),
+        }
+    }
+
+    /// Has what there is of the response sent, and what comes of it from now on ([`Self::has_begun`]).
+    pub fn send(&mut self, engine: EngineId, responder: &Responder) {
+        let (status, headers, first, body) = match std::mem::replace(&mut self.state, State::Gone) {
+            State::Kept { head, body, pieces } => {
+                (head.status, head.headers, pieces.into_iter().map(Piece::Data).collect(), Some(body))
+            }
+            State::Over(HttpAnswer::Response(response)) => {
+                let HttpResponse { status, headers, body, trailers } = *response;
+                (status, headers, VecDeque::from([Piece::Data(body), Piece::End(trailers)]), None)
+            }
+            state => {
+                self.state = state;
+                return;
+            }
+        };
+        self.steps += 1;
+        if let Some(to) = responder.begin(engine, status, headers) {
+            self.state = State::Sent { first, body, to: PollSender::new(to) };
+        }
+    }
+
+    /// Takes what the guest has finished before it ended, although nothing else of its response will come. Returns whether
+    /// some of that has yet to be sent.
+    pub fn settle(&mut self) -> bool {
+        let cx = &mut Context::from_waker(Waker::noop());
+        match &mut self.state {
+            State::Sent { first, body, .. } => {
+                let mut rest = body.take();
+                while let Some(body) = &mut rest
+                    && let Poll::Ready(piece) = next_piece(body, cx)
+                {
+                    if !matches!(piece, Some(Piece::Data(_))) {
+                        rest = None;
+                    }
+                    first.extend(piece);
+                }
+                matches!(first.back(), Some(Piece::End(_)))
+            }
+            _ => {
+                // A guest that has written too much has ended already.
+                let _ = self.poll(cx);
+                false
             }
         }
-        let body = match &mut pieces[..] {
-            [] => Bytes::new(),
-            [whole] => std::mem::take(whole),
-            pieces => pieces.concat().into(),
-        };
-        Ok(HttpAnswer::Response(Box::new(HttpResponse { status: head.status, headers: head.headers, body, trailers })))
+    }
+
+    /// What has become of the response.
+    #[must_use]
+    pub fn into_answer(self) -> HttpAnswer {
+        match self.state {
+            State::Unset(_) | State::Kept { .. } => HttpAnswer::None,
+            State::Over(answer) => answer,
+            State::Sent { .. } | State::Gone => HttpAnswer::Streamed { body_bytes: self.body_bytes },
+        }
+    }
+}
+
+/// The next piece of a body; `None` if the body is broken off.
+fn next_piece(body: &mut HyperOutgoingBody, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+    let frame = match ready!(Pin::new(body).poll_frame(cx)) {
+        None => return Poll::Ready(Some(Piece::End(None))),
+        Some(Err(_)) => return Poll::Ready(None),
+        Some(Ok(frame)) => frame,
+    };
+    Poll::Ready(Some(match frame.into_data() {
+        Ok(data) => Piece::Data(data),
+        Err(frame) => Piece::End(frame.into_trailers().ok()),
+    }))
+}
+
+fn joined(pieces: &mut [Bytes]) -> Bytes {
+    match pieces {
+        [] => Bytes::new(),
+        [whole] => std::mem::take(whole),
+        pieces => pieces.concat().into(),
     }
 }

@@ -117,7 +117,7 @@ impl Wasi {
             && may_read_stdin(import, args)
         {
             // Input that this guest reads is gone for all others, so only the winner of a race may read.
-            gate.await_reading(|| self.interrupt.cause().is_some());
+            gate.await_opening(|| self.interrupt.cause().is_some());
         }
         (import.call)(self, memory, args)
     }

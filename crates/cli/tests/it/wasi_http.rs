@@ -5,7 +5,7 @@
 //!
 //! writes it anew.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -173,17 +173,21 @@ fn unchunk(mut coded: &[u8]) -> (Vec<u8>, Vec<(String, String)>, bool) {
 }
 
 /// The requests that Remuda answers otherwise, and the status and the first words of its answer.
-const OTHERWISE: [(&str, u16, &str); 9] = [
+const OTHERWISE: [(&str, u16, &str); 11] = [
     // Faults of a function get 502, as with CGI, and say what is wrong.
-    ("GET /status/101", 502, "the function's response is malformed: its status is not a final one"),
-    ("GET /length/5", 502, "the function's response is malformed: it broke off"),
-    ("GET /length/7", 502, "the function's response is malformed: it broke off"),
-    ("GET /nothing", 502, "the function's response is malformed: there is none"),
-    ("GET /error", 502, "the function's response is malformed: "),
-    ("GET /abort", 502, "the function's response is malformed: it broke off"),
+    ("GET /status/101", 502, "the function gave no valid response: the status is not a final one"),
+    ("GET /length/5", 502, "the function gave no valid response: it broke off"),
+    ("GET /length/7", 502, "the function gave no valid response: it broke off"),
+    ("GET /nothing", 502, "the function gave no valid response: it ended without one"),
+    ("GET /error", 502, "the function gave no valid response: it answered with an error: "),
+    ("GET /abort", 502, "the function gave no valid response: it broke off"),
     ("GET /trap", 500, "the function trapped: unreachable"),
     // The client of `wasmtime serve` takes what has come for the whole body.
     ("GET /trap-midway", 500, "the function trapped: unreachable"),
+    // What Connection names goes no further.
+    ("with fields of the connection", 200, "GET /request\nhttp://a.example"),
+    // Trailers reach the client of HTTP/1.1 also if the guest has not announced them.
+    ("with trailers", 200, "hello"),
     // The length of what a GET would have got is known.
     ("HEAD /hello", 200, ""),
 ];
@@ -234,7 +238,7 @@ fn record(program: &Path, requests: &[(String, String)]) {
 #[test]
 fn handlers_are_held_to_their_limits() {
     let manifest =
-        FUNCTION.to_owned() + r#"limits = { timeout = "400ms", output = "100KiB", body = "1KiB", memory = "10MiB" }"#;
+        FUNCTION.to_owned() + r#"limits = { timeout = "400ms", output = "32KiB", body = "1KiB", memory = "10MiB" }"#;
     for engine in ENGINES {
         let server = Server::start(&manifest, &["--engine", engine]);
         let address = &server.address;
@@ -243,8 +247,8 @@ fn handlers_are_held_to_their_limits() {
         for (path, status, words) in [
             ("/spin", 504, "in time"),
             ("/sleep/60000", 504, "in time"),
-            ("/bytes/102400", 200, ""),
-            ("/bytes/102401", 502, "output limit"),
+            ("/bytes/32768", 200, ""),
+            ("/bytes/32769", 502, "output limit"),
             ("/bytes/99999999999", 502, "output limit"),
             ("/hoard", 500, "trapped"),
             // The answer was complete before.
@@ -259,6 +263,165 @@ fn handlers_are_held_to_their_limits() {
         assert_eq!(post(address, "/echo", &[b'x'; 1024]).body.len(), 1024);
         assert_eq!(post(address, "/echo", &[b'x'; 1025]).status, 413);
     }
+}
+
+/// Reads until `bytes` have come, or the connection ends.
+fn read_until(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut read = Vec::new();
+    let mut buffer = [0; 4096];
+    while !read.windows(bytes.len()).any(|window| window == bytes) {
+        let n = stream.read(&mut buffer).expect("the server answers");
+        assert!(n > 0, "it has closed after {:?}", text(&read));
+        read.extend_from_slice(&buffer[..n]);
+    }
+}
+
+/// Each side waits for what the other one sends: nothing is held back on either way, also in a race.
+#[test]
+fn bodies_flow_both_ways_at_once() {
+    for engine in ENGINES.into_iter().chain(["auto"]) {
+        let server = Server::start(FUNCTION, &["--engine", engine]);
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        let head = "POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        for i in 0..20 {
+            let word = format!("word {i}.");
+            stream.write_all(format!("{:x}\r\n{word}\r\n", word.len()).as_bytes()).unwrap();
+            read_until(&mut stream, word.as_bytes());
+        }
+        stream.write_all(b"0\r\n\r\n").unwrap();
+        assert!(drain(stream).ends_with(b"0\r\n\r\n"), "{engine}: the end comes");
+    }
+}
+
+/// The resident memory of a process, in bytes.
+fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn bodies_larger_than_memory_flow_through() {
+    const BYTES: usize = 300 << 20;
+    let manifest = FUNCTION.to_owned() + r#"limits = { timeout = "5min", output = "1GiB", body = "1GiB" }"#;
+    let server = Server::start(&manifest, &[]);
+    assert_eq!(get(&server.address, "/hello").status, 200);
+    let before = resident_bytes(server.pid());
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    let head = format!("POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {BYTES}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut upload = stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        let block = vec![b'~'; 64 << 10];
+        for _ in 0..BYTES / block.len() {
+            upload.write_all(&block).unwrap();
+        }
+    });
+    let mut received = 0;
+    let mut more_max = 0;
+    let mut block = vec![0; 1 << 20];
+    loop {
+        let n = stream.read(&mut block).unwrap();
+        if n == 0 {
+            break;
+        }
+        received += block[..n].iter().map(|byte| usize::from(*byte == b'~')).sum::<usize>();
+        more_max = more_max.max(resident_bytes(server.pid()).saturating_sub(before));
+    }
+    sender.join().unwrap();
+    assert_eq!(received, BYTES);
+    assert!(more_max < (BYTES / 4) as u64, "the server held {more_max} bytes");
+}
+
+/// What is sent of a body whose guest fails must not look like the whole.
+#[test]
+fn a_body_that_ends_early_is_seen_to() {
+    let manifest = FUNCTION.to_owned() + r#"limits = { timeout = "500ms", output = "1MiB" }"#;
+    for engine in ENGINES.into_iter().chain(["auto"]) {
+        let server = Server::start(&manifest, &["--engine", engine]);
+        assert_eq!(get(&server.address, "/hello").status, 200);
+        let get = |path: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            ask(&server.address, &(path.to_owned(), request))
+        };
+        for (path, is_whole, body) in [
+            // It traps.
+            ("/trap-after/400000", false, " bytes"),
+            // It writes more than it may.
+            ("/bytes/99999999", false, " bytes"),
+            // Its time is up.
+            ("/sleep-midway/60000", false, "hel"),
+            ("/sleep-midway/10", true, "hello\n"),
+            ("/bytes/1000000", true, "1000000 bytes"),
+        ] {
+            let got = get(path);
+            assert_eq!((got.status, got.is_whole), (200, is_whole), "{engine} {got:?}");
+            assert!(got.body.ends_with(body), "{engine} {got:?}");
+        }
+    }
+}
+
+/// A guest stops when its client leaves in the middle of the response: else the server would wait for it in the end.
+#[test]
+fn a_guest_whose_client_leaves_midway_is_stopped() {
+    let manifest = FUNCTION.to_owned() + r#"limits = { timeout = "1h", output = "1TiB" }"#;
+    let server = Server::start(&manifest, &[]);
+    for path in ["/bytes/999999999999", "/sleep-midway/9999999"] {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        read_until(&mut stream, b"\r\n\r\n");
+    }
+    server.terminate();
+    assert!(server.wait().success());
+}
+
+/// A client that reads nothing keeps its guest waiting, and nobody else's.
+#[test]
+fn slow_clients_keep_no_other_guest_from_running() {
+    let manifest = "[server]\nworkers = 1\ninline = false\n".to_owned()
+        + FUNCTION
+        + r#"limits = { timeout = "1h", output = "1TiB" }"#;
+    let server = Server::start(&manifest, &[]);
+    let slow: Vec<TcpStream> = (0..40)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&server.address).unwrap();
+            write!(stream, "GET /bytes/999999999999 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            read_until(&mut stream, b"\r\n\r\n");
+            stream
+        })
+        .collect();
+    for _ in 0..20 {
+        assert_eq!(get(&server.address, "/hello").text(), "hello\n");
+    }
+    drop(slow);
+    server.terminate();
+    assert!(server.wait().success());
+}
+
+/// A body that comes piece by piece is held to the same limit as others.
+#[test]
+fn a_body_that_turns_out_too_large_is_refused() {
+    let manifest = FUNCTION.to_owned() + r#"limits = { body = "2MiB" }"#;
+    let server = Server::start(&manifest, &[]);
+    let body = |chunks: usize| {
+        let chunk = "x".repeat(1 << 16);
+        let head = "POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+        head.to_owned() + &format!("10000\r\n{chunk}\r\n").repeat(chunks) + "0\r\n\r\n"
+    };
+    let got = ask(&server.address, &("32".into(), body(32)));
+    assert_eq!((got.status, got.body.as_str(), got.is_whole), (200, "2097152 bytes", true));
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    // The server may close before it has all of it.
+    let mut upload = stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || drop(upload.write_all(body(100).as_bytes())));
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    sender.join().unwrap();
+    let response = parse(&bytes);
+    // By then, the guest may have answered with the beginning.
+    let (_, _, is_whole) = unchunk(&response.body);
+    assert!(response.status == 413 || !is_whole, "{}", response.status);
 }
 
 /// A request that waits must not do so on a thread that serves connections.

@@ -3,13 +3,20 @@
 //! The queue is fair between functions: they take turns, by the time that their requests usually keep a thread. So a
 //! function that is called without end does not make another wait for longer than a turn of each; and if it has filled
 //! the queue, one request of every other function still has a place.
+//!
+//! There are as many places for guests that run as there are threads at first. A thread whose guest waits for something
+//! outside (a client that reads slowly, say) lends its place to another thread, which is started if all are busy.
 
+use std::cell::Cell;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use remuda_engine::{OnWait, on_wait};
 use remuda_model::{Cause, Interrupt};
 use remuda_scheduler::FairQueue;
 
@@ -22,6 +29,12 @@ use crate::shared::Shared;
 /// The stack of a thread that runs guests: the guest's half a megabyte and the host functions on top of it, and as much
 /// again for each activation that has gone on elsewhere and has called back. Only the part that is used takes memory.
 const THREAD_STACK_BYTES: usize = 8 << 20;
+
+/// The most threads beyond the first whose guests wait at the same time. Further guests that wait keep their places.
+///
+/// Source: chosen: each such thread takes some hundred KB. Fewer, and slow clients keep guests from running sooner; more,
+/// and they make the host hold more memory.
+const WAITING_MAX: usize = 256;
 
 /// The reason why a request was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,12 +50,21 @@ pub enum Rejected {
 /// A request that has been admitted. Dropping the ticket before the answer came cancels the request.
 #[derive(Debug)]
 pub struct Ticket {
-    interrupt: Interrupt,
+    interrupt: Option<Interrupt>,
+}
+
+impl Ticket {
+    /// Gives the ticket back without cancelling the request, which then runs on until its end or its deadline.
+    pub fn let_run(mut self) {
+        self.interrupt = None;
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.interrupt.raise(Cause::Cancelled);
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.raise(Cause::Cancelled);
+        }
     }
 }
 
@@ -58,17 +80,29 @@ struct Job {
 /// The queue and its threads.
 pub(crate) struct Workers {
     queue: Arc<Queue>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 struct Queue {
     state: Mutex<State>,
+    /// There may be something to do for a thread that has nothing to do, or all threads have ended.
     changed: Condvar,
+    /// There is a place for a thread whose guest could go on.
+    may_go_on: Condvar,
+    /// How many guests may run at the same time.
+    places: usize,
 }
 
 struct State {
     /// The waiting requests, by their functions.
     jobs: FairQueue<u64, Job>,
+    /// How many threads there are.
+    threads: usize,
+    /// How many of them have nothing to do.
+    idle: usize,
+    /// How many places are taken.
+    running: usize,
+    /// How many threads wait for a place, because their guests could go on. They come before new requests.
+    going_on: usize,
     /// The work that each thread does once before its next request, and the number of threads that have done it.
     rehearsal: Option<Arc<Rehearsal>>,
     rehearsed: usize,
@@ -84,22 +118,23 @@ enum Next {
 }
 
 impl Workers {
-    pub(crate) fn start(shared: &Arc<Shared>, threads: usize, waiting_max: usize) -> std::io::Result<Self> {
-        let jobs = FairQueue::new(waiting_max);
-        let queue = Arc::new(Queue {
-            state: Mutex::new(State { jobs, rehearsal: None, rehearsed: 0, closed: false }),
-            changed: Condvar::new(),
-        });
-        let threads = (0..threads)
-            .map(|i| {
-                let (queue, shared) = (Arc::clone(&queue), Arc::clone(shared));
-                thread::Builder::new()
-                    .name(format!("remuda-guest-{i}"))
-                    .stack_size(THREAD_STACK_BYTES)
-                    .spawn(move || queue.work(&shared))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { queue, threads })
+    pub(crate) fn start(shared: &Arc<Shared>, threads: usize, waiting_max: usize) -> io::Result<Self> {
+        let state = State {
+            jobs: FairQueue::new(waiting_max),
+            threads: 0,
+            idle: 0,
+            running: 0,
+            going_on: 0,
+            rehearsal: None,
+            rehearsed: 0,
+            closed: false,
+        };
+        let (changed, may_go_on) = (Condvar::new(), Condvar::new());
+        let workers = Self { queue: Arc::new(Queue { state: Mutex::new(state), changed, may_go_on, places: threads }) };
+        for _ in 0..threads {
+            workers.queue.start_thread(&mut workers.queue.state.lock(), shared)?;
+        }
+        Ok(workers)
     }
 
     pub(crate) fn submit(
@@ -132,17 +167,17 @@ impl Workers {
         shared.cores.set_waiting(state.jobs.len());
         drop(state);
         self.queue.changed.notify_one();
-        Ok(Ticket { interrupt })
+        Ok(Ticket { interrupt: Some(interrupt) })
     }
 
     /// Has every thread do `work` once, and returns when that is done or after `patience`. It is to be called once
-    /// only.
+    /// only, before the first request.
     pub(crate) fn on_each_thread(&self, work: impl Fn() + Send + Sync + 'static, patience: Duration) {
         let began = Instant::now();
         let mut state = self.queue.state.lock();
         state.rehearsal = Some(Arc::new(work));
         self.queue.changed.notify_all();
-        while state.rehearsed < self.threads.len() {
+        while state.rehearsed < self.queue.places {
             let Some(left) = patience.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else { break };
             self.queue.changed.wait_for(&mut state, left);
         }
@@ -150,11 +185,11 @@ impl Workers {
 
     /// Takes no new requests, and returns when all that were admitted have been answered.
     pub(crate) fn drain(&mut self) {
-        self.queue.state.lock().closed = true;
+        let mut state = self.queue.state.lock();
+        state.closed = true;
         self.queue.changed.notify_all();
-        for thread in self.threads.drain(..) {
-            // Panics of guests and engines are caught within a request.
-            let _ = thread.join();
+        while state.threads > 0 {
+            self.queue.changed.wait(&mut state);
         }
     }
 }
@@ -165,9 +200,34 @@ impl Drop for Workers {
     }
 }
 
+/// A thread of the queue; dropping this says that the thread has ended.
+struct Thread<'a>(&'a Queue);
+
+impl Drop for Thread<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().threads -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
 impl Queue {
-    fn work(&self, shared: &Arc<Shared>) {
-        let mut has_rehearsed = false;
+    fn start_thread(self: &Arc<Self>, state: &mut State, shared: &Arc<Shared>) -> io::Result<()> {
+        let (queue, shared) = (Arc::clone(self), Arc::clone(shared));
+        // Threads beyond the first are there because others wait: their engines have been set up.
+        let has_rehearsed = state.threads >= self.places;
+        let work = move || {
+            let _thread = Thread(&queue);
+            queue.work(&shared, has_rehearsed);
+        };
+        let name = format!("remuda-guest-{}", state.threads);
+        thread::Builder::new().name(name).stack_size(THREAD_STACK_BYTES).spawn(work)?;
+        state.threads += 1;
+        Ok(())
+    }
+
+    fn work(self: &Arc<Self>, shared: &Arc<Shared>, mut has_rehearsed: bool) {
+        let place = Rc::new(Place::new(self, shared));
+        on_wait(Rc::clone(&place) as Rc<dyn OnWait>);
         while let Some(next) = self.next(shared, has_rehearsed) {
             let job = match next {
                 Next::Job(job) => job,
@@ -184,24 +244,109 @@ impl Queue {
             let began = Instant::now();
             let queued = began.saturating_duration_since(job.admitted);
             execute_for(shared, &job.function, &job.call, &job.interrupt, queued, job.done);
-            job.function.observe_occupancy(began.elapsed());
+            let lent = place.lent.take();
+            job.function.observe_occupancy(began.elapsed().saturating_sub(lent));
+            self.leave_place();
         }
     }
 
+    /// What a thread does next. If that is a request, it has a place. `None`: the thread ends.
     fn next(&self, shared: &Shared, has_rehearsed: bool) -> Option<Next> {
         let mut state = self.state.lock();
         loop {
             if let Some(work) = state.rehearsal.as_ref().filter(|_| !has_rehearsed) {
                 return Some(Next::Rehearse(Arc::clone(work)));
             }
-            if let Some((_, job)) = state.jobs.pop() {
+            if state.running + state.going_on < self.places
+                && let Some((_, job)) = state.jobs.pop()
+            {
+                state.running += 1;
                 shared.cores.set_waiting(state.jobs.len());
                 return Some(Next::Job(job));
             }
-            if state.closed {
+            let is_over = state.closed && state.jobs.is_empty();
+            // More threads than that have nothing to do only if others have waited.
+            if is_over || state.idle >= self.places {
                 return None;
             }
+            state.idle += 1;
             self.changed.wait(&mut state);
+            state.idle -= 1;
+        }
+    }
+
+    /// Gives a place back: to a guest that could go on, or else to the next request.
+    fn leave_place(&self) {
+        let mut state = self.state.lock();
+        state.running -= 1;
+        self.give_place(&state);
+    }
+
+    fn give_place(&self, state: &State) {
+        if state.going_on > 0 {
+            self.may_go_on.notify_one();
+        } else if !state.jobs.is_empty() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Gives a place back for as long as its guest waits, if there is a thread that could use it meanwhile. Returns
+    /// whether that is so.
+    fn lend_place(self: &Arc<Self>, shared: &Arc<Shared>) -> bool {
+        let mut state = self.state.lock();
+        if state.idle == 0 {
+            let is_full = state.threads >= self.places + WAITING_MAX;
+            if is_full || self.start_thread(&mut state, shared).is_err() {
+                return false;
+            }
+        }
+        state.running -= 1;
+        self.give_place(&state);
+        true
+    }
+
+    /// Waits for a place, for a guest that could go on.
+    fn take_place(&self) {
+        let mut state = self.state.lock();
+        state.going_on += 1;
+        while state.running >= self.places {
+            self.may_go_on.wait(&mut state);
+        }
+        state.going_on -= 1;
+        state.running += 1;
+    }
+}
+
+/// A thread's place, which the thread lends while its guest waits.
+struct Place {
+    queue: Arc<Queue>,
+    shared: Arc<Shared>,
+    /// Since when the place is lent.
+    lent_since: Cell<Option<Instant>>,
+    /// For how long it was lent.
+    lent: Cell<Duration>,
+}
+
+impl Place {
+    fn new(queue: &Arc<Queue>, shared: &Arc<Shared>) -> Self {
+        let (queue, shared) = (Arc::clone(queue), Arc::clone(shared));
+        Self { queue, shared, lent_since: Cell::new(None), lent: Cell::default() }
+    }
+}
+
+impl OnWait for Place {
+    fn begin(&self) {
+        if self.queue.lend_place(&self.shared) {
+            self.shared.cores.pause();
+            self.lent_since.set(Some(Instant::now()));
+        }
+    }
+
+    fn end(&self) {
+        if let Some(since) = self.lent_since.take() {
+            self.queue.take_place();
+            self.shared.cores.go_on();
+            self.lent.set(self.lent.get() + since.elapsed());
         }
     }
 }

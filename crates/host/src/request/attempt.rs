@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use remuda_engine::{EngineError, Extent, Instance, InstantiateError, Part};
+use remuda_engine::{EngineError, Extent, Instance, InstantiateError, Part, take_waited};
 use remuda_model::{EngineId, GuestContext, Interrupt, Outcome, Phases};
 
 use crate::artifact::compile::Urgency;
@@ -84,9 +84,10 @@ pub(crate) fn run_prepared(
     match instantiated {
         Ok(mut instance) => {
             begun(&*instance, &function.parts.offer_to(&*instance));
+            let _ = take_waited();
             let began = Instant::now();
             let called = instance.call(&call.entry);
-            answer.phases.execute_ns = nanoseconds(began.elapsed());
+            answer.phases.execute_ns = nanoseconds(began.elapsed().saturating_sub(take_waited()));
             answer.stays = instance.moves().map(|moves| moves.stays()).unwrap_or_default();
             answer.output = instance.into_output();
             match called {

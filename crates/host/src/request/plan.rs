@@ -51,7 +51,8 @@ impl Inlining {
         let plan = self.plan.load_full()?;
         let holds = call.input_bytes().is_some_and(|bytes| bytes <= plan.input_bytes_max)
             && call.limits.timeout >= TIMEOUT_MIN
-            && call.context.preopens.is_empty();
+            && call.context.preopens.is_empty()
+            && !call.context.reads_coming_body();
         holds.then_some(plan)
     }
 

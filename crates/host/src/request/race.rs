@@ -96,7 +96,8 @@ pub(crate) fn run(
     deliver: Deliver,
 ) -> Attempt {
     // No engine joins a request that must not run twice, so its output need not wait for that.
-    let is_held = call.context.uses_host_streams() && function.may_race(&call.context);
+    let has_ways_out = call.context.uses_host_streams() || call.context.may_stream();
+    let is_held = has_ways_out && function.may_race(&call.context);
     let flight = Flight::new(engine, Some(nanoseconds(look_after)), is_held);
     let race = Arc::new(Race {
         shared: Arc::clone(shared),

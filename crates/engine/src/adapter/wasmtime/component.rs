@@ -10,15 +10,16 @@
 //! serves connections, must not wait: there a guest is given up as soon as it would ([`EngineError::WouldWait`]).
 
 use std::cell::OnceCell;
+use std::future::poll_fn;
 use std::os::unix::fs::FileExt as _;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use remuda_model::{
-    EngineId, Entry, GuestContext, GuestLimits, GuestOutput, HttpAnswer, HttpRequest, Interrupt, Listener,
+    EngineId, Entry, Gate, GuestContext, GuestLimits, GuestOutput, HttpAnswer, HttpRequest, Interrupt, Listener,
 };
-use remuda_wasi::{ComponentWasi, Exchange, Stop, stop_of};
+use remuda_wasi::{ComponentWasi, Exchange, PendingResponse, Stop, stop_of};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::task::coop::unconstrained;
@@ -34,6 +35,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::{POOL_INSTANCES, config, end_of, get_or_start, pool};
 use crate::adapter::guest::{Budget, End};
+use crate::waiting::Waiting;
 use crate::{Artifact, Called, EngineError, Instance, Instances, InstantiateError, Known, Module, StoredArtifact};
 
 /// How many core instances, memories and tables a component in the pool has on the average, at most. One that has more
@@ -250,7 +252,8 @@ impl Artifact for ComponentArtifact {
                 instance,
                 store,
                 request: context.request.clone(),
-                answer: HttpAnswer::None,
+                gate: context.gate.clone(),
+                response: None,
                 body_bytes_max: limits.output_bytes_max,
                 _listener: listener,
             })),
@@ -320,7 +323,9 @@ struct ComponentInstance {
     instance: wasmtime::component::Instance,
     store: Store<State>,
     request: Option<Arc<HttpRequest>>,
-    answer: HttpAnswer,
+    /// Shut as long as another guest may answer the request.
+    gate: Option<Gate>,
+    response: Option<PendingResponse>,
     /// The most bytes of a response's body.
     body_bytes_max: u64,
     _listener: Listener,
@@ -330,7 +335,7 @@ impl Instance for ComponentInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
         let artifact = Arc::clone(&self.artifact);
         let interrupt = self.store.data().interrupt.clone();
-        let called = wait(artifact.known.id, &interrupt, self.enter(entry))?;
+        let called = wait(artifact.known.id, &interrupt, self.enter(entry, may_wait()))?;
         // What is neither a trap nor an order to stop is a function of WASI that could not be carried out.
         let end = called.unwrap_or_else(|error| {
             end_of_call(error).unwrap_or_else(|error| End::Stopped(Stop::Failed(error.root_cause().to_string())))
@@ -341,12 +346,13 @@ impl Instance for ComponentInstance {
     }
 
     fn into_output(self: Box<Self>) -> GuestOutput {
-        GuestOutput { answer: self.answer, ..self.store.into_data().wasi.into_output() }
+        let answer = self.response.map_or(HttpAnswer::None, PendingResponse::into_answer);
+        GuestOutput { answer, ..self.store.into_data().wasi.into_output() }
     }
 }
 
 impl ComponentInstance {
-    async fn enter(&mut self, entry: &Entry) -> wasmtime::Result<End> {
+    async fn enter(&mut self, entry: &Entry, may_wait: bool) -> wasmtime::Result<End> {
         let artifact = Arc::clone(&self.artifact);
         match (entry, &artifact.runnable) {
             (Entry::Command, Runnable { command: Some(command), .. }) => {
@@ -356,45 +362,64 @@ impl ComponentInstance {
                     Err(()) => End::Stopped(Stop::Exit(1)),
                 })
             }
-            (Entry::HttpHandler, Runnable { handler: Some(handler), .. }) => self.answer_request(handler).await,
+            (Entry::HttpHandler, Runnable { handler: Some(handler), .. }) => {
+                self.answer_request(handler, may_wait).await
+            }
             _ => wasmtime::bail!("the component has no such entry"),
         }
     }
 
-    /// Has the guest answer its request. The answer counts as soon as it is complete, however the guest ends.
-    async fn answer_request(&mut self, handler: &ProxyIndices) -> wasmtime::Result<End> {
-        let Self { instance, store, request, answer, body_bytes_max, .. } = self;
+    /// Has the guest answer its request. The response counts as soon as it is complete, however the guest ends. Where that
+    /// is possible, it is sent while the guest still writes it, from when the guest waits for something or has written much.
+    async fn answer_request(&mut self, handler: &ProxyIndices, may_wait: bool) -> wasmtime::Result<End> {
+        let Self { artifact, instance, store, request, gate, response, body_bytes_max, .. } = self;
         let request = request.as_ref().ok_or_else(|| wasmtime::format_err!("there is no request to answer"))?;
-        let Exchange { request, outparam, response } = store.data_mut().wasi.exchange(request, *body_bytes_max)?;
+        let Exchange { request: handle, outparam, response: pending } =
+            store.data_mut().wasi.exchange(request, *body_bytes_max)?;
+        let response = response.insert(pending);
+        let interrupt = store.data().interrupt.clone();
+        let responder = request.responder.as_ref().filter(|_| may_wait);
+        if responder.is_some() {
+            response.keep_little();
+        }
         let handler = handler.load(&mut *store, instance)?;
-        let mut response = pin!(response.complete());
-        let mut is_complete = false;
         let called = {
-            let mut called = pin!(handler.wasi_http_incoming_handler().call_handle(&mut *store, request, outparam));
-            loop {
-                tokio::select! {
-                    biased;
-                    called = &mut called => break called,
-                    completed = &mut response, if !is_complete => {
-                        is_complete = true;
-                        *answer = completed?;
+            let mut called = pin!(handler.wasi_http_incoming_handler().call_handle(&mut *store, handle, outparam));
+            poll_fn(|cx| {
+                loop {
+                    if let Poll::Ready(called) = called.as_mut().poll(cx) {
+                        return Poll::Ready(called);
+                    }
+                    let steps = response.steps();
+                    if let Poll::Ready(Err(stop)) = response.poll(cx) {
+                        return Poll::Ready(Err(wasmtime::Error::new(stop)));
+                    }
+                    if response.steps() == steps || response.is_long() {
+                        // The guest waits, and not for this; or it has to wait for the client from now on.
+                        let Some(responder) = responder.filter(|_| response.has_begun()) else { return Poll::Pending };
+                        if let Some(gate) = gate {
+                            gate.await_opening(|| interrupt.cause().is_some());
+                        }
+                        if let Some(cause) = interrupt.cause() {
+                            return Poll::Ready(Err(wasmtime::Error::new(Stop::Interrupted(cause))));
+                        }
+                        response.send(artifact.known.id, responder);
                     }
                 }
-            }
+            })
+            .await
         };
-        if is_complete {
-            called?;
-            return Ok(End::Returned);
-        }
         if let Err(error) = called {
-            // What the guest has not finished by itself is not complete.
-            if let Poll::Ready(Ok(completed)) = response.poll(&mut Context::from_waker(Waker::noop())) {
-                *answer = completed;
+            // What the guest has finished by itself counts, and nothing else.
+            if response.settle() && interrupt.cause().is_none() {
+                poll_fn(|cx| response.poll(cx)).await?;
             }
             return Err(error);
         }
         store.data_mut().wasi.close_all();
-        *answer = response.await?;
+        // The rest is there.
+        response.keep_all();
+        poll_fn(|cx| response.poll(cx)).await?;
         Ok(End::Returned)
     }
 }
@@ -405,6 +430,11 @@ fn end_of_call(error: wasmtime::Error) -> Result<End, wasmtime::Error> {
         Some(stop) => Ok(End::Stopped(stop)),
         None => end_of(&error).ok_or(error),
     }
+}
+
+/// Whether this thread may wait for something: it serves no connections.
+fn may_wait() -> bool {
+    Handle::try_current().is_err()
 }
 
 /// Drives a guest on this thread until it ends. If its interrupt is raised while it waits, its call is dropped where it
@@ -418,7 +448,8 @@ fn wait<T>(
         /// What this thread's guests wait in.
         static RUNTIME: OnceCell<Runtime> = const { OnceCell::new() };
     }
-    if Handle::try_current().is_ok() {
+    let mut guest = pin!(guest);
+    if !may_wait() {
         // Tokio would have a task that does much wait for others now and then.
         return match pin!(unconstrained(guest)).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(ended) => Ok(ended),
@@ -437,6 +468,15 @@ fn wait<T>(
         let raised = Arc::new(Notify::new());
         let bell = Arc::clone(&raised);
         let _listener = interrupt.listen(move || bell.notify_one());
+        let mut waiting = None;
+        let guest = poll_fn(|cx| {
+            waiting = None;
+            let ended = guest.as_mut().poll(cx);
+            if ended.is_pending() {
+                waiting = Some(Waiting::begin());
+            }
+            ended
+        });
         Ok(runtime.block_on(async {
             tokio::select! {
                 biased;
