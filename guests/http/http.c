@@ -39,6 +39,8 @@ IMPORT(TYPES, "[method]outgoing-request.set-scheme") int set_scheme(int, int, in
 IMPORT(TYPES, "[method]future-incoming-response.subscribe") int subscribe_response(int);
 IMPORT(TYPES, "[method]future-incoming-response.get") void get_response(int, void *);
 IMPORT(TYPES, "[method]incoming-response.status") int response_status(int);
+IMPORT(TYPES, "[method]incoming-response.consume") void consume_response(int, void *);
+IMPORT(TYPES, "[resource-drop]future-incoming-response") void drop_future_response(int);
 IMPORT("wasi:http/outgoing-handler@0.2.0", "handle") void send_request(int, int, int, void *);
 IMPORT(STREAMS, "[method]input-stream.blocking-read") void blocking_read(int, uint64_t, void *);
 IMPORT(STREAMS, "[method]output-stream.blocking-write-and-flush") void blocking_write(int, const char *, size_t, void *);
@@ -355,35 +357,54 @@ static void try_fields(int outparam) {
     finish(to, 0);
 }
 
-// Sends a request to a server, and answers with the response's status, or with the number of the error after "error ".
-static void fetch(int outparam, text authority) {
+// Sends a request to a server. Returns the response's handle, or the negated number of the error and one.
+static int fetch(bool is_https, text authority) {
     int request = new_request(new_fields());
     check(set_path(request, 1, "/", 1) == 0);
     check(set_authority(request, 1, authority.data, authority.length) == 0);
-    check(set_scheme(request, 1, 0, NULL, 0) == 0);
+    check(set_scheme(request, 1, is_https, NULL, 0) == 0);
     eventual sent;
     send_request(request, 0, 0, &sent);
-    int status = 0, error = 0;
     if (sent.is_some != 0) {
-        error = sent.outer;
-    } else {
-        // `result<handle, error-code>`: the handle begins at the alignment of error codes.
-        int future = *(int *)((char *)&sent + 8);
-        int ready = subscribe_response(future);
-        block(ready);
-        drop_pollable(ready);
-        eventual response;
-        get_response(future, &response);
-        check(response.is_some == 1 && response.outer == 0);
-        if (response.inner == 0) {
-            status = response_status(response.handle);
-        } else {
-            error = response.error;
-        }
+        return -1 - sent.outer;
+    }
+    // `result<handle, error-code>`: the handle begins at the alignment of error codes.
+    int future = *(int *)((char *)&sent + 8);
+    int ready = subscribe_response(future);
+    block(ready);
+    drop_pollable(ready);
+    eventual response;
+    get_response(future, &response);
+    check(response.is_some == 1 && response.outer == 0);
+    drop_future_response(future);
+    return response.inner == 0 ? response.handle : -1 - response.error;
+}
+
+// Sends so many requests to a server, and answers with the status of the last response, or with the number of its error
+// after "error ".
+static void fetch_times(int outparam, uint64_t times, text authority) {
+    int response = 0;
+    for (uint64_t i = 0; i < times; i++) {
+        response = fetch(false, authority);
     }
     writer to = begin(outparam, 200, new_fields());
-    put(to, status != 0 ? TEXT("status ") : TEXT("error "));
-    put(to, decimal((uint64_t)(status != 0 ? status : error)));
+    put(to, response >= 0 ? TEXT("status ") : TEXT("error "));
+    put(to, decimal((uint64_t)(response >= 0 ? response_status(response) : -1 - response)));
+    finish(to, 0);
+}
+
+// Answers with what a server answers; with 599 and the number of the error if it does not.
+static void relay(int outparam, bool is_https, text authority) {
+    int response = fetch(is_https, authority);
+    if (response < 0) {
+        answer(outparam, 599, decimal((uint64_t)(-1 - response)));
+        return;
+    }
+    writer to = begin(outparam, response_status(response), new_fields());
+    maybe_handle body;
+    consume_response(response, &body);
+    check(body.tag == 0);
+    copy(body.handle, to);
     finish(to, 0);
 }
 
@@ -438,7 +459,16 @@ __attribute__((export_name("wasi:http/incoming-handler@0.2.0#handle"))) void han
     } else if (skip(&path, TEXT("/count"))) {
         answer_number(outparam, requests);
     } else if (skip(&path, TEXT("/fetch/"))) {
-        fetch(outparam, path);
+        uint64_t times = number(path);
+        while (path.length > 0 && !skip(&path, TEXT("/"))) {
+            path.data++;
+            path.length--;
+        }
+        fetch_times(outparam, times, path);
+    } else if (skip(&path, TEXT("/relay/"))) {
+        bool is_https = skip(&path, TEXT("https/"));
+        check(is_https || skip(&path, TEXT("http/")));
+        relay(outparam, is_https, path);
     } else if (skip(&path, TEXT("/nothing"))) {
         // Returns without an answer.
     } else if (skip(&path, TEXT("/error"))) {

@@ -69,7 +69,13 @@ impl Serve {
         })?;
         let deploy = |ServedFunction { spec, endpoint }| {
             let module = spec.module.clone();
-            let mounted = Mounted::new(host.deploy(spec, None)?, endpoint);
+            let function = host.deploy(spec, None)?;
+            anyhow::ensure!(
+                function.spec().outbound.is_none() || function.module().is_component(),
+                "{} is a core module, which can send no requests; leave `outbound` out of its function",
+                module.display()
+            );
+            let mounted = Mounted::new(function, endpoint);
             mounted.with_context(|| format!("cannot serve {}", module.display()))
         };
         let mounted = functions.into_iter().map(deploy).collect::<anyhow::Result<Vec<_>>>()?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use remuda_engine::{Known, Module};
-use remuda_model::{ArtifactState, EngineId, GuestContext, GuestLimits, Preopen, Stdin, Tier};
+use remuda_model::{ArtifactState, EngineId, GuestContext, GuestLimits, Outbound, Preopen, Stdin, Tier};
 use remuda_scheduler::{Candidate, Request, Scheduler, Usual};
 
 use crate::artifact::parts::Parts;
@@ -33,6 +33,8 @@ pub struct FunctionSpec {
     pub env: Vec<(String, String)>,
     /// The directories that the guest may open.
     pub preopens: Vec<Preopen>,
+    /// The requests that guests may send; `None`: none.
+    pub outbound: Option<Arc<Outbound>>,
     /// The limits on what one request may use.
     pub limits: GuestLimits,
     /// Whether running a request twice does no harm, although it may write files.
@@ -51,6 +53,7 @@ impl FunctionSpec {
             args: Vec::new(),
             env: Vec::new(),
             preopens: Vec::new(),
+            outbound: None,
             limits: GuestLimits::default(),
             idempotent: false,
         }
@@ -219,7 +222,8 @@ impl Function {
     }
 
     fn is_harmless(&self, preopens: &[Preopen]) -> bool {
-        self.spec.idempotent || !preopens.iter().any(|preopen| preopen.writable)
+        let writes = preopens.iter().any(|preopen| preopen.writable) || self.spec.outbound.is_some();
+        self.spec.idempotent || !writes
     }
 
     /// The state of each engine's artifact; `None` for an engine that has failed on this module.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -14,12 +15,15 @@ use remuda_host::{
     ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN, CompileBudget, FunctionSpec,
     WASTE_SHARE_DEFAULT,
 };
-use remuda_model::{Entry, GuestLimits, Preopen};
+use remuda_model::{Entry, GuestLimits, Origin, Outbound, Preopen};
 use remuda_scheduler::Sizing;
 use serde::Deserialize;
 
 /// The manifest's name in a folder that is deployed.
 const MANIFEST_NAME: &str = "remuda.toml";
+
+/// The beginning of a certificate in a file.
+const PEM_BEGINS: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// The values that make sense for `server.hedge_share`.
 const HEDGE_SHARES: std::ops::RangeInclusive<f64> = 0.0..=10.0;
@@ -201,6 +205,8 @@ struct RawFunction {
     #[serde(default)]
     dirs: Vec<RawDir>,
     #[serde(default)]
+    outbound: Option<RawOutbound>,
+    #[serde(default)]
     limits: RawLimits,
     content_type: Option<String>,
     #[serde(default)]
@@ -214,6 +220,18 @@ struct RawDir {
     guest: String,
     #[serde(default)]
     writable: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOutbound {
+    allow: Vec<String>,
+    requests: Option<u32>,
+    concurrent: Option<u32>,
+    #[serde(default, with = "humantime_serde")]
+    timeout: Option<Duration>,
+    body: Option<ByteSize>,
+    certificates: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -376,6 +394,7 @@ impl Check<'_> {
             return Err(self.value(&key("args"), &quote(arg), "an argument has no NUL in it"));
         }
         let preopens = raw.dirs.into_iter().map(|dir| self.dir(i, home, dir)).collect::<Result<_, _>>()?;
+        let outbound = raw.outbound.map(|outbound| self.outbound(i, home, &outbound)).transpose()?;
         let limits = raw.limits;
         if limits.timeout.is_zero() {
             return Err(self.value(&key("limits.timeout"), "0s", "no request could be answered in time"));
@@ -387,6 +406,7 @@ impl Check<'_> {
             args: raw.args,
             env: raw.env.into_iter().collect(),
             preopens,
+            outbound: outbound.map(Arc::new),
             limits: GuestLimits {
                 memory_bytes_max: limits.memory.as_u64(),
                 table_elements_max: limits.table,
@@ -402,6 +422,48 @@ impl Check<'_> {
             content_type: raw.content_type.unwrap_or_else(|| "application/octet-stream".into()),
         };
         Ok(ServedFunction { spec, endpoint })
+    }
+
+    fn outbound(&self, i: usize, home: &Path, raw: &RawOutbound) -> Result<Outbound, ManifestError> {
+        let key = |name: &str| format!("function[{i}].outbound.{name}");
+        let origin = |text: &String| {
+            text.parse::<Origin>().map_err(|problem| self.value(&key("allow"), &quote(text), &problem.to_string()))
+        };
+        let defaults = Outbound::default();
+        let outbound = Outbound {
+            allow: raw.allow.iter().map(origin).collect::<Result<_, _>>()?,
+            requests_max: raw.requests.unwrap_or(defaults.requests_max),
+            concurrent_max: raw.concurrent.unwrap_or(defaults.concurrent_max),
+            timeout: raw.timeout.unwrap_or(defaults.timeout),
+            body_bytes_max: raw.body.map_or(defaults.body_bytes_max, |body| body.as_u64()),
+            certificates: match &raw.certificates {
+                None => defaults.certificates,
+                Some(path) => {
+                    let wrong =
+                        |problem: &str| self.value(&key("certificates"), &quote(&path.display().to_string()), problem);
+                    let pem =
+                        fs::read(home.join(path)).map_err(|error| wrong(&format!("it cannot be read: {error}")))?;
+                    if !pem.windows(PEM_BEGINS.len()).any(|bytes| bytes == PEM_BEGINS) {
+                        return Err(wrong("there is no certificate in it; it has to be a file of the PEM format"));
+                    }
+                    pem.into()
+                }
+            },
+        };
+        for (name, is_zero) in [
+            ("requests", outbound.requests_max == 0),
+            ("concurrent", outbound.concurrent_max == 0),
+            ("timeout", outbound.timeout.is_zero()),
+        ] {
+            if is_zero {
+                return Err(self.value(
+                    &key(name),
+                    "0",
+                    "no request could be sent; leave `outbound` out to allow none",
+                ));
+            }
+        }
+        Ok(outbound)
     }
 
     fn dir(&self, i: usize, home: &Path, raw: RawDir) -> Result<Preopen, ManifestError> {
@@ -498,6 +560,23 @@ mod tests {
             (format!("[server]\nlisten = \"here\"\n{function}"), vec!["listen", "socket address"]),
             (format!("[server]\ncompile_timeout = \"0s\"\n{function}"), vec!["server.compile_timeout", "in time"]),
             (format!("[server]\ncompile_memory = \"1MB\"\n{function}"), vec!["server.compile_memory", "32.0 MiB"]),
+            (format!("{function}outbound = {{}}"), vec!["allow"]),
+            (
+                format!("{function}outbound = {{ allow = [\"example.com\"] }}"),
+                vec!["function[0].outbound.allow", "https://api.example.com"],
+            ),
+            (
+                format!("{function}outbound = {{ allow = [], requests = 0 }}"),
+                vec!["function[0].outbound.requests", "leave `outbound` out"],
+            ),
+            (
+                format!("{function}outbound = {{ allow = [], certificates = \"no.pem\" }}"),
+                vec!["function[0].outbound.certificates", "cannot be read"],
+            ),
+            (
+                format!("{function}outbound = {{ allow = [], certificates = \"a.wasm\" }}"),
+                vec!["function[0].outbound.certificates", "PEM"],
+            ),
             (format!("{function}env = {{ \"A=B\" = \"c\" }}"), vec!["function[0].env", "no '='"]),
         ] {
             let error = parse(&manifest).expect_err(&manifest).to_string();

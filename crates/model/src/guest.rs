@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Gate, HttpAnswer, HttpBody, HttpRequest};
+use crate::{Gate, HttpAnswer, HttpBody, HttpRequest, Outbound};
 
 /// The world as one guest sees it. Anything that is not listed here does not exist for the guest.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,8 @@ pub struct GuestContext {
     pub stderr: Sink,
     /// Directories that the guest may open.
     pub preopens: Vec<Preopen>,
+    /// The requests that the guest may send; `None`: none.
+    pub outbound: Option<Arc<Outbound>>,
     /// The request that the guest is to answer, for [`Entry::HttpHandler`].
     pub request: Option<Arc<HttpRequest>>,
     /// The gate that keeps the guest from the host's own streams until it has won a race; `None` if it may use them at

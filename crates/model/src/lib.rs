@@ -12,6 +12,7 @@ mod id;
 mod interrupt;
 mod limits;
 mod observation;
+mod outbound;
 mod outcome;
 mod tier;
 
@@ -22,5 +23,6 @@ pub use id::{EngineId, ModuleDigest, RequestId};
 pub use interrupt::{Cause, Interrupt, Listener};
 pub use limits::{GuestLimits, ModuleLimits};
 pub use observation::{ArtifactState, Observation, Phases};
+pub use outbound::{NotAnOrigin, Origin, Outbound};
 pub use outcome::{Limit, Outcome, TrapKind};
 pub use tier::Tier;

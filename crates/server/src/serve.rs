@@ -156,6 +156,7 @@ impl State {
             stdout: Sink::Capture { bytes_max: spec.limits.output_bytes_max },
             stderr: log,
             preopens: spec.preopens.clone(),
+            outbound: spec.outbound.clone(),
             request: None,
             gate: None,
         };

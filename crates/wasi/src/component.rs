@@ -24,7 +24,7 @@ impl ComponentWasi {
     /// Returns an error if a directory of `context.preopens` cannot be opened.
     pub fn new(context: &GuestContext, interrupt: &Interrupt) -> Result<Self, SetupError> {
         let (mut builder, streams) = world(context, interrupt)?;
-        Ok(Self { ctx: builder.build(), table: table(), http: Http::new(), streams })
+        Ok(Self { ctx: builder.build(), table: table(), http: Http::new(context.outbound.as_ref()), streams })
     }
 
     /// What the functions of WASI work on.

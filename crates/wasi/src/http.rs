@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use http::{HeaderValue, Uri, response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Frame};
-use remuda_model::{EngineId, HttpAnswer, HttpBody, HttpRequest, HttpResponse, Piece, Responder};
+use remuda_model::{EngineId, HttpAnswer, HttpBody, HttpRequest, HttpResponse, Outbound, Piece, Responder};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::PollSender;
 use wasmtime::component::Resource;
@@ -21,6 +22,7 @@ use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
 
 use crate::component::table;
+use crate::outbound::{Sender, Sent};
 use crate::{ComponentWasi, Stop};
 
 /// The most bytes of one set of header fields that a guest makes, counted as wasmtime-wasi-http counts them: with what the
@@ -49,33 +51,36 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(outbound: Option<&Arc<Outbound>>) -> Self {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(FIELDS_BYTES_MAX);
-        Self { ctx, hooks: Hooks }
+        Self { ctx, hooks: Hooks { sender: outbound.map(|outbound| Sender::new(Arc::clone(outbound))) } }
     }
 }
 
-/// What a guest may do. It may send no requests.
-struct Hooks;
+/// What a guest may do.
+struct Hooks {
+    /// What it sends requests with, if it may send any.
+    sender: Option<Sender>,
+}
 
 impl WasiHttpHooks for Hooks {
     fn send_request(
         &mut self,
-        _: http::Request<WasiBody>,
-        _: Option<RequestOptions>,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
+        match &mut self.sender {
+            Some(sender) => Box::new(sender.send(request, options)),
+            None => Box::new(std::future::ready(Err(Error::HttpRequestDenied))),
+        }
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         PIECE_BYTES_MAX
     }
 }
-
-/// A response to a request that a guest has sent, and what goes on until its body has come.
-type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 /// A request on its way to a guest.
 pub struct Exchange {

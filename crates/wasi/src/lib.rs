@@ -14,6 +14,7 @@
 mod component;
 mod http;
 mod imports;
+mod outbound;
 mod poll;
 mod stdin;
 mod stdio;

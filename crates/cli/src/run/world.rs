@@ -40,6 +40,7 @@ impl WorldOptions {
             stdout: host_or_nothing(settings.inherits_stdout),
             stderr: host_or_nothing(settings.inherits_stderr),
             preopens: self.dirs.iter().map(|dir| parse_dir(dir)).collect::<Result<_, _>>()?,
+            outbound: None,
             request: None,
             gate: None,
         })

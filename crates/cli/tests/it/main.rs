@@ -11,6 +11,7 @@ mod examples;
 mod guests;
 mod http;
 mod http_rules;
+mod outbound;
 mod profile;
 mod race;
 mod report;

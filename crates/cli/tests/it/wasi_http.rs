@@ -450,7 +450,7 @@ fn each_request_has_an_instance_of_its_own() {
 fn a_handler_sends_no_requests_by_itself() {
     let server = Server::start(FUNCTION, &[]);
     // 15: HTTP-request-denied.
-    assert_eq!(get(&server.address, &format!("/fetch/{}", server.address)).text(), "error 15");
+    assert_eq!(get(&server.address, &format!("/fetch/1/{}", server.address)).text(), "error 15");
 }
 
 #[test]

@@ -255,6 +255,8 @@ fn may_plan(shared: &Shared, function: &Function, decision: &Decision) -> bool {
         && !function.engine(decision.engine).known.has_workers()
         && decision.look_again_after_ns.is_none()
         && function.spec.preopens.is_empty()
+        // Its guests wait for other servers.
+        && function.spec.outbound.is_none()
         && !function.inlining.is_kept_away(shared.cores.now_ns())
 }
 
