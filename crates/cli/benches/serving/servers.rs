@@ -18,10 +18,12 @@ pub(crate) struct Spec {
 }
 
 enum Kind {
-    /// `remuda serve --engine ...`, with or without running short requests on the threads of the network.
+    /// `remuda serve --engine ...`, with or without running short requests on the threads of the network, of the core
+    /// module or of the component that does nothing.
     Remuda {
         engine: &'static str,
         inline: bool,
+        component: bool,
     },
     WasmtimeServe,
     Workerd,
@@ -29,7 +31,7 @@ enum Kind {
 }
 
 const fn remuda(label: &'static str, engine: &'static str) -> Spec {
-    Spec { label, path: "/noop", is_bare: false, kind: Kind::Remuda { engine, inline: true } }
+    Spec { label, path: "/noop", is_bare: false, kind: Kind::Remuda { engine, inline: true, component: false } }
 }
 
 const fn peer(label: &'static str, kind: Kind) -> Spec {
@@ -41,7 +43,7 @@ pub(crate) const SERVERS: &[Spec] = &[
         label: "the bare server: no guest (404)",
         path: "/",
         is_bare: true,
-        kind: Kind::Remuda { engine: "auto", inline: true },
+        kind: Kind::Remuda { engine: "auto", inline: true, component: false },
     },
     remuda("**remuda**", "auto"),
     remuda("remuda, `mock` (no WebAssembly)", "mock"),
@@ -52,7 +54,13 @@ pub(crate) const SERVERS: &[Spec] = &[
         label: "remuda, `server.inline = false`",
         path: "/noop",
         is_bare: false,
-        kind: Kind::Remuda { engine: "auto", inline: false },
+        kind: Kind::Remuda { engine: "auto", inline: false, component: false },
+    },
+    Spec {
+        label: "remuda, the same component as `wasmtime serve`",
+        path: "/noop",
+        is_bare: false,
+        kind: Kind::Remuda { engine: "auto", inline: true, component: true },
     },
     peer("`wasmtime serve`, a component", Kind::WasmtimeServe),
     peer("workerd, JavaScript", Kind::Workerd),
@@ -74,10 +82,11 @@ impl Server {
         let port = free_port();
         let address = format!("127.0.0.1:{port}");
         let mut command = match spec.kind {
-            Kind::Remuda { engine, inline } => {
+            Kind::Remuda { engine, inline, component } => {
+                let module = if component { peer_file("noop.component.wasm") } else { noop() };
                 let manifest = format!(
                     "[server]\ninline = {inline}\n[[function]]\nname = \"noop\"\nmodule = {:?}\n",
-                    noop().display().to_string()
+                    module.display().to_string()
                 );
                 fs::write(dir.path().join("remuda.toml"), manifest).map_err(|error| error.to_string())?;
                 let mut command = Command::new(env!("CARGO_BIN_EXE_remuda"));
