@@ -75,6 +75,12 @@ impl Serve {
                 "{} is a core module, which can send no requests; leave `outbound` out of its function",
                 module.display()
             );
+            anyhow::ensure!(
+                function.spec().reuse.is_none() || function.module().is_http_handler(),
+                "instances of {} cannot be used again, since it does not answer HTTP requests itself \
+                 (wasi:http/incoming-handler); leave `reuse` out of its function",
+                module.display()
+            );
             let mounted = Mounted::new(function, endpoint);
             mounted.with_context(|| format!("cannot serve {}", module.display()))
         };

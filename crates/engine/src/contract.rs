@@ -103,6 +103,22 @@ pub trait Instance: Send {
 
     /// Ends the instance and hands over what it wrote.
     fn into_output(self: Box<Self>) -> GuestOutput;
+
+    /// Hands over what the instance wrote, and the instance itself, if it can be called again: for another request of the
+    /// same function, in which the guest finds everything as it left it.
+    #[must_use]
+    fn into_idle(self: Box<Self>) -> (GuestOutput, Option<Box<dyn Idle>>) {
+        (self.into_output(), None)
+    }
+}
+
+/// An instance between two calls.
+pub trait Idle: Send {
+    /// Makes the instance ready for a call. Arguments, environment, folders, streams and limits stay those of its first
+    /// call; the request, and what the guest may send, are those of `context`.
+    ///
+    /// From here on until the instance is dropped or idle again, raising `interrupt` stops the guest.
+    fn wake(self: Box<Self>, context: &GuestContext, interrupt: &Interrupt) -> Box<dyn Instance>;
 }
 
 /// How a call ended and what it returned.

@@ -24,7 +24,7 @@ pub mod testing;
 mod waiting;
 
 pub use capability::{Capabilities, Interruption, Proposal, Proposals};
-pub use contract::{Artifact, Called, Engine, EngineError, Instance, InstantiateError, StoredArtifact};
+pub use contract::{Artifact, Called, Engine, EngineError, Idle, Instance, InstantiateError, StoredArtifact};
 pub use instrument::{FLAG_FIELD, FLAG_MODULE, InstrumentError, Instrumented, instrument};
 pub use module::{EntryError, Findings, FunctionType, Module, ModuleError, ModuleStats};
 pub use osr::moves::{Extent, Moves, Part, Stay, Whereabouts};

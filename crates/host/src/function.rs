@@ -16,6 +16,7 @@ use crate::cores::Cores;
 use crate::idle::expectation::Expectation;
 use crate::learn::shared_scheduler::SharedScheduler;
 use crate::request::plan::Inlining;
+use crate::request::reuse::{IdleInstances, Reuse};
 use crate::time::nanoseconds;
 
 /// A function to be deployed: what it runs, and with which rights and limits. How requests reach it is not its concern.
@@ -39,6 +40,8 @@ pub struct FunctionSpec {
     pub limits: GuestLimits,
     /// Whether running a request twice does no harm, although it may write files.
     pub idempotent: bool,
+    /// How instances may answer further requests; `None`: each request has an instance of its own.
+    pub reuse: Option<Reuse>,
 }
 
 impl FunctionSpec {
@@ -56,6 +59,7 @@ impl FunctionSpec {
             outbound: None,
             limits: GuestLimits::default(),
             idempotent: false,
+            reuse: None,
         }
     }
 }
@@ -85,6 +89,8 @@ pub struct Function {
 pub(crate) struct EngineSlot {
     pub(crate) known: &'static Known,
     pub(crate) slot: Arc<Slot>,
+    /// Instances that wait for their next request.
+    pub(crate) idle: IdleInstances,
 }
 
 impl Function {
@@ -158,7 +164,7 @@ impl Function {
     /// The engines that have not failed on this module.
     pub(crate) fn candidates(&self, cores: &Cores) -> Vec<Candidate> {
         let goes_on_in = self.goes_on_in();
-        let candidate = |EngineSlot { known, slot }: &EngineSlot| {
+        let candidate = |EngineSlot { known, slot, .. }: &EngineSlot| {
             let (artifact, making_since) = slot.state()?;
             Some(Candidate {
                 engine: known.id,
@@ -175,7 +181,7 @@ impl Function {
     /// of the whole module that is as good.
     fn goes_on_in(&self) -> Option<EngineId> {
         let (engine, tier) = self.parts.best()?;
-        let is_better = |EngineSlot { known, slot }: &EngineSlot| {
+        let is_better = |EngineSlot { known, slot, .. }: &EngineSlot| {
             known.capabilities.tier >= tier && slot.artifact_state() == Some(ArtifactState::InMemory)
         };
         if self.engines.iter().any(is_better) {
@@ -228,7 +234,7 @@ impl Function {
 
     /// The state of each engine's artifact; `None` for an engine that has failed on this module.
     pub fn artifacts(&self) -> impl Iterator<Item = (&'static Known, Option<ArtifactState>)> {
-        self.engines.iter().map(|EngineSlot { known, slot }| (*known, slot.artifact_state()))
+        self.engines.iter().map(|EngineSlot { known, slot, .. }| (*known, slot.artifact_state()))
     }
 }
 

@@ -32,6 +32,7 @@ use crate::prepare::prepare;
 use crate::request::admit::{Rejected, Ticket, Workers};
 use crate::request::execute::execute;
 use crate::request::inline::InlineThread;
+use crate::request::reuse::{IdleInstances, Reaper};
 use crate::request::watchdog::Watchdog;
 use crate::shared::Shared;
 use crate::time::nanoseconds;
@@ -52,6 +53,7 @@ pub struct Host {
     process: u32,
     sequence: AtomicU64,
     functions: AtomicU64,
+    reaper: Reaper,
 }
 
 /// The reason why a function cannot be deployed.
@@ -79,6 +81,9 @@ pub enum DeployError {
         /// The reason.
         reason: EntryError,
     },
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
     /// None of the engines that may run the function is able to.
     #[error("{reason}")]
     NoEngine {
@@ -161,6 +166,7 @@ impl Host {
             process: process_id(),
             sequence: AtomicU64::new(0),
             functions: AtomicU64::new(0),
+            reaper: Reaper::default(),
         })
     }
 
@@ -249,7 +255,8 @@ impl Host {
         let budget = self.shared.compiler.budget(urgency);
         let store = self.shared.store.as_deref();
         let slot = |known| self.slots.get_unless_refused(module.digest(), known, store, budget);
-        let engines: Vec<_> = engines.into_iter().map(|known| EngineSlot { known, slot: slot(known) }).collect();
+        let engine_slot = |known| EngineSlot { known, slot: slot(known), idle: IdleInstances::default() };
+        let engines: Vec<_> = engines.into_iter().map(engine_slot).collect();
         let stats = module.stats();
         let features = Features { code_bytes: stats.code_bytes, functions: stats.functions, loops: stats.loops };
         let workload = workload_of(&spec.args);
@@ -260,7 +267,9 @@ impl Host {
         );
         let id = self.functions.fetch_add(1, Ordering::Relaxed);
         let parts = Parts::new(&self.parts_memory);
-        Ok(Arc::new(Function::new(id, spec, module, engines, scheduler, self.shared.moves, parts)))
+        let function = Arc::new(Function::new(id, spec, module, engines, scheduler, self.shared.moves, parts));
+        self.reaper.watch(&function).map_err(DeployError::Thread)?;
+        Ok(function)
     }
 
     /// The engines that are allowed to run the module and are able to.

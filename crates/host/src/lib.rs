@@ -48,3 +48,4 @@ pub use module_file::{ReadModuleError, decode_module, read_module};
 pub use placement::lower_priority;
 pub use request::admit::{Rejected, Ticket};
 pub use request::inline::{Inline, InlineThread};
+pub use request::reuse::Reuse;

@@ -17,7 +17,7 @@ pub(crate) fn prepare(
     engine: EngineId,
     interrupt: &Interrupt,
 ) -> Result<Prepared, NotPrepared> {
-    let EngineSlot { known, slot } = function.engine(engine);
+    let EngineSlot { known, slot, .. } = function.engine(engine);
     let maker = Maker { registry: &shared.registry, compiler: &shared.compiler, urgency };
     let mut prepared = slot.prepare(maker, known, &function.module, shared.store.as_deref(), interrupt)?;
     if prepared.compiled_here && known.capabilities.artifacts {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use remuda_engine::Module;
 use remuda_host::{
-    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN, CompileBudget, FunctionSpec,
+    ARTIFACT_DISK_BYTES_DEFAULT, ARTIFACT_MEMORY_BYTES_DEFAULT, COMPILE_MEMORY_MIN, CompileBudget, FunctionSpec, Reuse,
     WASTE_SHARE_DEFAULT,
 };
 use remuda_model::{Entry, GuestLimits, Origin, Outbound, Preopen};
@@ -211,6 +211,7 @@ struct RawFunction {
     content_type: Option<String>,
     #[serde(default)]
     idempotent: bool,
+    reuse: Option<RawReuse>,
 }
 
 #[derive(Deserialize)]
@@ -232,6 +233,14 @@ struct RawOutbound {
     timeout: Option<Duration>,
     body: Option<ByteSize>,
     certificates: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawReuse {
+    uses: Option<u32>,
+    #[serde(default, with = "humantime_serde")]
+    idle: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -414,6 +423,7 @@ impl Check<'_> {
                 timeout: limits.timeout,
             },
             idempotent: raw.idempotent,
+            reuse: raw.reuse.map(|reuse| self.reuse(i, &reuse)).transpose()?,
         };
         let endpoint = Endpoint {
             route,
@@ -464,6 +474,16 @@ impl Check<'_> {
             }
         }
         Ok(outbound)
+    }
+
+    fn reuse(&self, i: usize, raw: &RawReuse) -> Result<Reuse, ManifestError> {
+        let defaults = Reuse::default();
+        let uses_max = raw.uses.unwrap_or(defaults.uses_max);
+        if uses_max < 2 {
+            let problem = "an instance that answers one request is not used again; leave `reuse` out";
+            return Err(self.value(&format!("function[{i}].reuse.uses"), &uses_max.to_string(), problem));
+        }
+        Ok(Reuse { uses_max, idle_max: raw.idle.unwrap_or(defaults.idle_max) })
     }
 
     fn dir(&self, i: usize, home: &Path, raw: RawDir) -> Result<Preopen, ManifestError> {
@@ -577,6 +597,7 @@ mod tests {
                 format!("{function}outbound = {{ allow = [], certificates = \"a.wasm\" }}"),
                 vec!["function[0].outbound.certificates", "PEM"],
             ),
+            (format!("{function}reuse = {{ uses = 1 }}"), vec!["function[0].reuse.uses", "leave `reuse` out"]),
             (format!("{function}env = {{ \"A=B\" = \"c\" }}"), vec!["function[0].env", "no '='"]),
         ] {
             let error = parse(&manifest).expect_err(&manifest).to_string();

@@ -32,10 +32,15 @@ impl ComponentWasi {
         WasiCtxView { ctx: &mut self.ctx, table: &mut self.table }
     }
 
-    /// Returns what the guest wrote to its captured streams, and how much it read of a file.
+    /// Takes what the guest has written to its captured streams, and how much it has read of a file.
     #[must_use]
-    pub fn into_output(self) -> GuestOutput {
-        self.streams.into_output()
+    pub fn take_output(&self) -> GuestOutput {
+        self.streams.take_output()
+    }
+
+    /// Gives the guest what it may send for another request.
+    pub fn renew(&mut self, context: &GuestContext) {
+        self.http = Http::new(context.outbound.as_ref());
     }
 }
 

@@ -127,7 +127,7 @@ impl Wasi {
     /// captured are empty here.
     #[must_use]
     pub fn into_output(self) -> GuestOutput {
-        self.streams.into_output()
+        self.streams.take_output()
     }
 
     /// Whether the guest was stopped for writing more than a captured stream may hold.
@@ -148,7 +148,7 @@ struct Streams {
 }
 
 impl Streams {
-    fn into_output(self) -> GuestOutput {
+    fn take_output(&self) -> GuestOutput {
         let position = self.stdin.as_ref().and_then(stdin::Input::position);
         GuestOutput {
             stdout: self.stdout.take(),

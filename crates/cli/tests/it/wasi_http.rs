@@ -446,6 +446,30 @@ fn each_request_has_an_instance_of_its_own() {
     }
 }
 
+/// An operator may allow instances to be used again: as often as that, and not after the guest has failed.
+#[test]
+fn instances_are_used_again_if_that_is_allowed() {
+    let manifest = |reuse: &str| format!("{FUNCTION}reuse = {{ {reuse} }}\nlimits = {{ timeout = \"1s\" }}");
+    for engine in ENGINES.into_iter().chain(["auto"]) {
+        let server = Server::start(&manifest("uses = 5"), &["--engine", engine]);
+        let mut connection = Connection::open(&server.address);
+        let counts: Vec<u64> = (0..200).map(|_| connection.post("/count", b"").text().parse().unwrap()).collect();
+        assert!(counts.iter().all(|count| (1..=5).contains(count)), "{engine}: {counts:?}");
+        assert!(counts.iter().filter(|count| **count > 1).count() > 100, "{engine}: {counts:?}");
+        // What ends badly is not used again, nor what has left its response open.
+        for path in ["/trap", "/trap-afterwards", "/spin-afterwards", "/abort", "/leak", "/nothing"] {
+            get(&server.address, path);
+            let ended = get(&server.address, "/hello");
+            assert_eq!((ended.status, ended.text().as_str()), (200, "hello\n"), "{engine} {path}");
+        }
+    }
+    // A guest that has used up what an instance may hold gets a new one.
+    let server = Server::start(&manifest("uses = 1000000"), &[]);
+    let mut connection = Connection::open(&server.address);
+    let counts: Vec<u64> = (0..2000).map(|_| connection.post("/count", b"").text().parse().unwrap()).collect();
+    assert!(counts.iter().any(|count| *count > 50) && counts.iter().all(|count| *count < 1500), "{counts:?}");
+}
+
 #[test]
 fn a_handler_sends_no_requests_by_itself() {
     let server = Server::start(FUNCTION, &[]);
@@ -466,6 +490,8 @@ fn modules_are_served_as_their_exports_have_it() {
     assert!(message.contains("core module") && message.contains("abi = \"stdio\""), "{message}");
     let message = refused("abi = \"stdio\"", "http/http.wasm");
     assert!(message.contains("wasi:cli/run") && message.contains("answers HTTP requests"), "{message}");
+    let message = refused("reuse = {}", "hello/hello.wasm");
+    assert!(message.contains("cannot be used again") && message.contains("leave `reuse` out"), "{message}");
     let out = output(remuda().args(["run", "--no-data"]).arg(guest("http/http.wasm")), b"");
     assert!(text(&out.stderr).contains("remuda serve"), "{}", text(&out.stderr));
 }

@@ -121,7 +121,7 @@ fn prewarm(shared: &Arc<Shared>, function: &Arc<Function>, now_ns: u64) -> Optio
         match prewarm.how {
             PrewarmHow::Keep => {}
             PrewarmHow::Load => {
-                let EngineSlot { known, slot } = function.engine(prewarm.engine);
+                let EngineSlot { known, slot, .. } = function.engine(prewarm.engine);
                 let store = shared.store.as_deref();
                 if slot.load_expected(&shared.registry, known, &function.module, store) {
                     tracing::debug!(function = function.name(), engine = %known.id, "loaded for the next request");
@@ -151,7 +151,7 @@ fn make_ready(shared: &Arc<Shared>, function: &Arc<Function>) {
     let favourite =
         shared.with_world(|world| function.scheduler.with(|scheduler| scheduler.favourite(&candidates, world)));
     let Some(favourite) = favourite else { return };
-    let EngineSlot { known, slot } = function.engine(favourite.engine);
+    let EngineSlot { known, slot, .. } = function.engine(favourite.engine);
     let (registry, store) = (&shared.registry, shared.store.as_deref());
     match slot.artifact_state() {
         Some(ArtifactState::OnDisk) => {

@@ -4,8 +4,9 @@
 use std::time::Instant;
 
 use remuda_engine::{EngineError, Extent, Instance, InstantiateError, Part, take_waited};
-use remuda_model::{EngineId, GuestContext, Interrupt, Outcome, Phases};
+use remuda_model::{EngineId, GuestContext, HttpAnswer, Interrupt, Outcome, Phases};
 
+use super::reuse::Kept;
 use crate::artifact::compile::Urgency;
 use crate::artifact::make::Prepared;
 use crate::artifact::slot::NotPrepared;
@@ -77,39 +78,35 @@ pub(crate) fn run_prepared(
 ) -> Attempt {
     let Prepared { artifact, compile, load, was, .. } = prepared;
     let phases = Phases { compile_ns: nanoseconds(compile), load_ns: nanoseconds(load), ..Phases::default() };
-    let mut answer = Answer { engine: Some(engine), ..cut_short(Outcome::Returned, Some(was), phases) };
+    let mut answer = Box::new(Answer { engine: Some(engine), ..cut_short(Outcome::Returned, Some(was), phases) });
+    let idle = &function.engine(engine).idle;
+    let began = Instant::now();
+    if let Some(Kept { instance, uses, .. }) = function.spec.reuse.and_then(|_| idle.take()) {
+        let instance = instance.wake(context, interrupt);
+        answer.phases.instantiate_ns = nanoseconds(began.elapsed());
+        let ended = call_instance(function, call, instance, uses, answer.clone());
+        // What an earlier request has left behind may be why it failed.
+        let has_failed = matches!(&ended, Attempt::Answered(answer) if has_failed(answer));
+        if !has_failed || !function.may_repeat(&call.context) {
+            return ended;
+        }
+        if interrupt.cause().is_some() {
+            // There is no time left for that here.
+            return Attempt::Interrupted;
+        }
+    }
     let began = Instant::now();
     let instantiated = artifact.instantiate(context, &call.limits, interrupt);
     answer.phases.instantiate_ns = nanoseconds(began.elapsed());
     match instantiated {
-        Ok(mut instance) => {
+        Ok(instance) => {
             begun(&*instance, &function.parts.offer_to(&*instance));
-            let _ = take_waited();
-            let began = Instant::now();
-            let called = instance.call(&call.entry);
-            answer.phases.execute_ns = nanoseconds(began.elapsed().saturating_sub(take_waited()));
-            answer.stays = instance.moves().map(|moves| moves.stays()).unwrap_or_default();
-            answer.output = instance.into_output();
-            match called {
-                Ok(called) => {
-                    function.engine(engine).slot.note_no_loss();
-                    answer.outcome = called.outcome;
-                    answer.values = called.values;
-                    answer.refused_growth = called.refused_growth;
-                }
-                Err(error @ EngineError::Lost { .. }) => {
-                    function.engine(engine).slot.fail_on_guest(error.clone());
-                    if function.may_repeat(&call.context) {
-                        return Attempt::Failed(error);
-                    }
-                    return Attempt::Broken(CallError::NotRepeated { error });
-                }
-                Err(error) => return Attempt::Broken(error.into()),
-            }
+            call_instance(function, call, instance, 0, answer)
         }
         Err(InstantiateError::Guest { outcome, output }) => {
             answer.outcome = outcome;
             answer.output = *output;
+            Attempt::Answered(answer)
         }
         Err(InstantiateError::Engine(error)) => {
             // No code of the guest has run unless it has a start function: another engine may try.
@@ -118,8 +115,54 @@ pub(crate) fn run_prepared(
                 return Attempt::Broken(error.into());
             }
             function.engine(engine).slot.fail_on_guest(error.clone());
-            return Attempt::Failed(error);
+            Attempt::Failed(error)
         }
     }
-    Attempt::Answered(Box::new(answer))
+}
+
+/// Whether a guest has failed, and nothing of it has reached its client.
+fn has_failed(answer: &Answer) -> bool {
+    !answer.outcome.is_success() && matches!(answer.output.answer, HttpAnswer::None | HttpAnswer::Refused(_))
+}
+
+/// Calls an instance that has answered so many requests before, and completes `answer`.
+fn call_instance(
+    function: &Function,
+    call: &Call,
+    mut instance: Box<dyn Instance>,
+    uses: u32,
+    mut answer: Box<Answer>,
+) -> Attempt {
+    let slot = function.engine(answer.engine.expect("an attempt has an engine"));
+    let _ = take_waited();
+    let began = Instant::now();
+    let called = instance.call(&call.entry);
+    answer.phases.execute_ns = nanoseconds(began.elapsed().saturating_sub(take_waited()));
+    answer.stays = instance.moves().map(|moves| moves.stays()).unwrap_or_default();
+    answer.output = if function.spec.reuse.is_some_and(|reuse| uses + 1 < reuse.uses_max) {
+        let (output, instance) = instance.into_idle();
+        if let Some(instance) = instance {
+            slot.idle.put(Kept::new(instance, uses + 1));
+        }
+        output
+    } else {
+        instance.into_output()
+    };
+    match called {
+        Ok(called) => {
+            slot.slot.note_no_loss();
+            answer.outcome = called.outcome;
+            answer.values = called.values;
+            answer.refused_growth = called.refused_growth;
+            Attempt::Answered(answer)
+        }
+        Err(error @ EngineError::Lost { .. }) => {
+            slot.slot.fail_on_guest(error.clone());
+            if function.may_repeat(&call.context) {
+                return Attempt::Failed(error);
+            }
+            Attempt::Broken(CallError::NotRepeated { error })
+        }
+        Err(error) => Attempt::Broken(error.into()),
+    }
 }

@@ -9,4 +9,5 @@ pub(crate) mod inline;
 mod mover;
 pub(crate) mod plan;
 mod race;
+pub(crate) mod reuse;
 pub(crate) mod watchdog;

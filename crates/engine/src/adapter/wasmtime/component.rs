@@ -36,7 +36,9 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use super::{POOL_INSTANCES, config, end_of, get_or_start, pool};
 use crate::adapter::guest::{Budget, End};
 use crate::waiting::Waiting;
-use crate::{Artifact, Called, EngineError, Instance, Instances, InstantiateError, Known, Module, StoredArtifact};
+use crate::{
+    Artifact, Called, EngineError, Idle, Instance, Instances, InstantiateError, Known, Module, StoredArtifact,
+};
 
 /// How many core instances, memories and tables a component in the pool has on the average, at most. One that has more
 /// takes the places of several.
@@ -242,21 +244,12 @@ impl Artifact for ComponentArtifact {
             // Another guest is meant.
             None => Ok(UpdateDeadline::Continue(1)),
         });
-        let listener = {
-            let engine = engine.clone();
-            interrupt.listen(move || engine.increment_epoch())
-        };
+        let listener = listen(engine, interrupt);
         match wait(self.known.id, interrupt, pre.instantiate_async(&mut store))? {
-            Ok(instance) => Ok(Box::new(ComponentInstance {
-                artifact: self,
-                instance,
-                store,
-                request: context.request.clone(),
-                gate: context.gate.clone(),
-                response: None,
-                body_bytes_max: limits.output_bytes_max,
-                _listener: listener,
-            })),
+            Ok(instance) => {
+                let body_bytes_max = limits.output_bytes_max;
+                Ok(Box::new(ComponentInstance::new(self, instance, store, context, body_bytes_max, listener)))
+            }
             // Nothing that the guest has done so far can be seen by anybody: a component calls nobody while it is
             // instantiated.
             Err(error) if error.is::<PoolConcurrencyLimitError>() => {
@@ -268,7 +261,7 @@ impl Artifact for ComponentArtifact {
                 match end_of_call(error).or_else(|error| state.budget.refused.map(End::NotGranted).ok_or(error)) {
                     Ok(end) => {
                         let outcome = end.outcome(state.budget.refused, interrupt.cause());
-                        Err(InstantiateError::Guest { outcome, output: Box::new(state.wasi.into_output()) })
+                        Err(InstantiateError::Guest { outcome, output: Box::new(state.wasi.take_output()) })
                     }
                     Err(error) => Err(self.internal(&error).into()),
                 }
@@ -328,7 +321,32 @@ struct ComponentInstance {
     response: Option<PendingResponse>,
     /// The most bytes of a response's body.
     body_bytes_max: u64,
+    /// Whether the guest has answered its request, and has left nothing of it open.
+    is_reusable: bool,
     _listener: Listener,
+}
+
+impl ComponentInstance {
+    fn new(
+        artifact: Arc<ComponentArtifact>,
+        instance: wasmtime::component::Instance,
+        store: Store<State>,
+        context: &GuestContext,
+        body_bytes_max: u64,
+        listener: Listener,
+    ) -> Self {
+        Self {
+            artifact,
+            instance,
+            store,
+            request: context.request.clone(),
+            gate: context.gate.clone(),
+            response: None,
+            body_bytes_max,
+            is_reusable: false,
+            _listener: listener,
+        }
+    }
 }
 
 impl Instance for ComponentInstance {
@@ -346,9 +364,43 @@ impl Instance for ComponentInstance {
     }
 
     fn into_output(self: Box<Self>) -> GuestOutput {
-        let answer = self.response.map_or(HttpAnswer::None, PendingResponse::into_answer);
-        GuestOutput { answer, ..self.store.into_data().wasi.into_output() }
+        self.into_idle().0
     }
+
+    fn into_idle(mut self: Box<Self>) -> (GuestOutput, Option<Box<dyn Idle>>) {
+        let answer = self.response.take().map_or(HttpAnswer::None, PendingResponse::into_answer);
+        let output = GuestOutput { answer, ..self.store.data().wasi.take_output() };
+        if !self.is_reusable {
+            return (output, None);
+        }
+        let Self { artifact, instance, store, body_bytes_max, .. } = *self;
+        (output, Some(Box::new(IdleComponent { artifact, instance, store, body_bytes_max })))
+    }
+}
+
+/// An instance that has answered a request, and could answer another one.
+struct IdleComponent {
+    artifact: Arc<ComponentArtifact>,
+    instance: wasmtime::component::Instance,
+    store: Store<State>,
+    body_bytes_max: u64,
+}
+
+impl Idle for IdleComponent {
+    fn wake(self: Box<Self>, context: &GuestContext, interrupt: &Interrupt) -> Box<dyn Instance> {
+        let Self { artifact, instance, mut store, body_bytes_max } = *self;
+        store.data_mut().interrupt = interrupt.clone();
+        store.data_mut().wasi.renew(context);
+        store.set_epoch_deadline(1);
+        let listener = listen(&artifact.runnable.engine, interrupt);
+        Box::new(ComponentInstance::new(artifact, instance, store, context, body_bytes_max, listener))
+    }
+}
+
+/// Has the guests of an engine look whether they are meant, when this one is interrupted.
+fn listen(engine: &wasmtime::Engine, interrupt: &Interrupt) -> Listener {
+    let engine = engine.clone();
+    interrupt.listen(move || engine.increment_epoch())
 }
 
 impl ComponentInstance {
@@ -372,7 +424,7 @@ impl ComponentInstance {
     /// Has the guest answer its request. The response counts as soon as it is complete, however the guest ends. Where that
     /// is possible, it is sent while the guest still writes it, from when the guest waits for something or has written much.
     async fn answer_request(&mut self, handler: &ProxyIndices, may_wait: bool) -> wasmtime::Result<End> {
-        let Self { artifact, instance, store, request, gate, response, body_bytes_max, .. } = self;
+        let Self { artifact, instance, store, request, gate, response, body_bytes_max, is_reusable, .. } = self;
         let request = request.as_ref().ok_or_else(|| wasmtime::format_err!("there is no request to answer"))?;
         let Exchange { request: handle, outparam, response: pending } =
             store.data_mut().wasi.exchange(request, *body_bytes_max)?;
@@ -416,9 +468,14 @@ impl ComponentInstance {
             }
             return Err(error);
         }
-        store.data_mut().wasi.close_all();
         // The rest is there.
         response.keep_all();
+        if let Poll::Ready(ended) = response.poll(&mut Context::from_waker(Waker::noop())) {
+            ended?;
+            *is_reusable = true;
+            return Ok(End::Returned);
+        }
+        store.data_mut().wasi.close_all();
         poll_fn(|cx| response.poll(cx)).await?;
         Ok(End::Returned)
     }
