@@ -38,6 +38,12 @@ impl ComponentWasi {
         self.streams.take_output()
     }
 
+    /// Whether nothing is under way of the requests that the guest has sent. They go on in the runtime of its thread.
+    #[must_use]
+    pub fn sends_nothing(&self) -> bool {
+        self.http.sends_nothing()
+    }
+
     /// Gives the guest what it may send for another request.
     pub fn renew(&mut self, context: &GuestContext) {
         self.http = Http::new(context.outbound.as_ref());

@@ -56,6 +56,10 @@ impl Http {
         ctx.set_field_size_limit(FIELDS_BYTES_MAX);
         Self { ctx, hooks: Hooks { sender: outbound.map(|outbound| Sender::new(Arc::clone(outbound))) } }
     }
+
+    pub(crate) fn sends_nothing(&self) -> bool {
+        self.hooks.sender.as_ref().is_none_or(Sender::is_idle)
+    }
 }
 
 /// What a guest may do.

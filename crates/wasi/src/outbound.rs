@@ -45,6 +45,11 @@ impl Sender {
         Self { outbound, sent: 0, at_once }
     }
 
+    /// Whether no request is under way: each response has come, and its body was dropped.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.at_once.available_permits() == self.outbound.concurrent_max as usize
+    }
+
     /// Sends a request, if it may be sent.
     pub(crate) fn send(
         &mut self,

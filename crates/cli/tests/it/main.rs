@@ -3,6 +3,7 @@
 mod ahead;
 mod cache;
 mod calibrate;
+mod chaos;
 mod characterize;
 mod compile;
 mod documents;

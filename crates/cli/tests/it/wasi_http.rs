@@ -29,18 +29,18 @@ const FUNCTION: &str = r#"
 
 /// What a client got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Got {
+pub(crate) struct Got {
     /// The request's first line and what is special about the request.
     request: String,
     /// The status; 0 if the connection was closed without an answer.
-    status: u16,
+    pub(crate) status: u16,
     /// The header fields, without those that every server sets as it likes.
     headers: Vec<(String, String)>,
     /// The body, or its length if it is long.
-    body: String,
+    pub(crate) body: String,
     trailers: Vec<(String, String)>,
     /// Whether the body was there to its end.
-    is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 /// The requests, with words for them if the first line does not say all.
@@ -100,7 +100,7 @@ fn requests() -> Vec<(String, String)> {
     requests
 }
 
-fn ask(address: &str, (words, request): &(String, String)) -> Got {
+pub(crate) fn ask(address: &str, (words, request): &(String, String)) -> Got {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.write_all(request.as_bytes()).expect("it takes the request");
     let bytes = drain(stream);
@@ -266,7 +266,7 @@ fn handlers_are_held_to_their_limits() {
 }
 
 /// Reads until `bytes` have come, or the connection ends.
-fn read_until(stream: &mut TcpStream, bytes: &[u8]) {
+pub(crate) fn read_until(stream: &mut TcpStream, bytes: &[u8]) {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     while !read.windows(bytes.len()).any(|window| window == bytes) {
@@ -295,7 +295,7 @@ fn bodies_flow_both_ways_at_once() {
 }
 
 /// The resident memory of a process, in bytes.
-fn resident_bytes(pid: u32) -> u64 {
+pub(crate) fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10

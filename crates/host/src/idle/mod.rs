@@ -6,4 +6,5 @@ pub(crate) mod calibrator;
 pub(crate) mod expectation;
 pub(crate) mod finishing;
 pub(crate) mod prewarm;
+pub(crate) mod reaper;
 pub(crate) mod tier_up;

@@ -321,7 +321,7 @@ struct ComponentInstance {
     response: Option<PendingResponse>,
     /// The most bytes of a response's body.
     body_bytes_max: u64,
-    /// Whether the guest has answered its request, and has left nothing of it open.
+    /// Whether the guest has answered its request, and has left nothing open that belongs to this thread.
     is_reusable: bool,
     _listener: Listener,
 }
@@ -389,8 +389,11 @@ struct IdleComponent {
 impl Idle for IdleComponent {
     fn wake(self: Box<Self>, context: &GuestContext, interrupt: &Interrupt) -> Box<dyn Instance> {
         let Self { artifact, instance, mut store, body_bytes_max } = *self;
-        store.data_mut().interrupt = interrupt.clone();
-        store.data_mut().wasi.renew(context);
+        let state = store.data_mut();
+        state.interrupt = interrupt.clone();
+        state.wasi.renew(context);
+        // What was refused before is not this request's concern.
+        state.budget.refused = None;
         store.set_epoch_deadline(1);
         let listener = listen(&artifact.runnable.engine, interrupt);
         Box::new(ComponentInstance::new(artifact, instance, store, context, body_bytes_max, listener))
@@ -472,7 +475,7 @@ impl ComponentInstance {
         response.keep_all();
         if let Poll::Ready(ended) = response.poll(&mut Context::from_waker(Waker::noop())) {
             ended?;
-            *is_reusable = true;
+            *is_reusable = store.data().wasi.sends_nothing();
             return Ok(End::Returned);
         }
         store.data_mut().wasi.close_all();
