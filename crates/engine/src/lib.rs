@@ -30,4 +30,4 @@ pub use module::{EntryError, Findings, FunctionType, Module, ModuleError, Module
 pub use osr::moves::{Extent, Moves, Part, Stay, Whereabouts};
 pub use osr::places::Point;
 pub use registry::{Availability, Instances, Known, Registry, UnknownEngine};
-pub use waiting::{OnWait, on_wait, take_waited};
+pub use waiting::{OnWait, Waiting, on_wait, take_waited, wait_for_the_end};

@@ -2,17 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
-#[cfg(feature = "wasmtime")]
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use remuda_model::Interrupt;
 
 /// What a host does when guests of a thread wait.
 pub trait OnWait {
     /// The guest waits from now on.
     fn begin(&self);
 
-    /// The guest could go on. When this returns, it does.
-    fn end(&self);
+    /// The guest could go on. When this returns, it does. A guest that `is_stopped` has nothing left to do but to end.
+    fn end(&self, is_stopped: bool);
 }
 
 thread_local! {
@@ -32,28 +32,39 @@ pub fn take_waited() -> Duration {
     WAITED.take()
 }
 
-/// A guest that waits. Dropping this ends the wait.
-#[cfg(feature = "wasmtime")]
-pub(crate) struct Waiting(Instant);
+/// A thread that waits, for its guest or for another thread. Dropping this ends the wait.
+#[must_use]
+pub struct Waiting<'a> {
+    since: Instant,
+    /// `None`: the thread has nothing left to do but to end.
+    interrupt: Option<&'a Interrupt>,
+}
 
-#[cfg(feature = "wasmtime")]
-impl Waiting {
-    pub(crate) fn begin() -> Self {
-        let waiting = Self(Instant::now());
+impl<'a> Waiting<'a> {
+    #[cfg(feature = "wasmtime")]
+    pub(crate) fn begin(interrupt: &'a Interrupt) -> Self {
+        Self::begin_with(Some(interrupt))
+    }
+
+    fn begin_with(interrupt: Option<&'a Interrupt>) -> Self {
+        let waiting = Self { since: Instant::now(), interrupt };
         tell(|on_wait| on_wait.begin());
         waiting
     }
 }
 
-#[cfg(feature = "wasmtime")]
-impl Drop for Waiting {
+/// Says that this thread waits for another one that runs its guest, until the returned value is dropped; then it only ends.
+pub fn wait_for_the_end() -> Waiting<'static> {
+    Waiting::begin_with(None)
+}
+
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        tell(|on_wait| on_wait.end());
-        WAITED.set(WAITED.get() + self.0.elapsed());
+        tell(|on_wait| on_wait.end(self.interrupt.is_none_or(|interrupt| interrupt.cause().is_some())));
+        WAITED.set(WAITED.get() + self.since.elapsed());
     }
 }
 
-#[cfg(feature = "wasmtime")]
 fn tell(what: impl FnOnce(&dyn OnWait)) {
     let on_wait = ON_WAIT.with_borrow(Clone::clone);
     if let Some(on_wait) = on_wait {

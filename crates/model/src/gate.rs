@@ -77,6 +77,12 @@ impl Gate {
         !state.is_open && (state.is_awaited || state.held_bytes > 0)
     }
 
+    /// Whether the gate is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.state.lock().is_open
+    }
+
     /// Whether the guest cannot go on until the gate opens.
     #[must_use]
     pub fn is_needed(&self) -> bool {

@@ -239,7 +239,9 @@ fn entry(timing: &mut String, name: fmt::Arguments<'_>, ns: u64) {
 }
 
 fn log(function: &Function, abi: Abi, id: RequestId, answer: &Answer) {
-    if answer.outcome.is_success() && !tracing::enabled!(tracing::Level::DEBUG) {
+    // That a client has left is nobody's fault, and clients could fill the log.
+    let is_usual = answer.outcome.is_success() || answer.outcome == Outcome::Interrupted { cause: Cause::Cancelled };
+    if is_usual && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
     let timing = server_timing(answer);
@@ -248,8 +250,8 @@ fn log(function: &Function, abi: Abi, id: RequestId, answer: &Answer) {
     // Of other guests, this is the answer.
     let stdout = if abi == Abi::Http { beginning(&answer.output.stdout) } else { String::new() };
     let (name, outcome, engine) = (function.name(), &answer.outcome, answer.engine.map_or("none", |id| id.as_str()));
-    if answer.outcome.is_success() {
-        tracing::debug!(request = %id, function = name, engine, %outcome, timing, %stderr, stdout, "answered");
+    if is_usual {
+        tracing::debug!(request = %id, function = name, engine, %outcome, timing, %stderr, stdout, "ended");
     } else {
         tracing::warn!(request = %id, function = name, engine, %outcome, timing, %stderr, stdout,
             reason = &*answer.reason, artifact = %answer.artifact, "the function failed");

@@ -399,6 +399,33 @@ fn slow_clients_keep_no_other_guest_from_running() {
     assert!(server.wait().success());
 }
 
+/// A guest whose time is up while it waits needs no place to end in.
+#[test]
+fn a_guest_that_waits_ends_in_time_although_others_run() {
+    let manifest = "[server]\nworkers = 1\ninline = false\n".to_owned()
+        + FUNCTION
+        + r#"
+            limits = { timeout = "500ms" }
+            [[function]]
+            name = "spin"
+            module = "@guests/spin/spin.wasm"
+            limits = { timeout = "30s" }
+        "#;
+    let server = Server::start(&manifest, &[]);
+    let ask = |path: &str| {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+        stream
+    };
+    let mut waits = ask("/sleep-midway/60000");
+    read_until(&mut waits, b"\r\n\r\n");
+    let mut runs = ask("/spin");
+    drain(waits);
+    runs.set_nonblocking(true).unwrap();
+    let still_runs = runs.read(&mut [0]).unwrap_err();
+    assert_eq!(still_runs.kind(), std::io::ErrorKind::WouldBlock);
+}
+
 /// A body that comes piece by piece is held to the same limit as others.
 #[test]
 fn a_body_that_turns_out_too_large_is_refused() {

@@ -305,11 +305,11 @@ impl Queue {
         true
     }
 
-    /// Waits for a place, for a guest that could go on.
-    fn take_place(&self) {
+    /// Waits for a place, for a guest that could go on. One that only has to end does not wait, so that deadlines hold.
+    fn take_place(&self, is_stopped: bool) {
         let mut state = self.state.lock();
         state.going_on += 1;
-        while state.running >= self.places {
+        while state.running >= self.places && !is_stopped {
             self.may_go_on.wait(&mut state);
         }
         state.going_on -= 1;
@@ -342,9 +342,9 @@ impl OnWait for Place {
         }
     }
 
-    fn end(&self) {
+    fn end(&self, is_stopped: bool) {
         if let Some(since) = self.lent_since.take() {
-            self.queue.take_place();
+            self.queue.take_place(is_stopped);
             self.shared.cores.go_on();
             self.lent.set(self.lent.get() + since.elapsed());
         }

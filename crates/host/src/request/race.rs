@@ -15,7 +15,7 @@ use std::sync::mpsc::{SendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use remuda_engine::{EngineError, Extent, Instance, Part};
+use remuda_engine::{EngineError, Extent, Instance, Part, wait_for_the_end};
 use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome, Tier};
 use remuda_scheduler::flight::{Action, End, Ending, Event, Flight, Situation, Wanted};
 use remuda_scheduler::moving::{Job, Step};
@@ -186,6 +186,8 @@ impl Race {
                     for entered in state.entered(engine) {
                         entered.gate.open(write_through);
                     }
+                    // The thread that took the request may lend its place now.
+                    self.changed.notify_all();
                 }
                 Action::GiveUpCompiles => state.give_up_compiles(),
                 Action::Earn(ns) => self.shared.cores.earn(Duration::from_nanos(ns)),
@@ -210,11 +212,19 @@ impl Race {
             self.send_looker(Core::ThisOne);
             state = self.state.lock();
         }
+        let mut waiting = None;
         loop {
-            match state.flight.ending() {
-                Some(ending) => return ending,
-                None => self.changed.wait(&mut state),
+            if let Some(ending) = state.flight.ending() {
+                return ending;
             }
+            if waiting.is_none() && self.call.context.may_stream() && state.is_decided() {
+                // Another thread's guest answers its client from now on, for as long as that takes.
+                drop(state);
+                waiting = Some(wait_for_the_end());
+                state = self.state.lock();
+                continue;
+            }
+            self.changed.wait(&mut state);
         }
     }
 
@@ -471,6 +481,11 @@ impl State {
         let is_alone = !self.was_joined;
         let mover = self.mover.as_mut().filter(|_| is_alone);
         mover.map_or(Step::Race, |mover| mover.next(elapsed, load))
+    }
+
+    /// Whether a gate is open: the race is decided, and its winner goes on.
+    fn is_decided(&self) -> bool {
+        self.entered.iter().any(|entered| entered.gate.is_open())
     }
 
     fn give_up_compiles(&mut self) {

@@ -533,7 +533,7 @@ fn wait<T>(
             waiting = None;
             let ended = guest.as_mut().poll(cx);
             if ended.is_pending() {
-                waiting = Some(Waiting::begin());
+                waiting = Some(Waiting::begin(interrupt));
             }
             ended
         });
