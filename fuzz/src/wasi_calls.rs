@@ -147,6 +147,6 @@ fn context(home: &TempDir) -> GuestContext {
         stdout: sink,
         stderr: sink,
         preopens: vec![Preopen { host: home.path().to_owned(), guest: "/".into(), writable: true }],
-        gate: None,
+        ..GuestContext::default()
     }
 }
