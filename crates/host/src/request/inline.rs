@@ -6,9 +6,10 @@
 //! declined, and goes into the queue.
 //!
 //! A guest that takes much longer than was foreseen holds up everything else that its thread has to do. The watchdog
-//! stops it then (a component that would have to wait stops by itself), and the request begins anew on a thread for guests. Nobody can tell that it has run before, because
-//! only functions without folders have plans: their guests can only read their input, and write output that is held
-//! back until they have ended. The function is kept away from here for a while after that.
+//! stops it then (a component that would have to wait stops by itself), and the request begins anew on a thread for
+//! guests. Nobody can tell that it has run before, because only functions without folders have plans: their guests can
+//! only read their input, and write output that is held back until they have ended. The function is kept away from here
+//! for a while after that.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -133,8 +134,8 @@ impl InlineThread {
                     shared.counters.inline_overruns.add_one();
                     let away = function.inlining.keep_away(shared.cores.now_ns());
                     tracing::info!(request = %call.id, function = function.name(), ?away,
-                        "the guest took unexpectedly long or has to wait, and begins anew on a thread for guests; the function's \
-                         requests are queued for a while");
+                        "the guest took unexpectedly long or has to wait, and begins anew on a thread for guests; the \
+                         function's requests are queued for a while");
                 }
                 return Inline::Declined(call);
             }

@@ -51,13 +51,26 @@ const POOL_TABLES_PER_COMPONENT: u32 = 4;
 
 /// The Wasmtime engines for components; each is started when it is first needed.
 pub(super) struct Components {
-    known: &'static Known,
-    strategy: Strategy,
     instances: Instances,
     /// Takes instances from a pool. `None` within if the machine has not the address space for it.
     pooled: OnceLock<Option<Host>>,
     /// For components that do not fit the pool, for instances that find it full, and for an engine without a pool.
-    on_demand: Arc<OnceLock<Host>>,
+    on_demand: Arc<OnDemand>,
+}
+
+/// The Wasmtime engine that allocates each instance on demand.
+struct OnDemand {
+    known: &'static Known,
+    strategy: Strategy,
+    host: OnceLock<Host>,
+}
+
+impl OnDemand {
+    fn host(&self) -> Result<&Host, EngineError> {
+        get_or_start(self.known, &self.host, || {
+            Host::new(self.known, self.strategy, InstanceAllocationStrategy::OnDemand)
+        })
+    }
 }
 
 /// A Wasmtime engine with everything that a component may import.
@@ -81,73 +94,54 @@ impl Host {
 
 impl Components {
     pub(super) fn new(known: &'static Known, strategy: Strategy, instances: Instances) -> Self {
-        Self { known, strategy, instances, pooled: OnceLock::new(), on_demand: Arc::default() }
+        let on_demand = Arc::new(OnDemand { known, strategy, host: OnceLock::new() });
+        Self { instances, pooled: OnceLock::new(), on_demand }
     }
 
     /// The host that takes instances from a pool, if there is to be one.
     fn pooled(&self) -> Option<&Host> {
         match self.instances {
             Instances::Pooled => {
-                let start = || Host::new(self.known, self.strategy, component_pool()).ok();
+                let start = || Host::new(self.on_demand.known, self.on_demand.strategy, component_pool()).ok();
                 self.pooled.get_or_init(start).as_ref()
             }
             Instances::OnDemand => None,
         }
     }
 
-    fn on_demand(&self) -> Result<&Host, EngineError> {
-        start_on_demand(self.known, self.strategy, &self.on_demand)
-    }
-
     pub(super) fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
-        let host = self.on_demand()?;
-        let failed = |error| EngineError::Compile { engine: self.known.id, reason: format!("{error:#}") };
+        let host = self.on_demand.host()?;
+        let failed = |error| EngineError::Compile { engine: self.on_demand.known.id, reason: format!("{error:#}") };
         let component = Component::from_binary(&host.engine, module.bytes()).map_err(failed)?;
-        if self.pooled().is_some() {
-            return self.deserialize(&component.serialize().map_err(failed)?).map_err(failed);
-        }
-        self.artifact(host, component).map_err(failed)
+        let artifact = if self.pooled().is_some() {
+            component.serialize().and_then(|bytes| self.deserialize(&bytes))
+        } else {
+            ComponentArtifact::new(host, component, &self.on_demand)
+        };
+        Ok(Arc::new(artifact.map_err(failed)?))
     }
 
     pub(super) fn load(&self, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
-        let failed = |reason: String| EngineError::Load { engine: self.known.id, reason };
+        let failed = |reason: String| EngineError::Load { engine: self.on_demand.known.id, reason };
         let mut bytes = vec![0; stored.artifact_bytes()];
         let file = stored.file().map_err(|error| failed(error.to_string()))?;
         file.read_exact_at(&mut bytes, 0).map_err(|error| failed(error.to_string()))?;
-        self.deserialize(&bytes).map_err(|error| failed(format!("{error:#}")))
+        Ok(Arc::new(self.deserialize(&bytes).map_err(|error| failed(format!("{error:#}")))?))
     }
 
     /// Makes an artifact of the bytes of one, for the pool if it fits.
-    fn deserialize(&self, bytes: &[u8]) -> wasmtime::Result<Arc<dyn Artifact>> {
+    fn deserialize(&self, bytes: &[u8]) -> wasmtime::Result<ComponentArtifact> {
         // SAFETY: the bytes come from `serialize`: either just now, or the code that made a `StoredArtifact` of them has
         // vouched for it.
         let deserialize = |host: &Host| unsafe { Component::deserialize(&host.engine, bytes) };
         if let Some(host) = self.pooled()
             && let Ok(component) = deserialize(host)
         {
-            return self.artifact(host, component);
+            return ComponentArtifact::new(host, component, &self.on_demand);
         }
-        let host = self.on_demand()?;
-        self.artifact(host, deserialize(host)?)
+        let host = self.on_demand.host()?;
+        ComponentArtifact::new(host, deserialize(host)?, &self.on_demand)
     }
-
-    fn artifact(&self, host: &Host, component: Component) -> wasmtime::Result<Arc<dyn Artifact>> {
-        Ok(Arc::new(ComponentArtifact {
-            known: self.known,
-            strategy: self.strategy,
-            runnable: Runnable::new(host, component)?,
-            on_demand: Arc::clone(&self.on_demand),
-            unpooled: OnceLock::new(),
-        }))
-    }
-}
-
-fn start_on_demand<'a>(
-    known: &'static Known,
-    strategy: Strategy,
-    host: &'a OnceLock<Host>,
-) -> Result<&'a Host, EngineError> {
-    get_or_start(known, host, || Host::new(known, strategy, InstanceAllocationStrategy::OnDemand))
 }
 
 fn component_pool() -> InstanceAllocationStrategy {
@@ -161,38 +155,36 @@ fn component_pool() -> InstanceAllocationStrategy {
 }
 
 /// A component that can be instantiated, and the interfaces by which its instances are entered.
-struct Runnable {
+struct ComponentArtifact {
     engine: wasmtime::Engine,
     component: Component,
     pre: InstancePre<State>,
     command: Option<CommandIndices>,
     handler: Option<ProxyIndices>,
+    on_demand: Arc<OnDemand>,
+    /// The same code for instances that find the pool full; made when the first one does.
+    unpooled: OnceLock<Arc<ComponentArtifact>>,
 }
 
-impl Runnable {
-    fn new(host: &Host, component: Component) -> wasmtime::Result<Self> {
+impl ComponentArtifact {
+    fn new(host: &Host, component: Component, on_demand: &Arc<OnDemand>) -> wasmtime::Result<Self> {
         let pre = host.linker.instantiate_pre(&component)?;
         // An interface of another type than its name promises is as good as none.
         let (command, handler) = (CommandIndices::new(&pre).ok(), ProxyIndices::new(&pre).ok());
         if command.is_none() && handler.is_none() {
             CommandIndices::new(&pre)?;
         }
-        Ok(Self { engine: host.engine.clone(), component, pre, command, handler })
+        let engine = host.engine.clone();
+        let (on_demand, unpooled) = (Arc::clone(on_demand), OnceLock::new());
+        Ok(Self { engine, component, pre, command, handler, on_demand, unpooled })
     }
-}
 
-struct ComponentArtifact {
-    known: &'static Known,
-    strategy: Strategy,
-    runnable: Runnable,
-    on_demand: Arc<OnceLock<Host>>,
-    /// The same code for instances that find the pool full; made when the first one does.
-    unpooled: OnceLock<Arc<ComponentArtifact>>,
-}
+    fn id(&self) -> EngineId {
+        self.on_demand.known.id
+    }
 
-impl ComponentArtifact {
     fn internal(&self, error: &wasmtime::Error) -> EngineError {
-        EngineError::Internal { engine: self.known.id, reason: format!("{error:#}") }
+        EngineError::Internal { engine: self.id(), reason: format!("{error:#}") }
     }
 
     /// Returns this artifact for the Wasmtime engine without a pool.
@@ -200,29 +192,23 @@ impl ComponentArtifact {
         if let Some(unpooled) = self.unpooled.get() {
             return Ok(Arc::clone(unpooled));
         }
-        let host = start_on_demand(self.known, self.strategy, &self.on_demand)?;
-        let bytes = self.runnable.component.serialize().map_err(|error| self.internal(&error))?;
+        let host = self.on_demand.host()?;
+        let bytes = self.component.serialize().map_err(|error| self.internal(&error))?;
         // SAFETY: these are the bytes that `serialize` has just returned.
         let component = unsafe { Component::deserialize(&host.engine, bytes) };
-        let runnable = component.and_then(|component| Runnable::new(host, component));
-        let unpooled = Arc::new(Self {
-            known: self.known,
-            strategy: self.strategy,
-            runnable: runnable.map_err(|error| self.internal(&error))?,
-            on_demand: Arc::clone(&self.on_demand),
-            unpooled: OnceLock::new(),
-        });
+        let unpooled = component.and_then(|component| Self::new(host, component, &self.on_demand));
+        let unpooled = Arc::new(unpooled.map_err(|error| self.internal(&error))?);
         Ok(Arc::clone(self.unpooled.get_or_init(|| unpooled)))
     }
 }
 
 impl Artifact for ComponentArtifact {
     fn serialize(&self) -> Result<Option<Vec<u8>>, EngineError> {
-        self.runnable.component.serialize().map(Some).map_err(|error| self.internal(&error))
+        self.component.serialize().map(Some).map_err(|error| self.internal(&error))
     }
 
     fn memory_bytes(&self) -> u64 {
-        let image = self.runnable.component.image_range();
+        let image = self.component.image_range();
         let image_bytes = (image.end as usize - image.start as usize) as u64;
         image_bytes + self.unpooled.get().map_or(0, |unpooled| unpooled.memory_bytes())
     }
@@ -235,7 +221,7 @@ impl Artifact for ComponentArtifact {
     ) -> Result<Box<dyn Instance>, InstantiateError> {
         let wasi = ComponentWasi::new(context, interrupt).map_err(|error| EngineError::Setup(error.to_string()))?;
         let state = State { wasi, budget: Budget::new(limits), interrupt: interrupt.clone() };
-        let Runnable { engine, pre, .. } = &self.runnable;
+        let Self { engine, pre, .. } = &*self;
         let mut store = Store::new(engine, state);
         store.limiter(|state| state);
         store.set_epoch_deadline(1);
@@ -245,7 +231,7 @@ impl Artifact for ComponentArtifact {
             None => Ok(UpdateDeadline::Continue(1)),
         });
         let listener = listen(engine, interrupt);
-        match wait(self.known.id, interrupt, pre.instantiate_async(&mut store))? {
+        match wait(self.id(), interrupt, pre.instantiate_async(&mut store))? {
             Ok(instance) => {
                 let body_bytes_max = limits.output_bytes_max;
                 Ok(Box::new(ComponentInstance::new(self, instance, store, context, body_bytes_max, listener)))
@@ -353,7 +339,7 @@ impl Instance for ComponentInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
         let artifact = Arc::clone(&self.artifact);
         let interrupt = self.store.data().interrupt.clone();
-        let called = wait(artifact.known.id, &interrupt, self.enter(entry, may_wait()))?;
+        let called = wait(artifact.id(), &interrupt, self.enter(entry, may_wait()))?;
         // What is neither a trap nor an order to stop is a function of WASI that could not be carried out.
         let end = called.unwrap_or_else(|error| {
             end_of_call(error).unwrap_or_else(|error| End::Stopped(Stop::Failed(error.root_cause().to_string())))
@@ -395,7 +381,7 @@ impl Idle for IdleComponent {
         // What was refused before is not this request's concern.
         state.budget.refused = None;
         store.set_epoch_deadline(1);
-        let listener = listen(&artifact.runnable.engine, interrupt);
+        let listener = listen(&artifact.engine, interrupt);
         Box::new(ComponentInstance::new(artifact, instance, store, context, body_bytes_max, listener))
     }
 }
@@ -409,15 +395,15 @@ fn listen(engine: &wasmtime::Engine, interrupt: &Interrupt) -> Listener {
 impl ComponentInstance {
     async fn enter(&mut self, entry: &Entry, may_wait: bool) -> wasmtime::Result<End> {
         let artifact = Arc::clone(&self.artifact);
-        match (entry, &artifact.runnable) {
-            (Entry::Command, Runnable { command: Some(command), .. }) => {
+        match (entry, &*artifact) {
+            (Entry::Command, ComponentArtifact { command: Some(command), .. }) => {
                 let command = command.load(&mut self.store, &self.instance)?;
                 Ok(match command.wasi_cli_run().call_run(&mut self.store).await? {
                     Ok(()) => End::Returned,
                     Err(()) => End::Stopped(Stop::Exit(1)),
                 })
             }
-            (Entry::HttpHandler, Runnable { handler: Some(handler), .. }) => {
+            (Entry::HttpHandler, ComponentArtifact { handler: Some(handler), .. }) => {
                 self.answer_request(handler, may_wait).await
             }
             _ => wasmtime::bail!("the component has no such entry"),
@@ -458,7 +444,7 @@ impl ComponentInstance {
                         if let Some(cause) = interrupt.cause() {
                             return Poll::Ready(Err(wasmtime::Error::new(Stop::Interrupted(cause))));
                         }
-                        response.send(artifact.known.id, responder);
+                        response.send(artifact.id(), responder);
                     }
                 }
             })
