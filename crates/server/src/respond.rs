@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 use remuda_host::{Answer, CallError, Function, Rejected, Ticket};
 use remuda_manifest::Abi;
 use remuda_model::{Cause, HttpAnswer, Limit, Outcome, RequestId, StreamedResponse};
@@ -83,14 +83,10 @@ pub(crate) fn respond(
     result: Result<Answer, CallError>,
 ) -> Reply {
     let function = &mounted.function;
-    let mut answer = match result {
-        Ok(answer) => answer,
-        Err(error) => {
-            tracing::error!(request = %id, function = function.name(), %error, "no engine answered");
-            return short(StatusCode::INTERNAL_SERVER_ERROR, "the function could not be run", id);
-        }
+    note_end(function, mounted.abi, id, &result);
+    let Ok(mut answer) = result else {
+        return short(StatusCode::INTERNAL_SERVER_ERROR, "the function could not be run", id);
     };
-    log(function, mounted.abi, id, &answer);
     let mut reply = match std::mem::take(&mut answer.output.answer) {
         HttpAnswer::Response(response) => {
             wasi_http::response(*response, head).unwrap_or_else(|reason| invalid(function, id, reason))
@@ -131,7 +127,7 @@ pub(crate) fn respond_streaming(
     reply
 }
 
-/// Notes how a guest ended whose response has begun before, or whose client has left.
+/// Notes in the log how a request ended.
 pub(crate) fn note_end(function: &Function, abi: Abi, id: RequestId, result: &Result<Answer, CallError>) {
     match result {
         Ok(answer) => log(function, abi, id, answer),
@@ -149,10 +145,7 @@ fn success(mounted: &Mounted, id: RequestId, answer: &Answer) -> Reply {
         }
         Abi::Cgi => match cgi::parse_response(&body) {
             Ok(cgi::CgiResponse { status, headers, body }) => {
-                let mut reply = Response::new(if has_content(status) { body.into() } else { Body::default() });
-                *reply.status_mut() = status;
-                *reply.headers_mut() = headers;
-                reply
+                reply(status, headers, if has_content(status) { body.into() } else { Body::default() })
             }
             Err(reason) => {
                 let reason = format!("its CGI response is malformed: {reason}");
@@ -161,6 +154,13 @@ fn success(mounted: &Mounted, id: RequestId, answer: &Answer) -> Reply {
         },
         Abi::Http => invalid(&mounted.function, id, "it ended without one"),
     }
+}
+
+pub(crate) fn reply(status: StatusCode, headers: HeaderMap, body: Body) -> Reply {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    *reply.headers_mut() = headers;
+    reply
 }
 
 /// The response to a client whose function has given none that can be passed on.

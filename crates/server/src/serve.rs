@@ -75,12 +75,17 @@ impl State {
         let permit = Arc::clone(&self.in_flight).try_acquire_owned();
         let permit = permit.map_err(|_| Refusal::Rejected(Rejected::QueueFull))?;
         let (bytes_max, timeout) = (mounted.endpoint.body_bytes_max, self.client_timeout);
-        let fault = Fault::default();
-        let body = match mounted.abi {
-            Abi::Stdio | Abi::Cgi => HttpBody::Whole(read_body(body, bytes_max, timeout).await?, None),
-            Abi::Http => wasi_http::body(body, bytes_max, timeout, &fault).await?,
+        let (body, responder, streamed, fault) = match mounted.abi {
+            Abi::Stdio | Abi::Cgi => {
+                (HttpBody::Whole(read_body(body, bytes_max, timeout).await?, None), None, None, None)
+            }
+            Abi::Http => {
+                let fault = Fault::default();
+                let body = wasi_http::body(body, bytes_max, timeout, &fault).await?;
+                let (responder, streamed) = Responder::new();
+                (body, Some(responder), Some(streamed), Some(fault))
+            }
         };
-        let (responder, streamed) = Responder::new();
         let call = self.call(id, head, &routed, body, responder, client);
         let brought = Instant::now();
         let run = match inline {
@@ -94,7 +99,7 @@ impl State {
         match self.submit(mounted, call, brought, streamed).await? {
             Submitted::Answered(result) => {
                 let reply = respond(mounted, id, head, result);
-                match fault.get() {
+                match fault.as_ref().and_then(|fault| fault.get()) {
                     // That is why the guest has failed.
                     Some(refusal) if reply.status().is_server_error() => Err(*refusal),
                     _ => Ok(reply),
@@ -112,7 +117,7 @@ impl State {
         mounted: &Mounted,
         call: Call,
         brought: Instant,
-        streamed: oneshot::Receiver<StreamedResponse>,
+        streamed: Option<oneshot::Receiver<StreamedResponse>>,
     ) -> Result<Submitted, Refusal> {
         let patience = call.limits.timeout.saturating_add(GRACE);
         let (done, answered) = oneshot::channel();
@@ -127,10 +132,11 @@ impl State {
                 }
             })
             .map_err(Refusal::Rejected)?;
+        let begun = async { streamed?.await.ok() };
         let first = async {
             tokio::select! {
                 biased;
-                Ok(response) = streamed => Ok(Submitted::Streams(response, ticket)),
+                Some(response) = begun => Ok(Submitted::Streams(response, ticket)),
                 result = answered => result.map(Submitted::Answered).map_err(|_| Refusal::Lost),
             }
         };
@@ -143,7 +149,7 @@ impl State {
         head: &request::Parts,
         routed: &Routed<'_>,
         body: HttpBody,
-        responder: Responder,
+        responder: Option<Responder>,
         client: SocketAddr,
     ) -> Call {
         let Mounted { function, abi, .. } = routed.mounted;

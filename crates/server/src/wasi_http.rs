@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TE, TRAILER};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, request};
+use http::{HeaderName, HeaderValue, Method, StatusCode, request};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
 use remuda_host::Ticket;
@@ -14,7 +14,7 @@ use remuda_model::{Coming, HttpBody, HttpRequest, HttpResponse, Piece, Responder
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::body::{Body, ComingBody};
-use crate::respond::{Refusal, Reply, has_content};
+use crate::respond::{Refusal, Reply, has_content, reply};
 use crate::rules::hop_by_hop;
 
 /// The most bytes of a request's body that are read before its guest begins.
@@ -30,7 +30,12 @@ const READ_FIRST_BYTES_MAX: usize = 1 << 20;
 const READ_FIRST_TIME: Duration = Duration::from_millis(50);
 
 /// A request as a guest gets it: without the fields that are between the client and this server.
-pub(crate) fn request(head: &request::Parts, body: HttpBody, responder: Responder, server: SocketAddr) -> HttpRequest {
+pub(crate) fn request(
+    head: &request::Parts,
+    body: HttpBody,
+    responder: Option<Responder>,
+    server: SocketAddr,
+) -> HttpRequest {
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
     let authority = host.map_or_else(|| server.to_string(), str::to_owned);
     let hop_by_hop = hop_by_hop(&head.headers);
@@ -38,7 +43,7 @@ pub(crate) fn request(head: &request::Parts, body: HttpBody, responder: Responde
     let reaches = |name: &HeaderName| name == TRAILER || name == TE || !hop_by_hop.contains(name);
     let headers = head.headers.iter().filter(|(name, _)| reaches(name));
     let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let (method, uri, responder) = (head.method.clone(), head.uri.clone(), Some(responder));
+    let (method, uri) = (head.method.clone(), head.uri.clone());
     HttpRequest { method, uri, headers, authority, body, responder }
 }
 
@@ -63,18 +68,15 @@ pub(crate) async fn body(
     let mut bytes = 0;
     let until = Instant::now() + READ_FIRST_TIME;
     while bytes <= READ_FIRST_BYTES_MAX
-        && let Ok(frame) = tokio::time::timeout_at(until.into(), body.frame()).await
+        && let Ok(piece) = tokio::time::timeout_at(until.into(), next_piece(&mut body)).await
     {
-        match frame.transpose().map_err(|_| Refusal::BodyBroken)?.map(Frame::into_data) {
-            Some(Ok(data)) => {
+        match piece? {
+            Piece::Data(data) => {
                 bytes += data.len();
                 first.push(data);
             }
-            end => {
-                if bytes as u64 > bytes_max {
-                    return Err(Refusal::BodyTooLarge { bytes_max });
-                }
-                let trailers = end.and_then(|frame| frame.err()?.into_trailers().ok());
+            Piece::End(_) if bytes as u64 > bytes_max => return Err(Refusal::BodyTooLarge { bytes_max }),
+            Piece::End(trailers) => {
                 let whole = if first.len() == 1 { first.remove(0) } else { first.concat().into() };
                 return Ok(HttpBody::Whole(whole, trailers));
             }
@@ -90,6 +92,15 @@ pub(crate) async fn body(
     Ok(HttpBody::Coming { pieces, len: size.exact() })
 }
 
+async fn next_piece(body: &mut Incoming) -> Result<Piece, Refusal> {
+    let frame = body.frame().await.transpose().map_err(|_| Refusal::BodyBroken)?;
+    Ok(match frame.map(Frame::into_data) {
+        Some(Ok(data)) => Piece::Data(data),
+        Some(Err(frame)) => Piece::End(frame.into_trailers().ok()),
+        None => Piece::End(None),
+    })
+}
+
 /// Passes a body on to its guest, as fast as the guest takes it. If this fails, the guest sees a body that is broken off.
 async fn pass_on(
     first: Vec<Bytes>,
@@ -103,13 +114,7 @@ async fn pass_on(
     loop {
         let piece = match first.next() {
             Some(data) => Piece::Data(data),
-            None => {
-                let frame = tokio::time::timeout(timeout, rest.frame()).await.map_err(|_| Refusal::BodyTooSlow)?;
-                match frame.transpose().map_err(|_| Refusal::BodyBroken)?.map(Frame::into_data) {
-                    Some(Ok(data)) => Piece::Data(data),
-                    end => Piece::End(end.and_then(|frame| frame.err()?.into_trailers().ok())),
-                }
-            }
+            None => tokio::time::timeout(timeout, next_piece(&mut rest)).await.map_err(|_| Refusal::BodyTooSlow)??,
         };
         let is_end = matches!(piece, Piece::End(_));
         if let Piece::Data(data) = &piece {
@@ -146,10 +151,7 @@ pub(crate) fn streamed(
         tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
         body = Body::default();
     }
-    let mut reply = Response::new(body);
-    *reply.status_mut() = status;
-    *reply.headers_mut() = headers;
-    Ok(reply)
+    Ok(reply(status, headers, body))
 }
 
 fn check_status(status: StatusCode) -> Result<(), &'static str> {
@@ -181,10 +183,7 @@ pub(crate) fn response(response: HttpResponse, request: &request::Parts) -> Resu
             Body::Whole { data: body, trailers: Some(trailers) }
         }
     };
-    let mut reply = Response::new(body);
-    *reply.status_mut() = status;
-    *reply.headers_mut() = headers;
-    Ok(reply)
+    Ok(reply(status, headers, body))
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a HeaderName>) -> HeaderValue {
