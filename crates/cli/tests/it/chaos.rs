@@ -8,9 +8,9 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::http::{get, head, post};
+use crate::http::{get, head, post, send};
 use crate::support::Server;
-use crate::wasi_http::{ask, read_until, resident_bytes};
+use crate::wasi_http::{ask_for, read_until, resident_bytes};
 
 const FUNCTIONS: &str = r#"
     [[function]]
@@ -84,14 +84,13 @@ fn echoed(address: &str, i: usize) {
 fn long(address: &str, i: usize) {
     let length = 1001 + i * 104_729 % 3_000_000;
     let path = format!("/bytes/{length}");
-    let got = ask(address, &(path.clone(), head(address, "GET", &path, &[], 0)));
+    let got = ask_for(address, &path);
     assert_eq!((got.status, got.body, got.is_whole), (200, format!("{length} bytes"), true));
 }
 
 /// It reads little at a time, and lets others go first.
 fn slow(address: &str, _: usize) {
-    let mut stream = TcpStream::connect(address).expect("the server listens");
-    stream.write_all(head(address, "GET", "/bytes/300000", &[], 0).as_bytes()).expect("it takes the head");
+    let mut stream = send(address, "GET", "/bytes/300000", &[], b"");
     let (mut received, mut piece) = (0, [0; 512]);
     loop {
         match stream.read(&mut piece).expect("the guest answers") {
@@ -105,8 +104,7 @@ fn slow(address: &str, _: usize) {
 
 /// It leaves when the response has begun.
 fn leaves(address: &str, _: usize) {
-    let mut stream = TcpStream::connect(address).expect("the server listens");
-    stream.write_all(head(address, "GET", "/bytes/900000000", &[], 0).as_bytes()).expect("it takes the head");
+    let mut stream = send(address, "GET", "/bytes/900000000", &[], b"");
     read_until(&mut stream, b"\r\n\r\n");
 }
 
@@ -123,12 +121,12 @@ fn spins(address: &str, _: usize) {
 
 fn traps(address: &str, _: usize) {
     assert_eq!(get(address, "/trap").status, 500);
-    let broken_off = ask(address, &(String::new(), head(address, "GET", "/trap-after/200000", &[], 0)));
+    let broken_off = ask_for(address, "/trap-after/200000");
     assert_eq!((broken_off.status, broken_off.is_whole), (200, false));
 }
 
 fn waits(address: &str, _: usize) {
-    let got = ask(address, &(String::new(), head(address, "GET", "/sleep-midway/20", &[], 0)));
+    let got = ask_for(address, "/sleep-midway/20");
     assert_eq!((got.body.as_str(), got.is_whole), ("hello\n", true));
 }
 

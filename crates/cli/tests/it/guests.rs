@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Deserialize;
 
-use crate::support::{component_of, engines, guest, output, run_on, says_trap, text};
+use crate::support::{COMPONENT_ENGINES, component_of, engines, guest, output, run_on, says_trap, text};
 
 /// The content of a `guest.toml`, as far as the test needs it.
 #[derive(Deserialize)]
@@ -46,9 +46,6 @@ struct Task {
     folder: PathBuf,
     case: Case,
 }
-
-/// The engines that run components.
-const COMPONENT_ENGINES: [&str; 2] = ["wasmtime.winch", "wasmtime.cranelift"];
 
 #[test]
 fn every_guest_on_every_engine_gives_the_expected_bytes() {

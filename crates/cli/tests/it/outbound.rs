@@ -10,7 +10,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::http::get;
-use crate::support::{Server, folder, output, remuda, text};
+use crate::support::{Server, refused_to_serve};
 
 /// A server for guests' requests, which answers each connection's first request in one way.
 struct Upstream {
@@ -193,7 +193,6 @@ fn servers_are_known_by_their_certificates() {
 #[test]
 fn only_components_can_be_allowed_to() {
     let manifest = manifest("allow = []").replace("http/http.wasm", "hello/hello.wasm");
-    let dir = folder(&manifest);
-    let out = output(remuda().args(["serve", "--no-data", "--listen", "127.0.0.1:0"]).arg(dir.path()), b"");
-    assert!(text(&out.stderr).contains("core module, which can send no requests"), "{}", text(&out.stderr));
+    let message = refused_to_serve(&manifest);
+    assert!(message.contains("core module, which can send no requests"), "{message}");
 }

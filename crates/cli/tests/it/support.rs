@@ -16,6 +16,9 @@ use wit_component::ComponentEncoder;
 /// The engines that a default build has and that run WebAssembly.
 pub(crate) const ENGINES: [&str; 4] = ["wasmi.lazy", "wasmtime.winch", "wasmer.singlepass", "wasmtime.cranelift"];
 
+/// The engines that run components.
+pub(crate) const COMPONENT_ENGINES: [&str; 2] = ["wasmtime.winch", "wasmtime.cranelift"];
+
 /// The engines that are programs of their own.
 const WORKERS: [&str; 5] = ["node.v8", "wasmer.cranelift", "wasmer.llvm", "wavm.llvm", "lucet.cranelift"];
 
@@ -190,6 +193,14 @@ pub(crate) fn folder(manifest: &str) -> TempDir {
     let guests = guest(".").display().to_string();
     std::fs::write(dir.path().join("remuda.toml"), manifest.replace("@guests", &guests)).expect("it can be written");
     dir
+}
+
+/// What `remuda serve` says of a manifest that it refuses.
+pub(crate) fn refused_to_serve(manifest: &str) -> String {
+    let dir = folder(manifest);
+    let out = output(remuda().args(["serve", "--no-data", "--listen", "127.0.0.1:0"]).arg(dir.path()), b"");
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
+    text(&out.stderr)
 }
 
 /// Reads a stream to its end.

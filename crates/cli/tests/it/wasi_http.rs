@@ -12,13 +12,10 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use crate::http::{Connection, get, parse, post};
-use crate::support::{Server, drain, folder, guest, output, remuda, text};
+use crate::http::{Connection, get, head, parse, post, send};
+use crate::support::{COMPONENT_ENGINES, Server, drain, guest, output, refused_to_serve, remuda, text};
 
 const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/wasi_http/wasmtime.json");
-
-/// The engines that run components.
-const ENGINES: [&str; 2] = ["wasmtime.winch", "wasmtime.cranelift"];
 
 const FUNCTION: &str = r#"
     [[function]]
@@ -100,7 +97,7 @@ fn requests() -> Vec<(String, String)> {
     requests
 }
 
-pub(crate) fn ask(address: &str, (words, request): &(String, String)) -> Got {
+fn ask(address: &str, (words, request): &(String, String)) -> Got {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.write_all(request.as_bytes()).expect("it takes the request");
     let bytes = drain(stream);
@@ -142,6 +139,11 @@ pub(crate) fn ask(address: &str, (words, request): &(String, String)) -> Got {
         got.body = lines.join("\n");
     }
     got
+}
+
+/// What a client gets that only asks for a path.
+pub(crate) fn ask_for(address: &str, path: &str) -> Got {
+    ask(address, &(path.to_owned(), head(address, "GET", path, &[], 0)))
 }
 
 /// A body in the chunked coding: its bytes, its trailer fields, and whether its end was there.
@@ -200,7 +202,7 @@ fn answers_are_those_of_wasmtime() {
     }
     let recorded: Vec<Got> = serde_json::from_slice(&std::fs::read(RECORD).expect("it is recorded")).expect("as JSON");
     assert_eq!(recorded.len(), requests.len(), "the requests have changed: record them anew");
-    for engine in ENGINES {
+    for engine in COMPONENT_ENGINES {
         let server = Server::start(FUNCTION, &["--engine", engine]);
         for (request, recorded) in requests.iter().zip(&recorded) {
             let got = ask(&server.address, request);
@@ -239,7 +241,7 @@ fn record(program: &Path, requests: &[(String, String)]) {
 fn handlers_are_held_to_their_limits() {
     let manifest =
         FUNCTION.to_owned() + r#"limits = { timeout = "400ms", output = "32KiB", body = "1KiB", memory = "10MiB" }"#;
-    for engine in ENGINES {
+    for engine in COMPONENT_ENGINES {
         let server = Server::start(&manifest, &["--engine", engine]);
         let address = &server.address;
         // The first request waits for the compiler.
@@ -279,7 +281,7 @@ pub(crate) fn read_until(stream: &mut TcpStream, bytes: &[u8]) {
 /// Each side waits for what the other one sends: nothing is held back on either way, also in a race.
 #[test]
 fn bodies_flow_both_ways_at_once() {
-    for engine in ENGINES.into_iter().chain(["auto"]) {
+    for engine in COMPONENT_ENGINES.into_iter().chain(["auto"]) {
         let server = Server::start(FUNCTION, &["--engine", engine]);
         let mut stream = TcpStream::connect(&server.address).unwrap();
         let head = "POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -338,13 +340,9 @@ fn bodies_larger_than_memory_flow_through() {
 #[test]
 fn a_body_that_ends_early_is_seen_to() {
     let manifest = FUNCTION.to_owned() + r#"limits = { timeout = "500ms", output = "1MiB" }"#;
-    for engine in ENGINES.into_iter().chain(["auto"]) {
+    for engine in COMPONENT_ENGINES.into_iter().chain(["auto"]) {
         let server = Server::start(&manifest, &["--engine", engine]);
         assert_eq!(get(&server.address, "/hello").status, 200);
-        let get = |path: &str| {
-            let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-            ask(&server.address, &(path.to_owned(), request))
-        };
         for (path, is_whole, body) in [
             // It traps.
             ("/trap-after/400000", false, " bytes"),
@@ -355,7 +353,7 @@ fn a_body_that_ends_early_is_seen_to() {
             ("/sleep-midway/10", true, "hello\n"),
             ("/bytes/1000000", true, "1000000 bytes"),
         ] {
-            let got = get(path);
+            let got = ask_for(&server.address, path);
             assert_eq!((got.status, got.is_whole), (200, is_whole), "{engine} {got:?}");
             assert!(got.body.ends_with(body), "{engine} {got:?}");
         }
@@ -368,8 +366,7 @@ fn a_guest_whose_client_leaves_midway_is_stopped() {
     let manifest = FUNCTION.to_owned() + r#"limits = { timeout = "1h", output = "1TiB" }"#;
     let server = Server::start(&manifest, &[]);
     for path in ["/bytes/999999999999", "/sleep-midway/9999999"] {
-        let mut stream = TcpStream::connect(&server.address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        let mut stream = send(&server.address, "GET", path, &[], b"");
         read_until(&mut stream, b"\r\n\r\n");
     }
     server.terminate();
@@ -385,8 +382,7 @@ fn slow_clients_keep_no_other_guest_from_running() {
     let server = Server::start(&manifest, &[]);
     let slow: Vec<TcpStream> = (0..40)
         .map(|_| {
-            let mut stream = TcpStream::connect(&server.address).unwrap();
-            write!(stream, "GET /bytes/999999999999 HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            let mut stream = send(&server.address, "GET", "/bytes/999999999999", &[], b"");
             read_until(&mut stream, b"\r\n\r\n");
             stream
         })
@@ -412,14 +408,9 @@ fn a_guest_that_waits_ends_in_time_although_others_run() {
             limits = { timeout = "30s" }
         "#;
     let server = Server::start(&manifest, &[]);
-    let ask = |path: &str| {
-        let mut stream = TcpStream::connect(&server.address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
-        stream
-    };
-    let mut waits = ask("/sleep-midway/60000");
+    let mut waits = send(&server.address, "GET", "/sleep-midway/60000", &[], b"");
     read_until(&mut waits, b"\r\n\r\n");
-    let mut runs = ask("/spin");
+    let mut runs = send(&server.address, "GET", "/spin", &[], b"");
     drain(waits);
     runs.set_nonblocking(true).unwrap();
     let still_runs = runs.read(&mut [0]).unwrap_err();
@@ -477,7 +468,7 @@ fn each_request_has_an_instance_of_its_own() {
 #[test]
 fn instances_are_used_again_if_that_is_allowed() {
     let manifest = |reuse: &str| format!("{FUNCTION}reuse = {{ {reuse} }}\nlimits = {{ timeout = \"1s\" }}");
-    for engine in ENGINES.into_iter().chain(["auto"]) {
+    for engine in COMPONENT_ENGINES.into_iter().chain(["auto"]) {
         let server = Server::start(&manifest("uses = 5"), &["--engine", engine]);
         let mut connection = Connection::open(&server.address);
         let counts: Vec<u64> = (0..200).map(|_| connection.post("/count", b"").text().parse().unwrap()).collect();
@@ -507,11 +498,7 @@ fn a_handler_sends_no_requests_by_itself() {
 #[test]
 fn modules_are_served_as_their_exports_have_it() {
     let refused = |abi: &str, module: &str| {
-        let manifest = format!("[[function]]\nname = \"f\"\nmodule = \"@guests/{module}\"\n{abi}");
-        let dir = folder(&manifest);
-        let out = output(remuda().args(["serve", "--no-data", "--listen", "127.0.0.1:0"]).arg(dir.path()), b"");
-        assert_eq!(out.status.code(), Some(1), "{}", text(&out.stderr));
-        text(&out.stderr)
+        refused_to_serve(&format!("[[function]]\nname = \"f\"\nmodule = \"@guests/{module}\"\n{abi}"))
     };
     let message = refused("abi = \"http\"", "hello/hello.wasm");
     assert!(message.contains("core module") && message.contains("abi = \"stdio\""), "{message}");
