@@ -2,6 +2,7 @@
 //! makes one call, the caller that leaves the host, after the answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ impl Keeper {
 /// The thread that writes to disk what requests leave behind.
 pub(crate) struct Housekeeper {
     tasks: Option<SyncSender<Task>>,
+    /// The number of tasks that were dropped, and that the thread has not yet told of.
+    dropped: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -77,13 +80,15 @@ pub struct NotKept {
 impl Housekeeper {
     pub(crate) fn start(profiles: Arc<Mutex<Profiles>>, cores: Arc<Cores>) -> std::io::Result<Self> {
         let (tasks, waiting) = sync_channel(TASKS_MAX);
+        let dropped = Arc::<AtomicU64>::default();
+        let to_tell = Arc::clone(&dropped);
         let run = move || {
             // Also on a core that nobody wanted a moment ago, a request is not to wait for this thread.
             lower_priority();
-            run(&profiles, &waiting, &cores);
+            run(&profiles, &waiting, &cores, &to_tell);
         };
         let thread = thread::Builder::new().name("remuda-disk".into()).spawn(run)?;
-        Ok(Self { tasks: Some(tasks), thread: Some(thread) })
+        Ok(Self { tasks: Some(tasks), dropped, thread: Some(thread) })
     }
 
     /// Hands over a task, or drops it if the disk is too far behind.
@@ -91,7 +96,8 @@ impl Housekeeper {
         if let Some(tasks) = &self.tasks
             && tasks.try_send(task).is_err()
         {
-            tracing::warn!("the disk is too slow: an observation or artifact was not kept");
+            // The thread tells of them with its next batch: one line for each of them would fill a log.
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -143,7 +149,7 @@ fn collect_batch(first: Task, tasks: &Receiver<Task>, cores: &Cores) -> Vec<Task
     batch
 }
 
-fn run(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
+fn run(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores, dropped: &AtomicU64) {
     let mut reported = false;
     while let Ok(first) = tasks.recv() {
         // One transaction holds all that has come meanwhile.
@@ -159,6 +165,10 @@ fn run(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores) {
                 }
                 Task::Flush(done) => waiting.push(done),
             }
+        }
+        let dropped = dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(dropped, "the disk is too slow: observations or artifacts were not kept");
         }
         let nothing = observations.is_empty() && compiles.is_empty();
         if nothing {
