@@ -10,11 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* RFC 3875, section 4.1; beside these come the HTTP_* variables of section 4.1.18. */
+/* RFC 3875, section 4.1, and HTTPS, by which servers tell of TLS; beside these come the HTTP_* variables of section
+ * 4.1.18. */
 static const char *const VARIABLES[] = {
-    "AUTH_TYPE",       "CONTENT_LENGTH", "CONTENT_TYPE",   "GATEWAY_INTERFACE", "PATH_INFO",   "PATH_TRANSLATED",
-    "QUERY_STRING",    "REMOTE_ADDR",    "REMOTE_HOST",    "REMOTE_IDENT",      "REMOTE_USER", "REQUEST_METHOD",
-    "SCRIPT_NAME",     "SERVER_NAME",    "SERVER_PORT",    "SERVER_PROTOCOL",   "SERVER_SOFTWARE",
+    "AUTH_TYPE",       "CONTENT_LENGTH", "CONTENT_TYPE", "GATEWAY_INTERFACE", "HTTPS",        "PATH_INFO",
+    "PATH_TRANSLATED", "QUERY_STRING",   "REMOTE_ADDR",  "REMOTE_HOST",       "REMOTE_IDENT", "REMOTE_USER",
+    "REQUEST_METHOD",  "SCRIPT_NAME",    "SERVER_NAME",  "SERVER_PORT",       "SERVER_PROTOCOL", "SERVER_SOFTWARE",
 };
 
 static bool is_cgi_variable(const char *entry)

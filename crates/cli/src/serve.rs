@@ -1,7 +1,6 @@
 //! `remuda serve`
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +8,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use remuda_host::{Host, HostConfig};
-use remuda_manifest::{Deployment, ServedFunction};
+use remuda_manifest::{Deployment, Listen, ServedFunction};
 use remuda_scheduler::Sizing;
-use remuda_server::{Mounted, Server};
+use remuda_server::{Control, Listener, Mounted, Predecessor, Server, Tls};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -31,9 +31,15 @@ pub(crate) struct Serve {
     #[arg(value_name = "DIR|remuda.toml", default_value = ".")]
     manifest: PathBuf,
 
-    /// Listen here instead of where the manifest says; port 0 takes any free one
+    /// Listen here instead of where the manifest says: an address and a port (0 takes any free one), https://ADDRESS:PORT,
+    /// or unix:PATH; may be given several times
     #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
+    listen: Vec<Listen>,
+
+    /// Take over the sockets of the `remuda serve` with this process id and the same data directory; it answers what it
+    /// has begun, and ends
+    #[arg(long, value_name = "PID", conflicts_with = "no_data")]
+    take_over: Option<u32>,
 
     #[command(flatten)]
     engine: EngineChoice,
@@ -48,13 +54,18 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
+        let activated = Listener::activated()?;
         start_log("info", self.log_json);
         raise_open_files_limit();
         let Deployment { mut server, functions } = Deployment::read(&self.manifest)?;
-        server.listen = self.listen.unwrap_or(server.listen);
+        if !self.listen.is_empty() {
+            server.listen = self.listen.into_iter().map(|place| place.within(Path::new(""))).collect();
+        }
+        let tls = server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+        let data_dir = self.data_dir.resolve();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let host = Host::open(&HostConfig {
-            data_dir: self.data_dir.resolve(),
+            data_dir: data_dir.clone(),
             policy: self.engine.policy()?,
             workers: server.workers.unwrap_or(Sizing::of(cores).workers),
             queue_max: server.queue_max,
@@ -88,20 +99,39 @@ impl Serve {
         let functions: Vec<_> = mounted.iter().map(|mounted| Arc::clone(&mounted.function)).collect();
         host.make_ready(&functions, START_PATIENCE);
 
+        let (listeners, predecessor, refusal) = match (self.take_over, data_dir.as_deref()) {
+            _ if !activated.is_empty() => {
+                (activated, None, "they are systemd's, which keeps them while its unit restarts")
+            }
+            (Some(pid), Some(data_dir)) => {
+                let mut predecessor = Predecessor::ask(data_dir, pid)?;
+                (predecessor.listen(&server.listen)?, Some(predecessor), "")
+            }
+            (Some(_), None) => anyhow::bail!("--take-over needs a data directory: name it with --data-dir"),
+            (None, _) => (server.listen.iter().map(Listener::bind).collect::<Result<_, _>>()?, None, ""),
+        };
         // This thread only accepts connections, and hears signals.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let server = Server::bind(host, mounted, &server, cores).await?;
+            let control = data_dir.as_deref().and_then(|data_dir| control(data_dir, refusal));
+            let server = Server::new(host, mounted, &server, listeners, tls.as_ref(), cores)?;
             if let Err(error) = server.rehearse().await {
                 tracing::debug!(%error, "the first client may wait a little longer");
             }
             let stop = stop_signals()?;
-            println!("listening on http://{}", server.local_addr());
+            reload_at_hangup(tls)?;
+            for place in server.places() {
+                println!("listening on {place}");
+            }
             for Mounted { function, endpoint, .. } in server.functions() {
                 let spec = function.spec();
                 println!("  {:<24} {} ({})", endpoint.route, spec.name, spec.module.display());
             }
-            server.run(stop).await;
+            notify(&[NotifyState::Ready]);
+            if let Some(predecessor) = predecessor {
+                predecessor.serve_in_its_place()?;
+            }
+            server.run(stop, control).await;
             anyhow::Ok(())
         })?;
         tracing::info!("every request was answered");
@@ -122,6 +152,7 @@ fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
             }
         };
         next().await;
+        notify(&[NotifyState::Stopping]);
         tracing::info!("shutting down: answering every request that has come; once more to stop at once");
         let _ = stop.send(());
         next().await;
@@ -131,6 +162,34 @@ fn stop_signals() -> std::io::Result<impl Future<Output = ()>> {
         // An error is impossible: the sender is dropped only after it has sent.
         let _ = stopped.await;
     })
+}
+
+/// Has TLS read its files again at each SIGHUP. Without TLS, the signal does nothing.
+fn reload_at_hangup(tls: Option<Arc<Tls>>) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match tls.as_deref().map(Tls::reload) {
+                Some(Ok(())) => tracing::info!("clients that connect from now on see the certificate as it is now"),
+                Some(Err(error)) => tracing::error!(%error, "clients go on seeing the certificate of before"),
+                None => tracing::info!("there is no certificate to read again; to change anything else, take over"),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// The socket by which another process takes over from this one.
+fn control(data_dir: &Path, refusal: &'static str) -> Option<Control> {
+    let opened = Control::open(data_dir, refusal);
+    opened.inspect_err(|error| tracing::warn!(%error, "no other process can take over from this one")).ok()
+}
+
+/// Tells systemd, if it has started this process, how far it is.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd could not be told how far the server is");
+    }
 }
 
 /// Raises the limit on open files as far as the system allows. Connections and guests share the file descriptors, and a

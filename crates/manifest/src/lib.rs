@@ -2,9 +2,10 @@
 //! validated once, before any socket opens.
 #![forbid(unsafe_code)]
 
+mod listen;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,10 @@ use remuda_host::{
 use remuda_model::{Entry, GuestLimits, Origin, Outbound, Preopen};
 use remuda_scheduler::Sizing;
 use serde::Deserialize;
+
+pub use listen::{Listen, NoPlaceToListen};
+
+use listen::OneOrMany;
 
 /// The manifest's name in a folder that is deployed.
 const MANIFEST_NAME: &str = "remuda.toml";
@@ -63,8 +68,10 @@ pub struct Endpoint {
 /// The settings of the server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerSettings {
-    /// The public address on which the server listens.
-    pub listen: SocketAddr,
+    /// The places where the server listens.
+    pub listen: Vec<Listen>,
+    /// How the server shows who it is to clients that speak TLS.
+    pub tls: Option<TlsFiles>,
     /// The number of threads that run guests; `None`: one for each core.
     pub workers: Option<usize>,
     /// The number of requests that may wait for one of these threads.
@@ -81,6 +88,15 @@ pub struct ServerSettings {
     pub hedge_share: f64,
     /// The budget of one compile in a child process.
     pub compile_budget: CompileBudget,
+}
+
+/// The files that show who a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate and those between it and a root, in the PEM format.
+    pub certificate: PathBuf,
+    /// The certificate's private key, in the PEM format.
+    pub key: PathBuf,
 }
 
 /// How a request reaches a guest, and how its answer comes back.
@@ -158,7 +174,8 @@ struct RawManifest {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawServer {
-    listen: SocketAddr,
+    listen: OneOrMany,
+    tls: Option<RawTls>,
     workers: Option<usize>,
     queue: usize,
     inline: bool,
@@ -176,7 +193,8 @@ impl Default for RawServer {
     fn default() -> Self {
         let compile_budget = CompileBudget::default();
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            listen: OneOrMany::One("127.0.0.1:8080".into()),
+            tls: None,
             workers: None,
             queue: Sizing::of(1).waiting_max,
             inline: true,
@@ -188,6 +206,13 @@ impl Default for RawServer {
             compile_memory: ByteSize::b(compile_budget.memory_bytes_max),
         }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    certificate: PathBuf,
+    key: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -302,6 +327,7 @@ impl Deployment {
             return Err(check.value("server.hedge_share", &hedge_share.to_string(), problem));
         }
         check.compile_budget(&raw.server)?;
+        let (listen, tls) = check.listen(&raw.server)?;
         let mut functions: Vec<ServedFunction> = Vec::new();
         for (i, raw) in raw.function.into_iter().enumerate() {
             let function = check.function(i, raw)?;
@@ -317,7 +343,6 @@ impl Deployment {
             functions.push(function);
         }
         let RawServer {
-            listen,
             workers,
             queue,
             inline,
@@ -330,6 +355,7 @@ impl Deployment {
         } = raw.server;
         let server = ServerSettings {
             listen,
+            tls,
             workers,
             queue_max: queue,
             inline,
@@ -368,6 +394,34 @@ impl Check<'_> {
             return Err(self.value("server.compile_memory", &server.compile_memory.to_string(), &problem));
         }
         Ok(())
+    }
+
+    /// Where to listen, and what TLS needs.
+    fn listen(&self, server: &RawServer) -> Result<(Vec<Listen>, Option<TlsFiles>), ManifestError> {
+        let home = self.path.parent().unwrap_or(Path::new("."));
+        let place = |text: &String| {
+            let listen = text.parse::<Listen>();
+            listen.map_err(|problem| self.value("server.listen", &quote(text), &problem.to_string()))
+        };
+        let listen = server.listen.as_slice().iter().map(|text| Ok(place(text)?.within(home)));
+        let listen = listen.collect::<Result<Vec<_>, _>>()?;
+        if listen.is_empty() {
+            return Err(self.value("server.listen", "[]", "the server must listen somewhere"));
+        }
+        if let Some(twice) =
+            listen.iter().enumerate().find_map(|(i, place)| listen[..i].contains(place).then_some(place))
+        {
+            return Err(self.value("server.listen", &quote(&twice.to_string()), "it is in the list twice"));
+        }
+        let tls = server
+            .tls
+            .as_ref()
+            .map(|RawTls { certificate, key }| TlsFiles { certificate: home.join(certificate), key: home.join(key) });
+        if let (Some(https), None) = (listen.iter().find(|place| matches!(place, Listen::Https(_))), &tls) {
+            let problem = "it needs server.tls = { certificate = \"chain.pem\", key = \"key.pem\" }";
+            return Err(self.value("server.listen", &quote(&https.to_string()), problem));
+        }
+        Ok((listen, tls))
     }
 
     fn function(&self, i: usize, raw: RawFunction) -> Result<ServedFunction, ManifestError> {
@@ -519,7 +573,8 @@ mod tests {
         assert_eq!((endpoint.route.as_str(), endpoint.abi), ("/a", None));
         assert_eq!(spec.limits, GuestLimits::default());
         let server = &deployment.server;
-        assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(server.listen, ["127.0.0.1:8080".parse().unwrap()]);
+        assert_eq!(server.tls, None);
         assert_eq!((server.artifact_memory_bytes, server.artifact_disk_bytes), (512 << 20, 4 << 30));
         assert_eq!(server.hedge_share.to_string(), "0.5");
         assert_eq!(server.compile_budget, CompileBudget::default());
@@ -543,6 +598,26 @@ mod tests {
         assert_eq!(server.hedge_share.to_string(), "2");
         let budget = CompileBudget { time_max: Duration::from_mins(2), memory_bytes_max: 300 << 20 };
         assert_eq!(server.compile_budget, budget);
+    }
+
+    #[test]
+    fn a_server_listens_in_several_places() {
+        let server = parse(
+            "[server]\nlisten = [\"[::1]:8080\", \"https://0.0.0.0:8443\", \"unix:remuda.sock\"]\n\
+             tls = { certificate = \"chain.pem\", key = \"/key.pem\" }\n\
+             [[function]]\nname = \"a\"\nmodule = \"a.wasm\"",
+        )
+        .unwrap()
+        .server;
+        let [http, https, Listen::Unix(path)] = &server.listen[..] else { panic!("{:?}", server.listen) };
+        assert_eq!(
+            (http.to_string().as_str(), https.to_string().as_str()),
+            ("http://[::1]:8080", "https://0.0.0.0:8443")
+        );
+        // Paths are relative to the manifest.
+        assert!(path.is_absolute() && path.ends_with("remuda.sock"), "{path:?}");
+        let tls = server.tls.unwrap();
+        assert_eq!((tls.certificate, tls.key), (path.with_file_name("chain.pem"), "/key.pem".into()));
     }
 
     #[test]
@@ -577,7 +652,20 @@ mod tests {
             ),
             (format!("[server]\nhedge_share = 11\n{function}"), vec!["server.hedge_share = 11", "to 10"]),
             (format!("[server]\nhedge_share = nan\n{function}"), vec!["server.hedge_share = NaN", "to 10"]),
-            (format!("[server]\nlisten = \"here\"\n{function}"), vec!["listen", "socket address"]),
+            (
+                format!("[server]\nlisten = \"here\"\n{function}"),
+                vec!["server.listen = \"here\"", "an address with a port", "unix:/run/remuda.sock"],
+            ),
+            (format!("[server]\nlisten = 8080\n{function}"), vec!["listen", "a text, or a list of texts"]),
+            (format!("[server]\nlisten = []\n{function}"), vec!["server.listen = []", "must listen somewhere"]),
+            (
+                format!("[server]\nlisten = [\"[::]:1\", \"http://[::]:1\"]\n{function}"),
+                vec!["server.listen = \"http://[::]:1\"", "twice"],
+            ),
+            (
+                format!("[server]\nlisten = \"https://[::]:1\"\n{function}"),
+                vec!["server.listen = \"https://[::]:1\"", "needs server.tls"],
+            ),
             (format!("[server]\ncompile_timeout = \"0s\"\n{function}"), vec!["server.compile_timeout", "in time"]),
             (format!("[server]\ncompile_memory = \"1MB\"\n{function}"), vec!["server.compile_memory", "32.0 MiB"]),
             (format!("{function}outbound = {{}}"), vec!["allow"]),

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,8 @@ pub struct HttpRequest {
     pub uri: Uri,
     /// The header fields, without those that are between the client and the server.
     pub headers: HeaderMap,
+    /// The scheme of the URL that led here: `http` or `https`.
+    pub scheme: Scheme,
     /// The name by which the client knows the server, and perhaps a port: `host[:port]`.
     pub authority: String,
     /// The body.

@@ -1,11 +1,10 @@
 //! RFC 3875: a request as environment variables, and an answer as header fields, an empty line and a body.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode, Version, request};
 
+use crate::entrance::{Ends, Entrance};
 use crate::route::Routed;
 use crate::rules::hop_by_hop;
 
@@ -31,17 +30,16 @@ pub(crate) fn variables(
     head: &request::Parts,
     routed: &Routed<'_>,
     body_bytes: u64,
-    client: SocketAddr,
-    server: SocketAddr,
+    Ends { client, entrance }: &Ends,
 ) -> Vec<(String, String)> {
     let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(HOST).unwrap_or_default();
-    let (server_name, server_port) = split_host(host, server);
+    let (server_name, server_port) = split_host(host, entrance);
     let mut variables: Vec<(String, String)> = [
         ("GATEWAY_INTERFACE", "CGI/1.1".to_owned()),
         ("PATH_INFO", percent_decode(routed.path_info)),
         ("QUERY_STRING", head.uri.query().unwrap_or_default().to_owned()),
-        ("REMOTE_ADDR", client.ip().to_string()),
+        ("REMOTE_ADDR", client.address()),
         ("REQUEST_METHOD", head.method.to_string()),
         ("SCRIPT_NAME", routed.script_name.to_owned()),
         ("SERVER_NAME", server_name),
@@ -56,6 +54,9 @@ pub(crate) fn variables(
     }
     if let Some(content_type) = text(CONTENT_TYPE) {
         variables.push(("CONTENT_TYPE".into(), content_type.to_owned()));
+    }
+    if entrance.tls.is_some() {
+        variables.push(("HTTPS".into(), "on".into()));
     }
     let hop_by_hop = hop_by_hop(&head.headers);
     for name in head.headers.keys() {
@@ -73,15 +74,15 @@ pub(crate) fn variables(
 }
 
 /// `host[:port]` as the client wrote it, with the server's own port where it wrote none.
-fn split_host(host: &str, server: SocketAddr) -> (String, String) {
+fn split_host(host: &str, entrance: &Entrance) -> (String, String) {
     let after_literal = host.rfind(']').unwrap_or(0);
     match host[after_literal..].rfind(':') {
         Some(colon) => {
             let (name, port) = host.split_at(after_literal + colon);
             (name.to_owned(), port[1..].to_owned())
         }
-        None if host.is_empty() => (server.ip().to_string(), server.port().to_string()),
-        None => (host.to_owned(), server.port().to_string()),
+        None if host.is_empty() => (entrance.name(), entrance.port().to_string()),
+        None => (host.to_owned(), entrance.port().to_string()),
     }
 }
 
@@ -209,7 +210,7 @@ mod tests {
 
     #[test]
     fn hosts_are_split_from_their_ports() {
-        let server = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let server = Entrance { address: Some(([127, 0, 0, 1], 8080).into()), tls: None };
         for (host, expected) in [
             ("example.org", ("example.org", "8080")),
             ("example.org:1234", ("example.org", "1234")),
@@ -217,7 +218,7 @@ mod tests {
             ("[::1]:99", ("[::1]", "99")),
             ("", ("127.0.0.1", "8080")),
         ] {
-            let (name, port) = split_host(host, server);
+            let (name, port) = split_host(host, &server);
             assert_eq!((name.as_str(), port.as_str()), expected, "{host}");
         }
     }

@@ -6,13 +6,20 @@
 
 mod body;
 mod cgi;
+mod entrance;
 mod listen;
+mod listener;
 mod network;
 mod respond;
 mod route;
 mod rules;
 mod serve;
+mod takeover;
+mod tls;
 mod wasi_http;
 
 pub use listen::{Server, ServerError};
+pub use listener::{ListenError, Listener};
 pub use route::Mounted;
+pub use takeover::{Control, Predecessor, TakeOverError};
+pub use tls::{Tls, TlsError};

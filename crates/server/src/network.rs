@@ -2,22 +2,28 @@
 //! last: reading a request, running it if it is short, and answering need no other thread.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use remuda_host::InlineThread;
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::either::Either;
 
+use crate::entrance::Ends;
+use crate::listener::Stream;
 use crate::respond::Reply;
 use crate::serve::State;
 
@@ -30,10 +36,17 @@ const STACK_BYTES: usize = 8 << 20;
 
 /// A connection that was accepted, on its way to its thread.
 pub(crate) struct Accepted {
-    pub(crate) stream: std::net::TcpStream,
-    pub(crate) client: SocketAddr,
+    pub(crate) stream: Stream,
+    pub(crate) ends: Ends,
     /// The connection's place among all that may be open.
     pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// What a thread is told.
+enum Order {
+    Serve(Accepted),
+    /// There will be no further connection. Those that are open may bring one more request each, for so long.
+    End(Duration),
 }
 
 /// The threads that serve connections.
@@ -42,7 +55,7 @@ pub(crate) struct Network {
 }
 
 struct Thread {
-    accepted: mpsc::UnboundedSender<Accepted>,
+    orders: mpsc::UnboundedSender<Order>,
     /// How many connections the thread has.
     connections: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
@@ -74,18 +87,20 @@ impl Network {
         let thread = self.threads.iter().min_by_key(|thread| thread.connections.load(Ordering::Relaxed));
         let thread = thread.expect("a server has threads");
         thread.connections.fetch_add(1, Ordering::Relaxed);
-        if thread.accepted.send(accepted).is_err() {
+        if thread.orders.send(Order::Serve(accepted)).is_err() {
             // The thread has panicked, which has been reported. The client sees its connection closed.
             tracing::error!("a thread of the network is gone; its connections are lost");
         }
     }
 
-    /// Has every request answered that has come, and ends the threads.
-    pub(crate) fn end(self) {
-        // A thread ends when nobody can send it a connection any more: all channels are closed before the first is joined.
-        let threads: Vec<_> = self.threads.into_iter().map(|Thread { thread, .. }| thread).collect();
-        for thread in threads {
+    /// Has every request answered that has come, and ends the threads. A connection on which nothing has been asked for
+    /// stays open for `linger`: its client may be about to send a request.
+    pub(crate) fn end(self, linger: Duration) {
+        for thread in &self.threads {
             // If the thread has panicked, that has been reported.
+            let _ = thread.orders.send(Order::End(linger));
+        }
+        for Thread { thread, .. } in self.threads {
             let _ = thread.join();
         }
     }
@@ -93,54 +108,133 @@ impl Network {
 
 impl Thread {
     fn start(state: &Arc<State>, i: usize) -> io::Result<Self> {
-        let (accepted, connections_to_come) = mpsc::unbounded_channel();
+        let (orders, orders_to_come) = mpsc::unbounded_channel();
         let connections = Arc::<AtomicUsize>::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (state, counter) = (Arc::clone(state), Arc::clone(&connections));
-        let run = move || runtime.block_on(serve(state, connections_to_come, counter));
+        let run = move || runtime.block_on(serve(state, orders_to_come, counter));
         let thread = thread::Builder::new().name(format!("remuda-net-{i}")).stack_size(STACK_BYTES).spawn(run)?;
-        Ok(Self { accepted, connections, thread })
+        Ok(Self { orders, connections, thread })
     }
+}
+
+/// How far a thread has come on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Each answer is the last one on its connection.
+    LastAnswers,
+    /// Connections on which nothing is going on are closed.
+    Closing,
 }
 
 /// Serves connections until no more will come and all have ended.
-async fn serve(state: Arc<State>, mut accepted: mpsc::UnboundedReceiver<Accepted>, connections: Arc<AtomicUsize>) {
-    let protocol = protocol(&state);
-    let graceful = GracefulShutdown::new();
+async fn serve(state: Arc<State>, mut orders: mpsc::UnboundedReceiver<Order>, connections: Arc<AtomicUsize>) {
+    let protocol = Arc::new(protocol(&state));
     let inline = state.host.inline_thread().map(Arc::new);
-    while let Some(Accepted { stream, client, permit }) = accepted.recv().await {
-        let counted = Counted(Arc::clone(&connections));
-        let stream = match TcpStream::from_std(stream) {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::error!(%client, %error, "cannot serve a connection");
-                continue;
+    let (phase, _) = watch::channel(Phase::Serving);
+    let is_ending = Arc::<AtomicBool>::default();
+    // Each connection has a clone of `open`, so that `all_ended` says when there is none left.
+    let (open, mut all_ended) = mpsc::channel::<Infallible>(1);
+    // The orders end without a word only if the server panics.
+    let mut linger = Duration::ZERO;
+    while let Some(order) = orders.recv().await {
+        let Accepted { stream, ends, permit } = match order {
+            Order::Serve(accepted) => accepted,
+            Order::End(time) => {
+                linger = time;
+                break;
             }
         };
-        let service = service(&state, client, inline.as_ref());
-        let connection = protocol.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let counted = Counted(Arc::clone(&connections));
+        let (state, inline, protocol) = (Arc::clone(&state), inline.clone(), Arc::clone(&protocol));
+        let (phase, is_ending, open) = (phase.subscribe(), Arc::clone(&is_ending), open.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let client = ends.client;
+            let serving = Serving { state, ends, inline, is_ending, is_http2: Arc::default() };
+            if let Err(error) = serving.connection(stream, &protocol, phase).await {
                 tracing::debug!(%client, %error, "connection ended early");
             }
-            drop((permit, counted));
+            drop((permit, counted, open));
         });
     }
-    graceful.shutdown().await;
+    is_ending.store(true, Ordering::Relaxed);
+    phase.send_replace(Phase::LastAnswers);
+    drop(open);
+    if tokio::time::timeout(linger, all_ended.recv()).await.is_err() {
+        phase.send_replace(Phase::Closing);
+        all_ended.recv().await;
+    }
 }
 
-/// Answers one connection's requests.
-fn service(
-    state: &Arc<State>,
-    client: SocketAddr,
-    inline: Option<&Arc<InlineThread>>,
-) -> impl Service<Request<Incoming>, Response = Reply, Error = Infallible, Future: Send> + use<> {
-    let (state, inline) = (Arc::clone(state), inline.map(Arc::clone));
-    service_fn(move |request| {
-        let (state, inline) = (Arc::clone(&state), inline.clone());
-        async move { Ok::<_, Infallible>(state.serve(request, client, inline.as_deref()).await) }
-    })
+/// What a connection needs to answer requests.
+struct Serving {
+    state: Arc<State>,
+    ends: Ends,
+    inline: Option<Arc<InlineThread>>,
+    /// Whether the server is about to end.
+    is_ending: Arc<AtomicBool>,
+    /// Whether the connection is known to be one of HTTP/2.
+    is_http2: Arc<AtomicBool>,
+}
+
+impl Serving {
+    /// Serves a connection to its end.
+    async fn connection(
+        self,
+        stream: Stream,
+        protocol: &auto::Builder<TokioExecutor>,
+        mut phase: watch::Receiver<Phase>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let stream = match stream {
+            Stream::Tcp(stream) => Either::Left(TcpStream::from_std(stream)?),
+            Stream::Unix(stream) => Either::Right(UnixStream::from_std(stream)?),
+        };
+        let stream = match &self.ends.entrance.tls {
+            None => Either::Left(stream),
+            // A client may take as long for this as for a request.
+            Some(tls) => {
+                Either::Right(Box::new(timeout(self.state.client_timeout, tls.acceptor().accept(stream)).await??))
+            }
+        };
+        let is_http2 = Arc::clone(&self.is_http2);
+        let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), self.service()));
+        loop {
+            let changed = tokio::select! {
+                ended = connection.as_mut() => return ended,
+                changed = phase.changed() => changed,
+            };
+            let phase = if changed.is_ok() { *phase.borrow_and_update() } else { Phase::Closing };
+            // A client of HTTP/2 is told at once that it is to send no further request, and loses none by it. To one of
+            // HTTP/1.1 only an answer can say that.
+            if phase == Phase::Closing || (phase == Phase::LastAnswers && is_http2.load(Ordering::Relaxed)) {
+                connection.as_mut().graceful_shutdown();
+            }
+            if changed.is_err() || phase == Phase::Closing {
+                return connection.await;
+            }
+        }
+    }
+
+    /// Answers a connection's requests.
+    fn service(self) -> impl Service<Request<Incoming>, Response = Reply, Error = Infallible, Future: Send> {
+        let serving = Arc::new(self);
+        service_fn(move |request: Request<Incoming>| {
+            let serving = Arc::clone(&serving);
+            async move {
+                let is_http2 = request.version() == Version::HTTP_2;
+                if is_http2 {
+                    serving.is_http2.store(true, Ordering::Relaxed);
+                }
+                let Serving { state, ends, inline, is_ending, .. } = &*serving;
+                let mut reply = Arc::clone(state).serve(request, ends, inline.as_deref()).await;
+                if !is_http2 && is_ending.load(Ordering::Relaxed) {
+                    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(reply)
+            }
+        })
+    }
 }
 
 /// HTTP/1.1, or HTTP/2 if a client begins with its preface.

@@ -1,6 +1,5 @@
 //! One request, on the network's side: it is routed, its body is read, it is admitted, and its answer is awaited.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use remuda_model::{GuestContext, HttpBody, RequestId, Responder, Sink, Stdin, St
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::cgi;
-use crate::listen::NOBODY;
+use crate::entrance::{Client, Ends};
 use crate::respond::{Refusal, Reply, note_end, respond, respond_streaming};
 use crate::route::{Mounted, Routed, Routes};
 use crate::wasi_http::Fault;
@@ -33,7 +32,6 @@ pub(crate) struct State {
     /// A permit for each request whose body may be in memory at the same time.
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) client_timeout: Duration,
-    pub(crate) local: SocketAddr,
 }
 
 impl State {
@@ -41,22 +39,22 @@ impl State {
     pub(crate) async fn serve(
         self: Arc<Self>,
         request: Request<Incoming>,
-        client: SocketAddr,
+        ends: &Ends,
         inline: Option<&InlineThread>,
     ) -> Reply {
         let id = self.host.next_request_id();
         let (mut head, body) = request.into_parts();
-        if client == NOBODY {
+        if ends.client == Client::Nobody {
             return Refusal::NoRoute.reply(id);
         }
         let answer = match rules::apply(&mut head) {
-            Ok(()) => self.answer(id, &head, body, client, inline).await,
+            Ok(()) => self.answer(id, &head, body, ends, inline).await,
             Err(refusal) => Err(refusal),
         };
         match answer {
             Ok(reply) => reply,
             Err(refusal) => {
-                tracing::info!(request = %id, %client, method = %head.method, path = head.uri.path(), ?refusal, "refused");
+                tracing::info!(request = %id, client = %ends.client, method = %head.method, path = head.uri.path(), ?refusal, "refused");
                 refusal.reply(id)
             }
         }
@@ -67,7 +65,7 @@ impl State {
         id: RequestId,
         head: &request::Parts,
         body: Incoming,
-        client: SocketAddr,
+        ends: &Ends,
         inline: Option<&InlineThread>,
     ) -> Result<Reply, Refusal> {
         let routed = self.routes.find(head.uri.path()).ok_or(Refusal::NoRoute)?;
@@ -86,7 +84,7 @@ impl State {
                 (body, Some(responder), Some(streamed), Some(fault))
             }
         };
-        let call = self.call(id, head, &routed, body, responder, client);
+        let call = call(id, head, &routed, body, responder, ends);
         let brought = Instant::now();
         let run = match inline {
             Some(inline) => inline.run(&mounted.function, call, brought),
@@ -142,46 +140,46 @@ impl State {
         };
         tokio::time::timeout(patience, first).await.map_err(|_| Refusal::TooLate)?
     }
+}
 
-    fn call(
-        &self,
-        id: RequestId,
-        head: &request::Parts,
-        routed: &Routed<'_>,
-        body: HttpBody,
-        responder: Option<Responder>,
-        client: SocketAddr,
-    ) -> Call {
-        let Mounted { function, abi, .. } = routed.mounted;
-        let spec = function.spec();
-        let log = Sink::CaptureHead { bytes_max: STDERR_BYTES_MAX };
-        let mut context = GuestContext {
-            args: program_and_args(spec),
-            env: spec.env.clone(),
-            stdin: Stdin::Empty,
-            stdout: Sink::Capture { bytes_max: spec.limits.output_bytes_max },
-            stderr: log,
-            preopens: spec.preopens.clone(),
-            outbound: spec.outbound.clone(),
-            request: None,
-            gate: None,
-        };
-        match abi {
-            Abi::Stdio => context.stdin = stdin(body),
-            Abi::Cgi => {
-                let variables = cgi::variables(head, routed, body.len().unwrap_or(0), client, self.local);
-                // A request sets no variable that the operator has set.
-                let is_set = |name: &String| spec.env.iter().any(|(set, _)| set == name);
-                context.env.extend(variables.into_iter().filter(|(name, _)| !is_set(name)));
-                context.stdin = stdin(body);
-            }
-            Abi::Http => {
-                context.stdout = log;
-                context.request = Some(Arc::new(wasi_http::request(head, body, responder, self.local)));
-            }
+/// The call that a request is to its guest.
+fn call(
+    id: RequestId,
+    head: &request::Parts,
+    routed: &Routed<'_>,
+    body: HttpBody,
+    responder: Option<Responder>,
+    ends: &Ends,
+) -> Call {
+    let Mounted { function, abi, .. } = routed.mounted;
+    let spec = function.spec();
+    let log = Sink::CaptureHead { bytes_max: STDERR_BYTES_MAX };
+    let mut context = GuestContext {
+        args: program_and_args(spec),
+        env: spec.env.clone(),
+        stdin: Stdin::Empty,
+        stdout: Sink::Capture { bytes_max: spec.limits.output_bytes_max },
+        stderr: log,
+        preopens: spec.preopens.clone(),
+        outbound: spec.outbound.clone(),
+        request: None,
+        gate: None,
+    };
+    match abi {
+        Abi::Stdio => context.stdin = stdin(body),
+        Abi::Cgi => {
+            let variables = cgi::variables(head, routed, body.len().unwrap_or(0), ends);
+            // A request sets no variable that the operator has set.
+            let is_set = |name: &String| spec.env.iter().any(|(set, _)| set == name);
+            context.env.extend(variables.into_iter().filter(|(name, _)| !is_set(name)));
+            context.stdin = stdin(body);
         }
-        Call { id, entry: abi.entry(), context, limits: spec.limits }
+        Abi::Http => {
+            context.stdout = log;
+            context.request = Some(Arc::new(wasi_http::request(head, body, responder, &ends.entrance)));
+        }
     }
+    Call { id, entry: abi.entry(), context, limits: spec.limits }
 }
 
 /// A body that was read whole, as standard input.

@@ -1,6 +1,5 @@
 //! Requests and responses of components, as `wasi:http` has them.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use remuda_model::{Coming, HttpBody, HttpRequest, HttpResponse, Piece, Responder
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::body::{Body, ComingBody};
+use crate::entrance::Entrance;
 use crate::respond::{Refusal, Reply, has_content, reply};
 use crate::rules::hop_by_hop;
 
@@ -34,17 +34,18 @@ pub(crate) fn request(
     head: &request::Parts,
     body: HttpBody,
     responder: Option<Responder>,
-    server: SocketAddr,
+    entrance: &Entrance,
 ) -> HttpRequest {
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
-    let authority = host.map_or_else(|| server.to_string(), str::to_owned);
+    let authority = host.map_or_else(|| entrance.authority(), str::to_owned);
     let hop_by_hop = hop_by_hop(&head.headers);
     // The trailers themselves do reach the guest, and its own reach the client.
     let reaches = |name: &HeaderName| name == TRAILER || name == TE || !hop_by_hop.contains(name);
     let headers = head.headers.iter().filter(|(name, _)| reaches(name));
     let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
     let (method, uri) = (head.method.clone(), head.uri.clone());
-    HttpRequest { method, uri, headers, authority, body, responder }
+    let scheme = uri.scheme().cloned().unwrap_or_else(|| entrance.scheme());
+    HttpRequest { method, uri, headers, scheme, authority, body, responder }
 }
 
 /// What is wrong with a body that comes while its guest runs, as soon as that is known.

@@ -122,10 +122,7 @@ impl ComponentWasi {
                 Incoming { pieces, has_ended: false }.boxed_unsync()
             }
         };
-        let scheme = match request.uri.scheme_str() {
-            Some("https") => Scheme::Https,
-            _ => Scheme::Http,
-        };
+        let scheme = if request.scheme == http::uri::Scheme::HTTPS { Scheme::Https } else { Scheme::Http };
         // The target's own authority would be taken instead of what the host has found to be the client's.
         let path = request.uri.path_and_query().cloned().map_or_else(Uri::default, Uri::from);
         let mut guest = http::Request::new(body);

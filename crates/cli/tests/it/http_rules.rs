@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
-use crate::http::{Response, parse};
+use crate::http::{Response, parse, receive, send};
 use crate::support::{Server, drain};
 
 const FUNCTIONS: &str = r#"
@@ -175,4 +175,33 @@ fn http2_has_the_same_rules() {
         }
         assert_eq!(answer("/app?status=204").await, (204, String::new()));
     });
+}
+
+/// W3C Trace Context: the parts of a system that a request goes through know that it is the same one.
+#[test]
+fn trace_context_goes_through() {
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let server = Server::start(
+        r#"
+        [[function]]
+        name = "cgi"
+        abi = "cgi"
+        module = "@guests/cgi/cgi.wasm"
+        [[function]]
+        name = "http"
+        route = "/*"
+        module = "@guests/http/http.wasm"
+        "#,
+        &[],
+    );
+    let fields = [("traceparent", PARENT), ("tracestate", "a=b,c=d")];
+    for (path, expected) in [
+        ("/cgi", [format!("HTTP_TRACEPARENT={PARENT}"), "HTTP_TRACESTATE=a=b,c=d".into()]),
+        ("/request", [format!("traceparent: {PARENT}"), "tracestate: a=b,c=d".into()]),
+    ] {
+        let text = receive(send(&server.address, "GET", path, &fields, b"")).text();
+        for line in expected {
+            assert!(text.lines().any(|found| found == line), "{line} is missing:\n{text}");
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod race;
 mod report;
 mod run;
 mod serve;
+mod sockets;
 mod support;
 mod wasi;
 mod wasi_http;

@@ -3,10 +3,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use remuda_engine::testing;
 use remuda_model::TrapKind;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
@@ -123,8 +124,11 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 /// A server in a folder of its own, stopped when it is dropped.
 pub(crate) struct Server {
     child: Child,
+    /// The address where it listens for HTTP, if it does.
     pub(crate) address: String,
-    dir: TempDir,
+    /// The places where it listens, as it says them itself.
+    pub(crate) places: Vec<String>,
+    dir: Arc<TempDir>,
 }
 
 impl Server {
@@ -141,22 +145,39 @@ impl Server {
     }
 
     fn spawn(folder: &Path, args: &[&str], dir: TempDir) -> Self {
-        let mut child = remuda()
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(dir.path().join("data"))
-            .args(args)
-            .arg(folder)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        let mut command = remuda();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]);
+        command.arg(dir.path().join("data")).args(args).arg(folder);
+        Self::of(&mut command, Arc::new(dir))
+    }
+
+    /// Serves the manifest in a folder, where it says itself, and takes over from another server if there is one.
+    pub(crate) fn start_in(dir: &Arc<TempDir>, predecessor: Option<&Self>) -> Self {
+        let mut command = remuda();
+        command.args(["serve", "--data-dir"]).arg(dir.path().join("data")).arg(dir.path());
+        if let Some(predecessor) = predecessor {
+            command.arg("--take-over").arg(predecessor.pid().to_string());
+        }
+        Self::of(&mut command, Arc::clone(dir))
+    }
+
+    /// The server that a command starts.
+    pub(crate) fn of(command: &mut Command, dir: Arc<TempDir>) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it was piped"));
+        let mut places = Vec::new();
         let mut line = String::new();
-        stdout.read_line(&mut line).expect("it prints text");
-        let address = line.trim().strip_prefix("listening on http://").map(str::to_owned);
+        loop {
+            line.clear();
+            stdout.read_line(&mut line).expect("it prints text");
+            let Some(place) = line.trim().strip_prefix("listening on ") else { break };
+            places.push(place.to_owned());
+        }
         // Further output is read and dropped, so that the server never waits while it prints.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        let address = address.unwrap_or_else(|| panic!("instead of an address: {line:?}"));
-        Self { child, address, dir }
+        assert!(!places.is_empty(), "instead of a place: {line:?}");
+        let address = places.iter().find_map(|place| place.strip_prefix("http://")).unwrap_or_default().to_owned();
+        Self { child, address, places, dir }
     }
 
     /// The server's data directory.
@@ -170,8 +191,11 @@ impl Server {
 
     /// Sends SIGTERM to the server.
     pub(crate) fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it still runs");
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it still runs");
     }
 
     /// Waits until the server ends.
