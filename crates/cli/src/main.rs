@@ -15,6 +15,7 @@ mod options;
 mod profile;
 mod report;
 mod run;
+mod second_wall;
 mod serve;
 mod simulate;
 mod waiting;

@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::options::{DataDir, EngineChoice, compiler, start_log};
+use crate::second_wall;
 
 /// The exit code of a server that was told twice to stop: 128 and SIGINT's number.
 const EXIT_INTERRUPTED: i32 = 130;
@@ -57,12 +58,16 @@ impl Serve {
         let activated = Listener::activated()?;
         start_log("info", self.log_json);
         raise_open_files_limit();
-        let Deployment { mut server, functions } = Deployment::read(&self.manifest)?;
+        let mut deployment = Deployment::read(&self.manifest)?;
         if !self.listen.is_empty() {
-            server.listen = self.listen.into_iter().map(|place| place.within(Path::new(""))).collect();
+            deployment.server.listen = self.listen.into_iter().map(|place| place.within(Path::new(""))).collect();
         }
-        let tls = server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let data_dir = self.data_dir.resolve();
+        if deployment.server.sandbox {
+            second_wall::enter(&deployment, data_dir.as_deref());
+        }
+        let Deployment { server, functions } = deployment;
+        let tls = server.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let host = Host::open(&HostConfig {
             data_dir: data_dir.clone(),

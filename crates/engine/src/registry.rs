@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use remuda_model::EngineId;
@@ -21,9 +22,9 @@ pub struct Known {
     pub automatic: bool,
     /// The function that starts the engine; `None` if this build does not contain it.
     pub(crate) open: Option<fn(Instances) -> Result<Arc<dyn Engine>, EngineError>>,
-    /// For an engine that is a program from elsewhere: says what is missing on this machine, and how to get it; `None`
-    /// if the program is here.
-    pub(crate) missing: Option<fn() -> Option<String>>,
+    /// For an engine that is programs from elsewhere: finds them on this machine, or says which one is missing, and how to
+    /// get it.
+    pub(crate) programs: Option<fn() -> Result<Vec<PathBuf>, String>>,
 }
 
 /// Where the instances of an engine's artifacts come from, if the engine has the choice.
@@ -70,7 +71,13 @@ impl Known {
     /// The program that is missing on this machine, and how to get it.
     #[must_use]
     pub fn missing(&self) -> Option<String> {
-        self.missing.and_then(|missing| missing())
+        self.programs.and_then(|programs| programs().err())
+    }
+
+    /// The programs that the engine starts, if it is not in this one; none if one of them is missing.
+    #[must_use]
+    pub fn programs(&self) -> Vec<PathBuf> {
+        self.programs.and_then(|programs| programs().ok()).unwrap_or_default()
     }
 
     /// A text of all that decides, beside the module, whether a stored artifact can be used: the engine, its version,

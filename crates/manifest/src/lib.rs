@@ -88,6 +88,8 @@ pub struct ServerSettings {
     pub hedge_share: f64,
     /// The budget of one compile in a child process.
     pub compile_budget: CompileBudget,
+    /// Whether the process gives up all files, ports and system calls that it has no use for.
+    pub sandbox: bool,
 }
 
 /// The files that show who a server is.
@@ -187,6 +189,7 @@ struct RawServer {
     #[serde(with = "humantime_serde")]
     compile_timeout: Duration,
     compile_memory: ByteSize,
+    sandbox: bool,
 }
 
 impl Default for RawServer {
@@ -204,6 +207,7 @@ impl Default for RawServer {
             hedge_share: WASTE_SHARE_DEFAULT,
             compile_timeout: compile_budget.time_max,
             compile_memory: ByteSize::b(compile_budget.memory_bytes_max),
+            sandbox: true,
         }
     }
 }
@@ -351,6 +355,7 @@ impl Deployment {
             artifact_disk,
             compile_timeout,
             compile_memory,
+            sandbox,
             ..
         } = raw.server;
         let server = ServerSettings {
@@ -364,6 +369,7 @@ impl Deployment {
             artifact_disk_bytes: artifact_disk.as_u64(),
             hedge_share,
             compile_budget: CompileBudget { time_max: compile_timeout, memory_bytes_max: compile_memory.as_u64() },
+            sandbox,
         };
         Ok(Self { server, functions })
     }

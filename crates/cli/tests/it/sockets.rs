@@ -84,7 +84,7 @@ fn a_unix_socket_serves_and_leaves_no_file() {
 /// As systemd starts a service with sockets: they are open files 3 and up, and three variables tell of them.
 #[test]
 fn sockets_that_systemd_has_opened_are_served() {
-    const START: &str = "exec 3<&0 4<&2 2>&1 </dev/null
+    const START: &str = "exec 3<&0 4<&2 2>/dev/null </dev/null
         export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=web:local
         exec \"$@\"";
     let dir = deployment("listen = \"127.0.0.1:1\"");
@@ -211,6 +211,51 @@ fn clients_that_speak_tls_are_served_with_the_certificate_as_it_is() {
     }
     // A client that has been here before may resume its session, which no certificate is needed for.
     assert!(!is_trusted(address, &client(&certificate, &[])));
+}
+
+/// A server's own process is within a wall. A certificate's folder is inside, and what it links to later is not.
+#[test]
+fn a_server_reaches_no_file_that_its_manifest_does_not_name() {
+    for sandbox in [true, false] {
+        let dir = deployment(&format!(
+            "listen = \"https://127.0.0.1:0\"\ntls = {{ certificate = \"tls/chain.pem\", key = \"tls/key.pem\" }}\nsandbox = {sandbox}"
+        ));
+        let (tls, elsewhere) = (dir.path().join("tls"), tempfile::tempdir().unwrap());
+        std::fs::create_dir(&tls).unwrap();
+        certify(&tls);
+        let log = dir.path().join("log");
+        let mut command = remuda();
+        command.args(["serve", "--data-dir"]).arg(dir.path().join("data")).arg(dir.path());
+        let server = Server::of(command.stderr(std::fs::File::create(&log).unwrap()), Arc::clone(&dir));
+        let log = || std::fs::read_to_string(&log).unwrap();
+        let address = server.places[0].strip_prefix("https://").unwrap();
+
+        // All of its threads are in it.
+        for thread in std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap() {
+            let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+            for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+                assert_eq!(status.contains(line), sandbox, "{line}:\n{status}");
+            }
+        }
+        let certificate = certify(elsewhere.path());
+        for file in ["chain.pem", "key.pem"] {
+            std::fs::remove_file(tls.join(file)).unwrap();
+            std::os::unix::fs::symlink(elsewhere.path().join(file), tls.join(file)).unwrap();
+        }
+        server.signal(Signal::HUP);
+        if sandbox {
+            assert!(log().contains("the process keeps"), "{}", log());
+            if log().contains("files_and_ports=\"only those in use\"") {
+                while !log().contains("ermission denied") {
+                    std::thread::yield_now();
+                }
+            }
+        } else {
+            while !is_trusted(address, &client(&certificate, &[])) {
+                std::thread::yield_now();
+            }
+        }
+    }
 }
 
 #[test]

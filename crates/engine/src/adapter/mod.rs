@@ -82,7 +82,7 @@ const WASMTIME_WINCH: Known = Known {
     open: Some(wasmtime::open_winch),
     #[cfg(not(feature = "wasmtime.winch"))]
     open: None,
-    missing: None,
+    programs: None,
 };
 
 const WASMTIME_CRANELIFT: Known = Known {
@@ -117,7 +117,7 @@ const WASMTIME_CRANELIFT: Known = Known {
     open: Some(wasmtime::open_cranelift),
     #[cfg(not(feature = "wasmtime.cranelift"))]
     open: None,
-    missing: None,
+    programs: None,
 };
 
 const WASMER_SINGLEPASS: Known = Known {
@@ -141,7 +141,7 @@ const WASMER_SINGLEPASS: Known = Known {
     open: Some(wasmer::open),
     #[cfg(not(feature = "wasmer.singlepass"))]
     open: None,
-    missing: None,
+    programs: None,
 };
 
 const WASMI_LAZY: Known = Known {
@@ -170,7 +170,7 @@ const WASMI_LAZY: Known = Known {
     open: Some(wasmi::open),
     #[cfg(not(feature = "wasmi.lazy"))]
     open: None,
-    missing: None,
+    programs: None,
 };
 
 const NODE_V8: Known = Known {
@@ -198,9 +198,9 @@ const NODE_V8: Known = Known {
     #[cfg(not(feature = "node.v8"))]
     open: None,
     #[cfg(feature = "node.v8")]
-    missing: Some(worker::node::missing),
+    programs: Some(worker::node::programs),
     #[cfg(not(feature = "node.v8"))]
-    missing: None,
+    programs: None,
 };
 
 /// Engines of ours that run guests in workers. Whether this build can open one hangs on the feature with its name.
@@ -223,9 +223,9 @@ macro_rules! workers {
             #[cfg(not(feature = $id))]
             open: None,
             #[cfg(feature = $id)]
-            missing: Some(|| worker::own::$own.missing()),
+            programs: Some(|| worker::own::$own.programs()),
             #[cfg(not(feature = $id))]
-            missing: None,
+            programs: None,
         };
     )*};
 }
@@ -257,7 +257,7 @@ pub(crate) const MOCK: Known = Known {
     open: Some(mock::open),
     #[cfg(not(feature = "mock"))]
     open: None,
-    missing: None,
+    programs: None,
 };
 
 /// The version that the workspace pins; a test compares it with the lock file.

@@ -6,7 +6,6 @@
 //! bytes, and what it has written goes back with the answer. A worker is not trusted more than its guest.
 
 mod installed;
-mod jail;
 #[cfg(feature = "node.v8")]
 pub(super) mod node;
 #[cfg(any(feature = "wasmer.cranelift", feature = "wasmer.llvm", feature = "wavm.llvm", feature = "lucet.cranelift"))]

@@ -29,9 +29,9 @@ pub(in crate::adapter) fn open(instances: Instances) -> Result<Arc<dyn Engine>, 
     Ok(Arc::new(WorkerEngine::open(&KIND, Launch { program, args }, None, instances)?))
 }
 
-/// Says why the engine cannot be used on this machine, if it cannot.
-pub(in crate::adapter) fn missing() -> Option<String> {
-    program().err()
+/// The programs that are started, or why one of them is missing.
+pub(in crate::adapter) fn programs() -> Result<Vec<PathBuf>, String> {
+    Ok(vec![program()?])
 }
 
 /// The program: one that was installed for Remuda, or else the first on `PATH`.

@@ -75,9 +75,9 @@ impl Own {
         Ok(Arc::new(WorkerEngine::open(&self.kind, runs, Some(compiles), instances)?))
     }
 
-    /// Says why the engine cannot be used on this machine, if it cannot.
-    pub(in crate::adapter) fn missing(&self) -> Option<String> {
-        [self.runs, self.compiles].into_iter().find_map(|program| self.find(program).err())
+    /// The programs that are started, or why one of them is missing.
+    pub(in crate::adapter) fn programs(&self) -> Result<Vec<PathBuf>, String> {
+        [self.runs, self.compiles].into_iter().map(|program| self.find(program)).collect()
     }
 
     fn find(&self, program: &str) -> Result<PathBuf, String> {

@@ -4,16 +4,16 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use remuda_sandbox::{LIBRARIES, NULL, Rights};
 use remuda_wasi::IMPORTS;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
 
-use super::jail;
 use super::protocol::{Code, LENGTH_BYTES, Malformed, ModuleNumber, Orders, REPORT_BYTES_MAX, Report, VERSION};
 use crate::adapter::region::Region;
 
@@ -51,7 +51,7 @@ pub(super) struct Launch {
 
 /// Starts the workers of one kind, and sees them to their end, on a thread of its own. A worker is to die with the
 /// host, and Linux has it die with the *thread* that started it: so that thread must last. It has also given up, before
-/// it starts the first worker, what a worker may not do ([`jail`]), since a process inherits that.
+/// it starts the first worker, what a worker has no use for ([`rights`]), since a process inherits that.
 pub(super) struct Nursery {
     requests: Sender<Request>,
 }
@@ -86,8 +86,14 @@ impl Nursery {
     }
 }
 
+/// What a worker has: its program and its libraries. On a kernel without Landlock it has more until it has started; from
+/// then on, it can open no file or socket even there ([`Worker::confine`]).
+pub(super) fn rights(program: &Path) -> Rights {
+    Rights::default().run(LIBRARIES).run([program]).change([NULL])
+}
+
 fn serve(launch: &Launch, requests: &Receiver<Request>) {
-    let jailed = jail::enter(&launch.program);
+    let jailed = rights(&launch.program).enter();
     for request in requests {
         match request {
             Request::Start(answer) => {

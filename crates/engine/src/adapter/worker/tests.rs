@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use landlock::RulesetStatus;
 use remuda_model::{Cause, GuestContext, GuestLimits, Interrupt, ModuleLimits, Outcome};
+use remuda_sandbox::Kept;
 
-use super::jail;
 use super::process::Launch;
+use super::process::rights;
 use super::protocol::VERSION;
 use super::{Kind, WorkerEngine};
 use crate::adapter::NODE_V8;
@@ -157,7 +157,7 @@ fn a_report_that_nobody_waits_for_is_an_error() {
 #[test]
 fn a_worker_reaches_no_file_no_program_and_no_other_process() {
     // What the kernel does not know cannot be tested there. The rules bind a thread, so this takes one of its own.
-    let is_jailed = || matches!(jail::enter(Path::new("/bin/sh")), Ok(RulesetStatus::FullyEnforced));
+    let is_jailed = || matches!(rights(Path::new("/bin/sh")).enter(), Ok(Kept::All));
     let is_jailed = std::thread::spawn(is_jailed).join().unwrap();
     let attempts = [
         ("read -r x < /etc/passwd", "reads a file", false),

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use remuda_engine::{EngineError, Instances, Module, Registry};
 use remuda_model::ModuleLimits;
+use remuda_sandbox::{Calls, LIBRARIES, NULL, Rights};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
 use crate::artifact::seal::Key;
@@ -74,25 +75,29 @@ pub fn compile_for_parent(
     rustix::thread::set_no_new_privs(true).map_err(io::Error::from)?;
     // A compile can be repeated; other work on this machine perhaps cannot. This is useful, but not necessary.
     let _ = std::fs::write(OOM_SCORE.0, OOM_SCORE.1);
+    let registry = Registry::new(Instances::OnDemand);
+    let known = registry.find(engine).map_err(io::Error::other)?;
+    // Beside its input and output, it keeps what an engine reads to start.
+    let rights = Rights::default().run(LIBRARIES).run(known.programs()).read(["/proc", "/sys"]).change([NULL]);
+    rights.enter().map_err(io::Error::other)?;
     let mut input = File::from(input.as_fd().try_clone_to_owned()?);
     let output = File::from(output.as_fd().try_clone_to_owned()?);
     let (mut key, mut bytes) = (Key::default(), Vec::new());
     input.read_exact(&mut key)?;
     input.read_to_end(&mut bytes)?;
 
-    // No instance is ever made here.
-    let registry = Registry::new(Instances::OnDemand);
-    let known = registry.find(engine).map_err(io::Error::other)?;
     let engine = registry.open(known.id).map_err(io::Error::other)?;
     let _pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.max(1))
         .use_current_thread()
         .build()
         .map_err(io::Error::other)?;
-    // From here on the child only computes: it can open no file and no socket.
-    // What compiles in a process of its own needs a socket to that, and files to start it. That process has neither.
+    // From here on the child only computes: it can open no file and no socket, and start no process. What compiles in a
+    // process of its own needs a socket to that, and files to start it. That process has neither.
     if !known.has_workers() {
         setrlimit(Resource::Nofile, limit(Resource::Nofile, 0)).map_err(io::Error::from)?;
+        // A kernel without this has the limit above all the same.
+        let _ = Calls::Computation.enter_with_all_threads();
     }
 
     let module = Module::parse(bytes, &BOUNDLESS).map_err(io::Error::other)?;
