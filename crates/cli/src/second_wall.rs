@@ -1,14 +1,14 @@
 //! The second wall around `remuda serve`: what the process gives up before it has a thread or a module. A guest that has
 //! broken out of its engine is still within this wall.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use remuda_engine::{Known, Registry};
 use remuda_manifest::{Deployment, Listen};
 use remuda_model::{Origin, Preopen};
 use remuda_sandbox::{Calls, Kept, LIBRARIES, NULL, Rights};
+
+use crate::calibrate::make_private_dir;
 
 /// The port of DNS over TCP, for answers that are too long for UDP.
 const DNS: u16 = 53;
@@ -17,7 +17,7 @@ const DNS: u16 = 53;
 pub(crate) fn enter(deployment: &Deployment, data_dir: Option<&Path>) {
     if let Some(data_dir) = data_dir {
         // A folder that does not exist yet could not be kept. If it cannot be made, the host says why.
-        let _ = DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+        let _ = make_private_dir(data_dir);
     }
     let kept = rights(deployment, data_dir).enter();
     let files_and_ports = match &kept {
@@ -57,7 +57,8 @@ fn rights(deployment: &Deployment, data_dir: Option<&Path>) -> Rights {
         .read(functions.iter().map(|function| &function.spec.module))
         .read(folders(false))
         .write(folders(true))
-        .write(data_dir)
+        // Without a data directory, the host measures what disks cost where temporary files are.
+        .write([data_dir.map_or_else(std::env::temp_dir, Path::to_owned)])
         .read(["/sys"])
         .change([NULL]);
     // A compile child says in its file of /proc that it is the first to go if the kernel is short of memory. An

@@ -88,8 +88,8 @@ fn a_server_calibrates_by_itself_and_once() {
     let mut server = serve();
     let said = BufReader::new(server.stderr.take().expect("it was piped"));
     let mut lines = said.lines().map(|line| line.expect("it prints text"));
-    let damaged = lines.next().expect("it says something");
-    assert!(damaged.contains("damaged") && damaged.contains("remuda calibrate"), "{damaged}");
+    let damaged = lines.find(|line| line.contains("damaged")).expect("it says so");
+    assert!(damaged.contains("remuda calibrate"), "{damaged}");
     // On a busy host, the server also logs that the host is busy; such lines are skipped.
     let outcome = lines.find(|line| line.contains("was calibrated") || line.contains("cannot calibrate"));
     assert!(outcome.as_ref().is_some_and(|line| line.contains("the host was calibrated")), "{outcome:?}");

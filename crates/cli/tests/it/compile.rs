@@ -199,7 +199,8 @@ fn a_compiler_does_not_outlive_who_wants_its_artifact() {
         std::thread::yield_now();
     };
     // Before it looks at the module, it gives up all system calls but those of a computation.
-    let status = || fs::read_to_string(format!("/proc/{}/status", child.as_raw_nonzero())).expect("it compiles for long");
+    let status =
+        || fs::read_to_string(format!("/proc/{}/status", child.as_raw_nonzero())).expect("it compiles for long");
     while !status().contains("Seccomp:\t2") {
         std::thread::yield_now();
     }
