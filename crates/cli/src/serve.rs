@@ -97,6 +97,11 @@ impl Serve {
                  (wasi:http/incoming-handler); leave `reuse` out of its function",
                 module.display()
             );
+            anyhow::ensure!(
+                !(endpoint.stream && function.module().is_http_handler()),
+                "{} answers HTTP requests itself, and its bodies always flow; leave `stream` out of its function",
+                module.display()
+            );
             let mounted = Mounted::new(function, endpoint);
             mounted.with_context(|| format!("cannot serve {}", module.display()))
         };

@@ -115,7 +115,8 @@ fn host_parts(rounds: usize) {
         {
             let context = context();
             part("WASI state", threads, rounds, || {
-                let wasi = remuda_wasi::Wasi::new(&context, Interrupt::new()).expect("nothing is granted");
+                let wasi = remuda_wasi::Wasi::new(remuda_model::EngineId::new("none"), &context, Interrupt::new())
+                    .expect("nothing is granted");
                 drop(wasi.into_output());
             });
         }

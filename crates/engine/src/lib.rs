@@ -21,7 +21,6 @@ mod select;
 mod start;
 #[doc(hidden)]
 pub mod testing;
-mod waiting;
 
 pub use capability::{Capabilities, Interruption, Proposal, Proposals};
 pub use contract::{Artifact, Called, Engine, EngineError, Idle, Instance, InstantiateError, StoredArtifact};
@@ -30,4 +29,3 @@ pub use module::{EntryError, Findings, FunctionType, Module, ModuleError, Module
 pub use osr::moves::{Extent, Moves, Part, Stay, Whereabouts};
 pub use osr::places::Point;
 pub use registry::{Availability, Instances, Known, Registry, UnknownEngine};
-pub use waiting::{OnWait, Waiting, on_wait, take_waited, wait_for_the_end};

@@ -210,7 +210,10 @@ impl Function {
     /// Whether a request whose engine was lost in the middle of the guest's run may begin again: then nobody can tell that
     /// it has run before.
     pub(crate) fn may_repeat(&self, context: &GuestContext) -> bool {
-        self.is_harmless(&context.preopens) && !context.uses_host_streams() && !context.reads_coming_body()
+        self.is_harmless(&context.preopens)
+            && !context.uses_host_streams()
+            && !context.reads_coming_body()
+            && !context.has_streamed()
     }
 
     /// Like [`Function::request`], for a request over the network with `input_bytes` bytes of input.

@@ -63,6 +63,8 @@ pub struct Endpoint {
     pub body_bytes_max: u64,
     /// The media type of the function's answers, for [`Abi::Stdio`].
     pub content_type: String,
+    /// Whether bodies flow while the guest runs, for [`Abi::Stdio`] and [`Abi::Cgi`]; with [`Abi::Http`], they always do.
+    pub stream: bool,
 }
 
 /// The settings of the server.
@@ -238,6 +240,8 @@ struct RawFunction {
     #[serde(default)]
     limits: RawLimits,
     content_type: Option<String>,
+    #[serde(default)]
+    stream: bool,
     #[serde(default)]
     idempotent: bool,
     reuse: Option<RawReuse>,
@@ -490,6 +494,7 @@ impl Check<'_> {
             abi: raw.abi,
             body_bytes_max: limits.body.as_u64(),
             content_type: raw.content_type.unwrap_or_else(|| "application/octet-stream".into()),
+            stream: raw.stream,
         };
         Ok(ServedFunction { spec, endpoint })
     }

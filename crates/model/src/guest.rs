@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Gate, HttpAnswer, HttpBody, HttpRequest, Outbound};
+use crate::{Coming, Gate, HttpAnswer, HttpBody, HttpRequest, Outbound, Responder};
 
 /// The world as one guest sees it. Anything that is not listed here does not exist for the guest.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,9 @@ pub struct GuestContext {
     pub outbound: Option<Arc<Outbound>>,
     /// The request that the guest is to answer, for [`Entry::HttpHandler`].
     pub request: Option<Arc<HttpRequest>>,
+    /// The way on which the guest's response, or what it writes to a captured standard output, reaches a client while the guest
+    /// still writes it; `None`: all of it is kept until it is complete.
+    pub responder: Option<Responder>,
     /// The gate that keeps the guest from the host's own streams until it has won a race; `None` if it may use them at
     /// once.
     pub gate: Option<Gate>,
@@ -43,13 +46,20 @@ impl GuestContext {
     /// Whether the guest reads a request's body that only one guest can read.
     #[must_use]
     pub fn reads_coming_body(&self) -> bool {
-        self.request.as_ref().is_some_and(|request| matches!(request.body, HttpBody::Coming { .. }))
+        let comes = |request: &Arc<HttpRequest>| matches!(request.body, HttpBody::Coming { .. });
+        matches!(self.stdin, Stdin::Coming { .. }) || self.request.as_ref().is_some_and(comes)
     }
 
     /// Whether the guest's response may reach the client while the guest still writes it.
     #[must_use]
     pub fn may_stream(&self) -> bool {
-        self.request.as_ref().is_some_and(|request| request.responder.is_some())
+        self.responder.is_some()
+    }
+
+    /// Whether something of the guest's response has reached its client.
+    #[must_use]
+    pub fn has_streamed(&self) -> bool {
+        self.responder.as_ref().is_some_and(|responder| !responder.is_free())
     }
 }
 
@@ -61,6 +71,13 @@ pub enum Stdin {
     Empty,
     /// These bytes.
     Bytes(Bytes),
+    /// The body of a request, which comes while the guest runs: for one guest only.
+    Coming {
+        /// Its pieces.
+        pieces: Coming,
+        /// Its length in bytes, if the client has said it.
+        len: Option<u64>,
+    },
     /// The host process's own input, which is a file: each guest reads it from `offset` on, at a position of its own.
     File {
         /// The position at which a guest begins to read, in bytes.
@@ -79,7 +96,7 @@ impl Stdin {
         match self {
             Self::Empty => Some(0),
             Self::Bytes(bytes) => Some(bytes.len() as u64),
-            Self::File { len, .. } => *len,
+            Self::File { len, .. } | Self::Coming { len, .. } => *len,
             Self::Inherit => None,
         }
     }

@@ -30,9 +30,6 @@ pub struct HttpRequest {
     pub authority: String,
     /// The body.
     pub body: HttpBody,
-    /// The way on which a response reaches the client while the guest still writes it; `None`: a response is kept until
-    /// it is complete.
-    pub responder: Option<Responder>,
 }
 
 /// The body of a request.
@@ -99,7 +96,8 @@ impl Coming {
 #[derive(Clone)]
 pub struct Responder(Arc<Mutex<Option<oneshot::Sender<StreamedResponse>>>>);
 
-/// A response of which the guest still writes the body.
+/// A response of which the guest still writes the body. What a command writes to its standard output is nothing but body;
+/// its status and header fields mean nothing.
 #[derive(Debug)]
 pub struct StreamedResponse {
     /// The engine that runs the guest.
@@ -129,11 +127,17 @@ impl Responder {
         begin.send(StreamedResponse { engine, status, headers, body }).ok()?;
         Some(sender)
     }
+
+    /// Whether no response has taken the way.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.0.lock().is_some()
+    }
 }
 
 impl fmt::Debug for Responder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Responder").field("is_taken", &self.0.lock().is_none()).finish()
+        f.debug_struct("Responder").field("is_free", &self.is_free()).finish()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The terms that all parts of Remuda share.
 //!
-//! This crate knows of no engine, no clock and no I/O. It consists of plain data, the [`Gate`] between a racing guest
-//! and the host's own streams, and the one small synchronisation primitive that every engine has to obey,
-//! [`Interrupt`].
+//! This crate knows of no engine and no I/O. It consists of plain data, the [`Gate`] between a racing guest and the host's
+//! own streams, the one small synchronisation primitive that every engine has to obey, [`Interrupt`], and what becomes of
+//! a thread while its guest waits, [`Waiting`].
 #![forbid(unsafe_code)]
 
 mod gate;
@@ -15,6 +15,7 @@ mod observation;
 mod outbound;
 mod outcome;
 mod tier;
+mod waiting;
 
 pub use gate::{Gate, HostStream};
 pub use guest::{Entry, GuestContext, GuestOutput, Preopen, Referent, Sink, Stdin, Value, ValueType};
@@ -26,3 +27,4 @@ pub use observation::{ArtifactState, Observation, Phases};
 pub use outbound::{NotAnOrigin, Origin, Outbound};
 pub use outcome::{Limit, Outcome, TrapKind};
 pub use tier::Tier;
+pub use waiting::{OnWait, Waiting, on_wait, take_waited, wait_for_the_end};

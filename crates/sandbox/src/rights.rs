@@ -186,8 +186,8 @@ mod tests {
     fn only_ports_that_were_kept_are_listened_on_and_connected_to() {
         let listeners: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
-        let free = |_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let [first, second] = [(); 2].map(free);
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (first, second) = (free(), free());
         let rights = Rights::default().connect([addresses[0].port()]).listen([first.port()]);
         let seen = seen_within(&rights, || {
             let connects = [addresses[0], addresses[1]].map(|address| TcpStream::connect(address).is_ok());

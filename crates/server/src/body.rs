@@ -1,5 +1,6 @@
 //! The body of a response.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -9,6 +10,8 @@ use hyper::body::{Frame, SizeHint};
 use remuda_host::Ticket;
 use remuda_model::Piece;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::wasi_http::Rest;
 
 /// A response's body.
 #[derive(Debug)]
@@ -22,15 +25,31 @@ pub(crate) enum Body {
 /// A body that a guest still writes. Dropping it before its end stops the guest.
 #[derive(Debug)]
 pub(crate) struct ComingBody {
+    /// What was taken of it before.
+    first: Option<Bytes>,
     pieces: mpsc::Receiver<Piece>,
-    /// `None` from the body's end on.
-    ticket: Option<Ticket>,
-    _permit: OwnedSemaphorePermit,
+    hold: Hold,
+}
+
+/// What a request has as long as its response is on its way.
+pub(crate) struct Hold {
+    /// Dropping it stops the guest. `None` from the end of the response's body on.
+    pub(crate) ticket: Option<Ticket>,
+    /// The request's place among those whose bodies may be in memory.
+    pub(crate) _permit: OwnedSemaphorePermit,
+    /// What is still to come of the request's own body.
+    pub(crate) rest: Rest,
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
 }
 
 impl ComingBody {
-    pub(crate) fn new(pieces: mpsc::Receiver<Piece>, ticket: Ticket, permit: OwnedSemaphorePermit) -> Self {
-        Self { pieces, ticket: Some(ticket), _permit: permit }
+    pub(crate) fn new(first: Option<Bytes>, pieces: mpsc::Receiver<Piece>, hold: Hold) -> Self {
+        Self { first, pieces, hold }
     }
 }
 
@@ -65,13 +84,20 @@ impl hyper::body::Body for Body {
                 Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
             }
             Self::Coming(coming) => {
+                if let Some(first) = coming.first.take().filter(|first| !first.is_empty()) {
+                    return Poll::Ready(Some(Ok(Frame::data(first))));
+                }
+                // A client that breaks off its request has left, and wants no response.
+                if coming.hold.rest.poll_broken(cx).is_ready() {
+                    return Poll::Ready(Some(Err(BrokenOff)));
+                }
                 let trailers = match ready!(coming.pieces.poll_recv(cx)) {
                     Some(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                     Some(Piece::End(trailers)) => trailers,
                     None => return Poll::Ready(Some(Err(BrokenOff))),
                 };
                 // The guest may have something to do after its response.
-                if let Some(ticket) = coming.ticket.take() {
+                if let Some(ticket) = coming.hold.ticket.take() {
                     ticket.let_run();
                 }
                 *self = Self::default();

@@ -29,7 +29,7 @@ pub(crate) struct CgiResponse {
 pub(crate) fn variables(
     head: &request::Parts,
     routed: &Routed<'_>,
-    body_bytes: u64,
+    body_bytes: Option<u64>,
     Ends { client, entrance }: &Ends,
 ) -> Vec<(String, String)> {
     let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -49,7 +49,10 @@ pub(crate) fn variables(
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    if body_bytes > 0 || head.headers.contains_key(CONTENT_LENGTH) {
+    // The length of a body that is still coming may be unknown.
+    if let Some(body_bytes) = body_bytes
+        && (body_bytes > 0 || head.headers.contains_key(CONTENT_LENGTH))
+    {
         variables.push(("CONTENT_LENGTH".into(), body_bytes.to_string()));
     }
     if let Some(content_type) = text(CONTENT_TYPE) {
@@ -114,16 +117,24 @@ fn percent_decode(path: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// Reads a guest's output (RFC 3875, section 6). The reason for refusing it is for the client, too.
+/// Reads a guest's output (RFC 3875, section 6), which must have a whole header. The reason for refusing it is for the client,
+/// too.
 ///
 /// A `Location` without a `Status` redirects the client (302), also where the RFC has the server follow a local path
 /// itself: the client does that as well, and sees where it is.
 pub(crate) fn parse_response(output: &Bytes) -> Result<CgiResponse, &'static str> {
+    parse_beginning(output)?.ok_or("its header has no end")
+}
+
+/// As [`parse_response`], for an output that may go on; `None`: its header does.
+pub(crate) fn parse_beginning(output: &Bytes) -> Result<Option<CgiResponse>, &'static str> {
     let mut status = None;
     let mut headers = HeaderMap::new();
     let mut at = 0;
     loop {
-        let line_end = output[at..].iter().position(|byte| *byte == b'\n').ok_or("its header has no end")?;
+        let Some(line_end) = output[at..].iter().position(|byte| *byte == b'\n') else {
+            return if output.len() > HEAD_BYTES_MAX { Err("its header is too long") } else { Ok(None) };
+        };
         let line = output[at..at + line_end].strip_suffix(b"\r").unwrap_or(&output[at..at + line_end]);
         at += line_end + 1;
         if at > HEAD_BYTES_MAX || headers.len() > FIELDS_MAX {
@@ -150,7 +161,7 @@ pub(crate) fn parse_response(output: &Bytes) -> Result<CgiResponse, &'static str
         return Err("its header has no Content-Type, Location or Status");
     }
     let implied = if headers.contains_key(LOCATION) { StatusCode::FOUND } else { StatusCode::OK };
-    Ok(CgiResponse { status: status.unwrap_or(implied), headers, body })
+    Ok(Some(CgiResponse { status: status.unwrap_or(implied), headers, body }))
 }
 
 /// Parses three digits and perhaps a reason, for which HTTP/2 has no place.

@@ -3,15 +3,15 @@
 
 use std::fmt::{self, Write as _};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
-use remuda_host::{Answer, CallError, Function, Rejected, Ticket};
+use remuda_host::{Answer, CallError, Function, Rejected};
 use remuda_manifest::Abi;
-use remuda_model::{Cause, HttpAnswer, Limit, Outcome, RequestId, StreamedResponse};
-use tokio::sync::OwnedSemaphorePermit;
+use remuda_model::{Cause, HttpAnswer, Limit, Outcome, Piece, RequestId, StreamedResponse};
+use tokio::sync::mpsc;
 
-use crate::body::Body;
+use crate::body::{Body, ComingBody, Hold};
 use crate::route::Mounted;
 use crate::{cgi, wasi_http};
 
@@ -111,20 +111,46 @@ pub(crate) fn respond(
 }
 
 /// The response to a client whose guest still writes the body. Dropping the response stops the guest.
-pub(crate) fn respond_streaming(
-    function: &Function,
+pub(crate) async fn respond_streaming(
+    mounted: &Mounted,
     id: RequestId,
     head: &request::Parts,
     response: StreamedResponse,
-    ticket: Ticket,
-    permit: OwnedSemaphorePermit,
+    hold: Hold,
 ) -> Reply {
     let engine = response.engine;
-    let mut reply =
-        wasi_http::streamed(response, head, ticket, permit).unwrap_or_else(|reason| invalid(function, id, reason));
+    let reply = match mounted.abi {
+        Abi::Http => wasi_http::streamed(response, head, hold),
+        Abi::Stdio => {
+            let body = ComingBody::new(None, response.body, hold);
+            let mut reply = Response::new(wasi_http::coming(body, head, StatusCode::OK));
+            reply.headers_mut().insert(CONTENT_TYPE, text(mounted.endpoint.content_type.clone()));
+            Ok(reply)
+        }
+        Abi::Cgi => {
+            let StreamedResponse { body: mut pieces, .. } = response;
+            read_cgi_head(&mut pieces).await.map(|cgi::CgiResponse { status, headers, body }| {
+                let body = ComingBody::new(Some(body), pieces, hold);
+                reply(status, headers, wasi_http::coming(body, head, status))
+            })
+        }
+    };
+    let mut reply = reply.unwrap_or_else(|reason| invalid(&mounted.function, id, reason));
     reply.headers_mut().insert(REQUEST, text(id.to_string()));
     reply.headers_mut().insert(ENGINE, HeaderValue::from_static(engine.as_str()));
     reply
+}
+
+/// Reads the header of a CGI guest that still writes, and what it has written of the body together with that.
+async fn read_cgi_head(pieces: &mut mpsc::Receiver<Piece>) -> Result<cgi::CgiResponse, &'static str> {
+    let mut output = BytesMut::new();
+    while let Some(Piece::Data(data)) = pieces.recv().await {
+        output.extend_from_slice(&data);
+        if let Some(response) = cgi::parse_beginning(&output.clone().freeze())? {
+            return Ok(response);
+        }
+    }
+    Err("its header has no end")
 }
 
 /// Notes in the log how a request ended.

@@ -29,6 +29,16 @@ impl Mounted {
         function.module().check_entry(&abi.entry())?;
         Ok(Self { function, endpoint, abi })
     }
+
+    /// Whether bodies flow while the guest runs.
+    pub(crate) fn streams(&self) -> bool {
+        self.endpoint.stream || self.abi == Abi::Http
+    }
+
+    /// Whether a request may run on a thread that serves connections. A command that streams may have to wait there.
+    pub(crate) fn may_run_inline(&self) -> bool {
+        !self.endpoint.stream || self.abi == Abi::Http
+    }
 }
 
 /// All routes of a deployment.

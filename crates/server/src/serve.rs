@@ -1,5 +1,6 @@
 //! One request, on the network's side: it is routed, its body is read, it is admitted, and its answer is awaited.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,12 @@ use remuda_manifest::Abi;
 use remuda_model::{GuestContext, HttpBody, RequestId, Responder, Sink, Stdin, StreamedResponse};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::body::Hold;
 use crate::cgi;
 use crate::entrance::{Client, Ends};
 use crate::respond::{Refusal, Reply, note_end, respond, respond_streaming};
 use crate::route::{Mounted, Routed, Routes};
-use crate::wasi_http::Fault;
+use crate::wasi_http::Rest;
 use crate::{rules, wasi_http};
 
 /// The most bytes of a guest's standard error that are kept for the log, and of its standard output if that is not its answer.
@@ -73,20 +75,16 @@ impl State {
         let permit = Arc::clone(&self.in_flight).try_acquire_owned();
         let permit = permit.map_err(|_| Refusal::Rejected(Rejected::QueueFull))?;
         let (bytes_max, timeout) = (mounted.endpoint.body_bytes_max, self.client_timeout);
-        let (body, responder, streamed, fault) = match mounted.abi {
-            Abi::Stdio | Abi::Cgi => {
-                (HttpBody::Whole(read_body(body, bytes_max, timeout).await?, None), None, None, None)
-            }
-            Abi::Http => {
-                let fault = Fault::default();
-                let body = wasi_http::body(body, bytes_max, timeout, &fault).await?;
-                let (responder, streamed) = Responder::new();
-                (body, Some(responder), Some(streamed), Some(fault))
-            }
+        let (body, mut rest, responder, streamed) = if mounted.streams() {
+            let (body, rest) = wasi_http::body(body, bytes_max, timeout).await?;
+            let (responder, streamed) = Responder::new();
+            (body, rest, Some(responder), Some(streamed))
+        } else {
+            (HttpBody::Whole(read_body(body, bytes_max, timeout).await?, None), Rest::default(), None, None)
         };
         let call = call(id, head, &routed, body, responder, ends);
         let brought = Instant::now();
-        let run = match inline {
+        let run = match inline.filter(|_| mounted.may_run_inline()) {
             Some(inline) => inline.run(&mounted.function, call, brought),
             None => Inline::Declined(call),
         };
@@ -94,17 +92,18 @@ impl State {
             Inline::Answered(result) => return Ok(respond(mounted, id, head, result)),
             Inline::Declined(call) => call,
         };
-        match self.submit(mounted, call, brought, streamed).await? {
+        match self.submit(mounted, call, brought, streamed, &mut rest).await? {
             Submitted::Answered(result) => {
                 let reply = respond(mounted, id, head, result);
-                match fault.as_ref().and_then(|fault| fault.get()) {
+                match rest.fault() {
                     // That is why the guest has failed.
-                    Some(refusal) if reply.status().is_server_error() => Err(*refusal),
+                    Some(refusal) if reply.status().is_server_error() => Err(refusal),
                     _ => Ok(reply),
                 }
             }
             Submitted::Streams(response, ticket) => {
-                Ok(respond_streaming(&mounted.function, id, head, response, ticket, permit))
+                let hold = Hold { ticket: Some(ticket), _permit: permit, rest };
+                Ok(respond_streaming(mounted, id, head, response, hold).await)
             }
         }
     }
@@ -116,6 +115,7 @@ impl State {
         call: Call,
         brought: Instant,
         streamed: Option<oneshot::Receiver<StreamedResponse>>,
+        rest: &mut Rest,
     ) -> Result<Submitted, Refusal> {
         let patience = call.limits.timeout.saturating_add(GRACE);
         let (done, answered) = oneshot::channel();
@@ -136,6 +136,8 @@ impl State {
                 biased;
                 Some(response) = begun => Ok(Submitted::Streams(response, ticket)),
                 result = answered => result.map(Submitted::Answered).map_err(|_| Refusal::Lost),
+                // The client has left, and the ticket goes with this.
+                () = poll_fn(|cx| rest.poll_broken(cx)) => Err(Refusal::BodyBroken),
             }
         };
         tokio::time::timeout(patience, first).await.map_err(|_| Refusal::TooLate)?
@@ -163,12 +165,13 @@ fn call(
         preopens: spec.preopens.clone(),
         outbound: spec.outbound.clone(),
         request: None,
+        responder,
         gate: None,
     };
     match abi {
         Abi::Stdio => context.stdin = stdin(body),
         Abi::Cgi => {
-            let variables = cgi::variables(head, routed, body.len().unwrap_or(0), ends);
+            let variables = cgi::variables(head, routed, body.len(), ends);
             // A request sets no variable that the operator has set.
             let is_set = |name: &String| spec.env.iter().any(|(set, _)| set == name);
             context.env.extend(variables.into_iter().filter(|(name, _)| !is_set(name)));
@@ -176,17 +179,18 @@ fn call(
         }
         Abi::Http => {
             context.stdout = log;
-            context.request = Some(Arc::new(wasi_http::request(head, body, responder, &ends.entrance)));
+            context.request = Some(Arc::new(wasi_http::request(head, body, &ends.entrance)));
         }
     }
     Call { id, entry: abi.entry(), context, limits: spec.limits }
 }
 
-/// A body that was read whole, as standard input.
+/// A body as standard input.
 fn stdin(body: HttpBody) -> Stdin {
     match body {
         HttpBody::Whole(body, _) if !body.is_empty() => Stdin::Bytes(body),
-        HttpBody::Whole(..) | HttpBody::Coming { .. } => Stdin::Empty,
+        HttpBody::Whole(..) => Stdin::Empty,
+        HttpBody::Coming { pieces, len } => Stdin::Coming { pieces, len },
     }
 }
 

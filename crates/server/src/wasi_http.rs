@@ -1,6 +1,8 @@
 //! Requests and responses of components, as `wasi:http` has them.
 
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,11 +10,10 @@ use http::header::{CONTENT_LENGTH, HOST, TE, TRAILER};
 use http::{HeaderName, HeaderValue, Method, StatusCode, request};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, Incoming};
-use remuda_host::Ticket;
-use remuda_model::{Coming, HttpBody, HttpRequest, HttpResponse, Piece, Responder, StreamedResponse};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use remuda_model::{Coming, HttpBody, HttpRequest, HttpResponse, Piece, StreamedResponse};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::body::{Body, ComingBody};
+use crate::body::{Body, ComingBody, Hold};
 use crate::entrance::Entrance;
 use crate::respond::{Refusal, Reply, has_content, reply};
 use crate::rules::hop_by_hop;
@@ -30,12 +31,7 @@ const READ_FIRST_BYTES_MAX: usize = 1 << 20;
 const READ_FIRST_TIME: Duration = Duration::from_millis(50);
 
 /// A request as a guest gets it: without the fields that are between the client and this server.
-pub(crate) fn request(
-    head: &request::Parts,
-    body: HttpBody,
-    responder: Option<Responder>,
-    entrance: &Entrance,
-) -> HttpRequest {
+pub(crate) fn request(head: &request::Parts, body: HttpBody, entrance: &Entrance) -> HttpRequest {
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
     let authority = host.map_or_else(|| entrance.authority(), str::to_owned);
     let hop_by_hop = hop_by_hop(&head.headers);
@@ -45,21 +41,41 @@ pub(crate) fn request(
     let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
     let (method, uri) = (head.method.clone(), head.uri.clone());
     let scheme = uri.scheme().cloned().unwrap_or_else(|| entrance.scheme());
-    HttpRequest { method, uri, headers, scheme, authority, body, responder }
+    HttpRequest { method, uri, headers, scheme, authority, body }
 }
 
-/// What is wrong with a body that comes while its guest runs, as soon as that is known.
-pub(crate) type Fault = Arc<OnceLock<Refusal>>;
+/// What becomes of a request's body that comes while its guest runs.
+#[derive(Default)]
+pub(crate) struct Rest {
+    /// What is wrong with it, as soon as that is known.
+    fault: Arc<OnceLock<Refusal>>,
+    /// Told if it breaks off: then its client has left.
+    broken: Option<oneshot::Receiver<()>>,
+}
+
+impl Rest {
+    /// What is wrong with the body, if that is known.
+    pub(crate) fn fault(&self) -> Option<Refusal> {
+        self.fault.get().copied()
+    }
+
+    /// Whether the body breaks off: ready as soon as it does.
+    pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(broken) = &mut self.broken {
+            match ready!(Pin::new(broken).poll(cx)) {
+                Ok(()) => return Poll::Ready(()),
+                // All of it has come.
+                Err(_) => self.broken = None,
+            }
+        }
+        Poll::Pending
+    }
+}
 
 /// Reads a request's body, if it is short and all there; else the guest gets it piece by piece.
-pub(crate) async fn body(
-    mut body: Incoming,
-    bytes_max: u64,
-    timeout: Duration,
-    fault: &Fault,
-) -> Result<HttpBody, Refusal> {
+pub(crate) async fn body(mut body: Incoming, bytes_max: u64, timeout: Duration) -> Result<(HttpBody, Rest), Refusal> {
     if body.is_end_stream() {
-        return Ok(HttpBody::Whole(Bytes::new(), None));
+        return Ok((HttpBody::Whole(Bytes::new(), None), Rest::default()));
     }
     let size = body.size_hint();
     if size.lower() > bytes_max {
@@ -79,18 +95,24 @@ pub(crate) async fn body(
             Piece::End(_) if bytes as u64 > bytes_max => return Err(Refusal::BodyTooLarge { bytes_max }),
             Piece::End(trailers) => {
                 let whole = if first.len() == 1 { first.remove(0) } else { first.concat().into() };
-                return Ok(HttpBody::Whole(whole, trailers));
+                return Ok((HttpBody::Whole(whole, trailers), Rest::default()));
             }
         }
     }
     let (to, pieces) = Coming::new();
-    let fault = Arc::clone(fault);
+    let (breaks, broken) = oneshot::channel();
+    let rest = Rest { fault: Arc::default(), broken: Some(broken) };
+    let fault = Arc::clone(&rest.fault);
     tokio::spawn(async move {
         if let Err(refusal) = pass_on(first, body, bytes_max, timeout, &to).await {
             let _ = fault.set(refusal);
+            if matches!(refusal, Refusal::BodyBroken) {
+                // If nobody waits for this any more, the request has ended.
+                let _ = breaks.send(());
+            }
         }
     });
-    Ok(HttpBody::Coming { pieces, len: size.exact() })
+    Ok((HttpBody::Coming { pieces, len: size.exact() }, rest))
 }
 
 async fn next_piece(body: &mut Incoming) -> Result<Piece, Refusal> {
@@ -131,13 +153,11 @@ async fn pass_on(
     }
 }
 
-/// The beginning of a response of which the guest still writes the body. If that has no place in the response, it is taken
-/// all the same, so that the guest can write it.
+/// The beginning of a response of which the guest still writes the body.
 pub(crate) fn streamed(
     response: StreamedResponse,
     request: &request::Parts,
-    ticket: Ticket,
-    permit: OwnedSemaphorePermit,
+    hold: Hold,
 ) -> Result<Reply, &'static str> {
     let StreamedResponse { status, mut headers, body: pieces, .. } = response;
     check_status(status)?;
@@ -147,12 +167,19 @@ pub(crate) fn streamed(
             headers.remove(name);
         }
     }
-    let mut body = Body::Coming(ComingBody::new(pieces, ticket, permit));
+    let body = ComingBody::new(None, pieces, hold);
+    Ok(reply(status, headers, coming(body, request, status)))
+}
+
+/// A body that a guest still writes, in a response to a request. If it has no place there, it is taken all the same, so that
+/// the guest can write it.
+pub(crate) fn coming(body: ComingBody, request: &request::Parts, status: StatusCode) -> Body {
+    let mut body = Body::Coming(body);
     if request.method == Method::HEAD || !has_content(status) {
         tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
         body = Body::default();
     }
-    Ok(reply(status, headers, body))
+    body
 }
 
 fn check_status(status: StatusCode) -> Result<(), &'static str> {

@@ -42,7 +42,7 @@ const PIECE_BYTES_MAX: usize = 64 << 10;
 ///
 /// Source: chosen. Less, and answers that are all there but for a moment cannot be raced or given anew any more; more, and
 /// clients wait longer for the first byte of a long answer, and the host holds more of it.
-const KEPT_BYTES_MAX: u64 = 64 << 10;
+pub(crate) const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// What the functions of `wasi:http` work on, beside the guest's table.
 pub(crate) struct Http {
@@ -231,7 +231,7 @@ impl PendingResponse {
     /// Whether the response has become so long that it has to be sent now.
     #[must_use]
     pub fn is_long(&self) -> bool {
-        !self.keeps_all && matches!(self.state, State::Kept { .. }) && self.body_bytes > KEPT_BYTES_MAX
+        !self.keeps_all && matches!(self.state, State::Kept { .. }) && self.body_bytes > KEPT_BYTES_MAX as u64
     }
 
     /// Goes on as far as the guest, and the client, have come. Ready as soon as the response is over: it is complete, and

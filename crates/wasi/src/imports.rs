@@ -271,7 +271,10 @@ pub(crate) fn stop_within(error: &wiggle::error::Error) -> Option<Stop> {
     if error.downcast_ref::<stdio::OutputLimitExceeded>().is_some() {
         return Some(Stop::OutputLimit);
     }
-    error.downcast_ref().map(|stdin::Interrupted(cause)| Stop::Interrupted(*cause))
+    if let Some(stdin::Interrupted(cause)) = error.downcast_ref() {
+        return Some(Stop::Interrupted(*cause));
+    }
+    error.downcast_ref().cloned()
 }
 
 /// The errno for an argument that makes no sense. The generated functions trap on some of these; according to WASI a

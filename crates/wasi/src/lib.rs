@@ -25,11 +25,13 @@ mod wait;
 
 use std::io;
 
-use remuda_model::{Cause, Gate, GuestContext, GuestOutput, HostStream, HttpAnswer, Interrupt, Preopen, Stdin};
+use remuda_model::{
+    Cause, EngineId, Gate, GuestContext, GuestOutput, HostStream, HttpAnswer, Interrupt, Preopen, Stdin,
+};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView as _};
 
-pub use component::{ComponentWasi, stop_of};
+pub use component::{ClientOutput, ComponentWasi, stop_of};
 pub use http::{Exchange, PendingResponse};
 pub use imports::{IMPORTS, Import, PREVIEW_0, PREVIEW_1, Type};
 pub use touches::{Read, Span, TOO_MUCH, VECTOR_BYTES};
@@ -97,8 +99,8 @@ impl Wasi {
     /// # Errors
     ///
     /// Returns an error if a directory of `context.preopens` cannot be opened.
-    pub fn new(context: &GuestContext, interrupt: Interrupt) -> Result<Self, SetupError> {
-        let (mut builder, streams) = world(context, &interrupt)?;
+    pub fn new(engine: EngineId, context: &GuestContext, interrupt: Interrupt) -> Result<Self, SetupError> {
+        let (mut builder, streams) = world(engine, context, &interrupt)?;
         let mut ctx = builder.build_p1();
         ctx.ctx().table.set_max_capacity(HANDLES_MAX);
         let stdin_gate = context.gate.clone().filter(|_| matches!(context.stdin, Stdin::Inherit));
@@ -121,6 +123,12 @@ impl Wasi {
             gate.await_opening(|| self.interrupt.cause().is_some());
         }
         (import.call)(self, memory, args)
+    }
+
+    /// Says that the guest has ended. What it has written for a client is complete if it `has_succeeded`, and else broken
+    /// off. This waits until the client has it.
+    pub fn end_output(&self, has_succeeded: bool) {
+        self.streams.stdout.end(has_succeeded);
     }
 
     /// Returns what the guest wrote to its captured streams, and how much it read of a file. Streams that were not
@@ -154,15 +162,23 @@ impl Streams {
             stdout: self.stdout.take(),
             stderr: self.stderr.take(),
             stdin_bytes_read: position.map_or(0, |position| position - self.stdin_began),
-            answer: HttpAnswer::None,
+            answer: self.stdout.sent().map_or(HttpAnswer::None, |body_bytes| HttpAnswer::Streamed { body_bytes }),
         }
     }
 }
 
 /// The world that `context` describes, and nothing more; and its standard streams.
-fn world(context: &GuestContext, interrupt: &Interrupt) -> Result<(WasiCtxBuilder, Streams), SetupError> {
+fn world(
+    engine: EngineId,
+    context: &GuestContext,
+    interrupt: &Interrupt,
+) -> Result<(WasiCtxBuilder, Streams), SetupError> {
     let gate = context.gate.clone().map(|gate| (gate, interrupt.clone()));
-    let stdout = stdio::Output::new(context.stdout, HostStream::Stdout, gate.clone());
+    let mut stdout = stdio::Output::new(context.stdout, HostStream::Stdout, gate.clone());
+    // Of a guest that is given the request itself, standard output is no answer.
+    if let Some(responder) = context.responder.as_ref().filter(|_| context.request.is_none()) {
+        stdout.stream_to(responder, engine, interrupt);
+    }
     let stderr = stdio::Output::new(context.stderr, HostStream::Stderr, gate);
     let mut builder = WasiCtxBuilder::new();
     builder
@@ -178,7 +194,7 @@ fn world(context: &GuestContext, interrupt: &Interrupt) -> Result<(WasiCtxBuilde
     if let Stdin::Bytes(bytes) = &context.stdin {
         builder.stdin(wasmtime_wasi::p2::pipe::MemoryInputPipe::new(bytes.clone()));
     }
-    let stdin = stdin::Input::new(&context.stdin, interrupt.clone());
+    let stdin = stdin::Input::new(&context.stdin, stdout.clone(), interrupt.clone());
     if let Some(stdin) = &stdin {
         builder.stdin(stdin.clone());
     }

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use remuda_model::Waiting;
 use wasmtime_wasi::p1::types;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1 as _;
 use wiggle::{GuestMemory, GuestPtr};
@@ -142,6 +143,9 @@ fn wait_for(
             }
         }
         _ => {
+            // Until then, a client has what there is for it, and another guest the thread's place.
+            wasi.streams.stdout.send_captured()?;
+            let _waiting = wasi.streams.stdout.may_stream().then(|| Waiting::begin(&wasi.interrupt));
             wait::sleep_until(&wasi.interrupt, until)?;
             false
         }

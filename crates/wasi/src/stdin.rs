@@ -1,5 +1,5 @@
-//! A guest's standard input, if it is the host process's own: read on the guest's own thread, and never further than
-//! the guest asks.
+//! A guest's standard input, if it is the host process's own, or the body of a request that comes while the guest runs:
+//! read on the guest's own thread, and never further than the guest asks.
 //!
 //! A file is read at a position that belongs to one guest, so that engines that race can read it at the same time. The
 //! position of the descriptor itself is moved when the winner is known, by the owner of the descriptor. Other input can
@@ -14,23 +14,31 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use remuda_model::{Cause, Interrupt, Stdin};
+use parking_lot::Mutex;
+use remuda_model::{Cause, Coming, Interrupt, Piece, Stdin};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream};
 use wasmtime_wasi::p2::{InputStream, Pollable, StreamError, StreamResult};
+
+use crate::stdio::Output;
+use crate::{Stop, wait};
 
 /// The most bytes that one read returns, as a bound on what a guest can make the host allocate; the guest may read
 /// again.
 const READ_BYTES_MAX: usize = 1 << 20;
 
-/// The host process's own standard input. Clones are the same stream.
+/// A standard input that has to be waited for. Clones are the same stream.
 #[derive(Clone)]
 pub(crate) struct Input {
     source: Source,
     interrupt: Interrupt,
+    /// What the guest has written so far is sent before it waits for input.
+    stdout: Output,
 }
 
 #[derive(Clone)]
@@ -38,6 +46,19 @@ enum Source {
     /// A file, with the position of the next read.
     File(Arc<AtomicU64>),
     Stream,
+    /// A request's body.
+    Body(Arc<Mutex<Body>>),
+}
+
+/// A request's body, as far as it has come.
+struct Body {
+    coming: Coming,
+    /// `None` until the guest reads for the first time.
+    pieces: Option<mpsc::Receiver<Piece>>,
+    /// What has come and was not read.
+    rest: Bytes,
+    /// Whether nothing more comes, and if so, whether all of it has come.
+    end: Option<bool>,
 }
 
 /// The error of a read that the guest's interrupt has cut short; it ends the guest.
@@ -46,31 +67,46 @@ enum Source {
 pub(crate) struct Interrupted(pub(crate) Cause);
 
 impl Input {
-    /// Makes the stream for `stdin`; `None` if that is not the host process's own.
-    pub(crate) fn new(stdin: &Stdin, interrupt: Interrupt) -> Option<Self> {
+    /// Makes the stream for `stdin`; `None` if that never has to be waited for.
+    pub(crate) fn new(stdin: &Stdin, stdout: Output, interrupt: Interrupt) -> Option<Self> {
         let source = match stdin {
             Stdin::Empty | Stdin::Bytes(_) => return None,
             Stdin::File { offset, .. } => Source::File(Arc::new(AtomicU64::new(*offset))),
             Stdin::Inherit => Source::Stream,
+            Stdin::Coming { pieces, .. } => Source::Body(Arc::new(Mutex::new(Body {
+                coming: pieces.clone(),
+                pieces: None,
+                rest: Bytes::new(),
+                end: None,
+            }))),
         };
-        Some(Self { source, interrupt })
+        Some(Self { source, interrupt, stdout })
     }
 
     /// Whether a read may have to wait.
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self.source, Source::Stream)
+        matches!(self.source, Source::Stream | Source::Body(_))
     }
 
     /// The position at which the next read begins, in bytes; `None` if the input is no file.
     pub(crate) fn position(&self) -> Option<u64> {
         match &self.source {
             Source::File(position) => Some(position.load(Ordering::Relaxed)),
-            Source::Stream => None,
+            Source::Stream | Source::Body(_) => None,
         }
     }
 
     /// Reads what is there, and waits if there is nothing yet. An empty result means the end of the input.
     fn read_waiting(&self, size: usize) -> StreamResult<Vec<u8>> {
+        if let Source::Body(body) = &self.source {
+            self.await_input(None)?;
+            let mut body = body.lock();
+            if body.rest.is_empty() && body.end == Some(false) {
+                return Err(failed(Errno::CONNRESET));
+            }
+            let size = size.min(body.rest.len());
+            return Ok(body.rest.split_to(size).into());
+        }
         let mut bytes = Vec::with_capacity(size.min(READ_BYTES_MAX));
         let stdin = io::stdin();
         loop {
@@ -86,6 +122,7 @@ impl Input {
                     self.await_input(None)?;
                     rustix::io::read(&stdin, spare)
                 }
+                Source::Body(_) => unreachable!("it was read above"),
             };
             match result {
                 Ok(_) => return Ok(bytes),
@@ -104,6 +141,10 @@ impl Input {
     /// Returns an error if the guest has to stop ([`Interrupted`]), or if the operating system cannot wait, for lack of
     /// descriptors, say.
     pub(crate) fn await_input(&self, until: Option<Instant>) -> StreamResult<bool> {
+        if let Source::Body(body) = &self.source {
+            let awaited = body.lock().await_piece(until, &self.stdout, &self.interrupt);
+            return awaited.map_err(|stop| StreamError::Trap(stop.into()));
+        }
         if is_readable() {
             return Ok(true);
         }
@@ -127,6 +168,40 @@ impl Input {
                 Err(error) => return Err(failed(error)),
             }
         }
+    }
+}
+
+impl Body {
+    /// Waits until there is something to read, or the end, or until `until`. Returns whether a read would return at once.
+    fn await_piece(&mut self, until: Option<Instant>, stdout: &Output, interrupt: &Interrupt) -> Result<bool, Stop> {
+        while self.rest.is_empty() && self.end.is_none() {
+            if self.pieces.is_none() {
+                self.pieces = self.coming.take();
+            }
+            let Some(pieces) = &mut self.pieces else {
+                // Another guest has it.
+                self.end = Some(false);
+                break;
+            };
+            let piece = match pieces.try_recv() {
+                Ok(piece) => Some(piece),
+                Err(TryRecvError::Disconnected) => None,
+                Err(TryRecvError::Empty) => {
+                    stdout.send_captured()?;
+                    match wait::until_ready(interrupt, until, pieces.recv())? {
+                        Some(piece) => piece,
+                        None => return Ok(false),
+                    }
+                }
+            };
+            match piece {
+                Some(Piece::Data(data)) => self.rest = data,
+                // A command has no place for trailer fields.
+                Some(Piece::End(_)) => self.end = Some(true),
+                None => self.end = Some(false),
+            }
+        }
+        Ok(true)
     }
 }
 

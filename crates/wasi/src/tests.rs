@@ -27,7 +27,7 @@ fn wasi(folder: &tempfile::TempDir, interrupt: &Interrupt) -> Wasi {
         preopens: vec![preopen],
         ..GuestContext::default()
     };
-    Wasi::new(&context, interrupt.clone()).unwrap()
+    Wasi::new(remuda_model::EngineId::new("none"), &context, interrupt.clone()).unwrap()
 }
 
 #[test]

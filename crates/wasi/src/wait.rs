@@ -2,11 +2,12 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use remuda_model::Interrupt;
+use remuda_model::{Interrupt, Waiting};
 
 use crate::Stop;
 
@@ -37,6 +38,44 @@ pub(crate) fn sleep_until(interrupt: &Interrupt, end: Option<Instant>) -> Result
         rung.wait_for(&mut raised, left);
     }
     Err(stopped(interrupt))
+}
+
+/// Waits on the guest's thread for a future that somebody else completes, until `until`, or until the guest is interrupted.
+/// Returns `None` if it is not complete by then. Meanwhile, the thread's place is another guest's.
+pub(crate) fn until_ready<T>(
+    interrupt: &Interrupt,
+    until: Option<Instant>,
+    future: impl Future<Output = T>,
+) -> Result<Option<T>, Stop> {
+    let mut future = pin!(future);
+    if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        return Ok(Some(value));
+    }
+    let bell = Arc::new(Unpark(thread::current()));
+    let waker = Waker::from(Arc::clone(&bell));
+    let _listener = interrupt.listen(move || bell.0.unpark());
+    let _waiting = Waiting::begin(interrupt);
+    loop {
+        check(interrupt)?;
+        // Whatever happens from here on wakes this thread, also before it parks.
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Ok(Some(value));
+        }
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            Some(Duration::ZERO) => return Ok(None),
+            Some(left) => thread::park_timeout(left),
+            None => thread::park(),
+        }
+    }
+}
+
+/// Wakes a thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
 }
 
 /// Returns an error if the guest has to stop, so that no further call is begun for it.

@@ -42,6 +42,7 @@ impl WorldOptions {
             preopens: self.dirs.iter().map(|dir| parse_dir(dir)).collect::<Result<_, _>>()?,
             outbound: None,
             request: None,
+            responder: None,
             gate: None,
         })
     }

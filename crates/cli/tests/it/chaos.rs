@@ -31,6 +31,11 @@ const FUNCTIONS: &str = r#"
     name = "cat"
     module = "@guests/cat/cat.wasm"
     [[function]]
+    name = "streamed"
+    module = "@guests/cat/cat.wasm"
+    stream = true
+    limits = { timeout = "30s" }
+    [[function]]
     name = "spin"
     module = "@guests/spin/spin.wasm"
     limits = { timeout = "50ms" }
@@ -58,11 +63,12 @@ fn copied(address: &str, i: usize) {
     assert!(response.status == 200 && response.body == body.as_bytes(), "{}", response.status);
 }
 
-/// Its body comes in pieces, and so does its response.
+/// Its body comes in pieces, and so does its response, from a component or from a command.
 fn echoed(address: &str, i: usize) {
     let piece = "x".repeat(1 + i * 4973 % 60_000);
     let pieces = 1 + i % 40;
-    let head = "POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    let path = ["/echo", "/streamed"][i % 2];
+    let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n");
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.write_all(head.as_bytes()).expect("it takes the head");
     let mut upload = stream.try_clone().expect("it can be cloned");
@@ -111,7 +117,7 @@ fn leaves(address: &str, _: usize) {
 /// It leaves in the middle of its request.
 fn gives_up(address: &str, i: usize) {
     let mut stream = TcpStream::connect(address).expect("the server listens");
-    let request = head(address, "POST", "/echo", &[], 1000) + "the beginning of a body";
+    let request = head(address, "POST", ["/echo", "/streamed"][i % 2], &[], 1000) + "the beginning of a body";
     stream.write_all(&request.as_bytes()[..i * 31 % request.len()]).expect("it takes the bytes");
 }
 

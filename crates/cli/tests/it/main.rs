@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod serve;
 mod sockets;
+mod streaming;
 mod support;
 mod wasi;
 mod wasi_http;

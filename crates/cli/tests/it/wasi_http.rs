@@ -147,7 +147,7 @@ pub(crate) fn ask_for(address: &str, path: &str) -> Got {
 }
 
 /// A body in the chunked coding: its bytes, its trailer fields, and whether its end was there.
-fn unchunk(mut coded: &[u8]) -> (Vec<u8>, Vec<(String, String)>, bool) {
+pub(crate) fn unchunk(mut coded: &[u8]) -> (Vec<u8>, Vec<(String, String)>, bool) {
     let mut body = Vec::new();
     let line = |coded: &mut &[u8]| {
         let end = coded.windows(2).position(|window| window == b"\r\n")?;
@@ -268,7 +268,7 @@ fn handlers_are_held_to_their_limits() {
 }
 
 /// Reads until `bytes` have come, or the connection ends.
-pub(crate) fn read_until(stream: &mut TcpStream, bytes: &[u8]) {
+pub(crate) fn read_until(stream: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     while !read.windows(bytes.len()).any(|window| window == bytes) {
@@ -276,6 +276,7 @@ pub(crate) fn read_until(stream: &mut TcpStream, bytes: &[u8]) {
         assert!(n > 0, "it has closed after {:?}", text(&read));
         read.extend_from_slice(&buffer[..n]);
     }
+    read
 }
 
 /// Each side waits for what the other one sends: nothing is held back on either way, also in a race.

@@ -14,7 +14,7 @@ pub(crate) fn wasi_for(guest: &Guest) -> Wasi {
         stdout: Sink::Capture { bytes_max: 1 << 20 },
         ..GuestContext::default()
     };
-    Wasi::new(&context, Interrupt::new()).expect("it asks for no folder")
+    Wasi::new(remuda_model::EngineId::new("none"), &context, Interrupt::new()).expect("it asks for no folder")
 }
 
 /// Makes sure that a guest has written its output, and so has run to its end.

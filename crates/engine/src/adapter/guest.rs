@@ -1,6 +1,8 @@
 //! What every adapter for real WebAssembly keeps beside a running guest, and how it reports the guest's end.
 
-use remuda_model::{Cause, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Outcome, TrapKind, Value};
+use remuda_model::{
+    Cause, EngineId, GuestContext, GuestLimits, GuestOutput, Interrupt, Limit, Outcome, TrapKind, Value,
+};
 #[cfg(feature = "worker")]
 use remuda_wasi::Span;
 use remuda_wasi::{Import, Stop, Wasi};
@@ -20,12 +22,14 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) fn new(
+        engine: EngineId,
         context: &GuestContext,
         limits: &GuestLimits,
         interrupt: &Interrupt,
     ) -> Result<Self, EngineError> {
         Ok(Self {
-            wasi: Wasi::new(context, interrupt.clone()).map_err(|error| EngineError::Setup(error.to_string()))?,
+            wasi: Wasi::new(engine, context, interrupt.clone())
+                .map_err(|error| EngineError::Setup(error.to_string()))?,
             budget: Budget::new(limits),
             interrupt: interrupt.clone(),
         })
@@ -62,6 +66,7 @@ impl Guest {
     /// What is reported of a call that has ended: `values` only if it returned.
     pub(crate) fn conclude_call(&self, end: End, values: Vec<Value>) -> Called {
         let outcome = self.conclude(end);
+        self.wasi.end_output(outcome.is_success());
         let values = if outcome == Outcome::Returned { values } else { Vec::new() };
         Called { outcome, values, refused_growth: self.budget.refused.is_some() }
     }

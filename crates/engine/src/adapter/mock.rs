@@ -104,7 +104,7 @@ impl MockInstance {
             let ended = match arg {
                 "--echo" => match self.context.stdin.clone() {
                     Stdin::Bytes(bytes) => self.print(&bytes),
-                    Stdin::Empty | Stdin::File { .. } | Stdin::Inherit => None,
+                    Stdin::Empty | Stdin::File { .. } | Stdin::Coming { .. } | Stdin::Inherit => None,
                 },
                 "--print" => self.print(args.next().unwrap_or_default().as_bytes()),
                 "--exit" => Some(Outcome::Exited { code: args.next().and_then(|code| code.parse().ok()).unwrap_or(0) }),

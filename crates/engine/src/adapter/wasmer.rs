@@ -185,7 +185,7 @@ impl Artifact for WasmerArtifact {
         limits: &GuestLimits,
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Instance>, InstantiateError> {
-        let guest = Arc::new(Mutex::new(Guest::new(context, limits, interrupt)?));
+        let guest = Arc::new(Mutex::new(Guest::new(ID, context, limits, interrupt)?));
         // Limits are set as tunables. A copy of an engine has tunables of its own.
         let mut engine = self.code().engine.clone();
         engine.set_tunables(Limits::new(Arc::clone(&guest)));
@@ -489,7 +489,7 @@ pub(crate) fn unlimited_store() -> Result<Store, EngineError> {
 /// `engine` with no limit on what guests have.
 pub(crate) fn unlimited(mut engine: wasmer::Engine) -> Result<wasmer::Engine, EngineError> {
     let limits = GuestLimits { memory_bytes_max: u64::MAX, table_elements_max: u64::MAX, ..GuestLimits::default() };
-    let guest = Guest::new(&GuestContext::default(), &limits, &Interrupt::new())?;
+    let guest = Guest::new(ID, &GuestContext::default(), &limits, &Interrupt::new())?;
     engine.set_tunables(Limits::new(Arc::new(Mutex::new(guest))));
     Ok(engine)
 }

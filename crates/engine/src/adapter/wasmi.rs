@@ -299,7 +299,7 @@ impl Artifact for WasmiArtifact {
         limits: &GuestLimits,
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Instance>, InstantiateError> {
-        let guest = Guest::new(context, limits, interrupt)?;
+        let guest = Guest::new(ID, context, limits, interrupt)?;
         let mut store = Store::new(
             &self.linked.engine,
             State { guest: Some(guest), memory: None, granted: 0, away: None, tables_to_come: None },

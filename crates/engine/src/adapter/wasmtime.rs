@@ -384,7 +384,7 @@ impl Artifact for WasmtimeArtifact {
         limits: &GuestLimits,
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Instance>, InstantiateError> {
-        let guest = Guest::new(context, limits, interrupt)?;
+        let guest = Guest::new(self.id, context, limits, interrupt)?;
         let mut lease = self.lease(interrupt)?;
         let mut store = Store::new(&self.host.engine, State { guest: Some(guest), ..State::default() });
         store.limiter(|state| state);

@@ -16,8 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use remuda_engine::{OnWait, on_wait};
-use remuda_model::{Cause, Interrupt};
+use remuda_model::{Cause, Interrupt, OnWait, on_wait};
 use remuda_scheduler::FairQueue;
 
 use super::execute::execute_for;

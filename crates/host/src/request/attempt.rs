@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use remuda_engine::{EngineError, Extent, Instance, InstantiateError, Part, take_waited};
-use remuda_model::{EngineId, GuestContext, HttpAnswer, Interrupt, Outcome, Phases};
+use remuda_engine::{EngineError, Extent, Instance, InstantiateError, Part};
+use remuda_model::{EngineId, GuestContext, HttpAnswer, Interrupt, Outcome, Phases, take_waited};
 
 use super::reuse::Kept;
 use crate::artifact::compile::Urgency;

@@ -15,8 +15,10 @@ use std::sync::mpsc::{SendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use remuda_engine::{EngineError, Extent, Instance, Part, wait_for_the_end};
-use remuda_model::{ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome, Tier};
+use remuda_engine::{EngineError, Extent, Instance, Part};
+use remuda_model::{
+    ArtifactState, Cause, EngineId, Gate, GuestContext, HostStream, Interrupt, Outcome, Tier, wait_for_the_end,
+};
 use remuda_scheduler::flight::{Action, End, Ending, Event, Flight, Situation, Wanted};
 use remuda_scheduler::moving::{Job, Step};
 use remuda_scheduler::{Load, Request, Scheduler, World, tuning};

@@ -18,8 +18,9 @@ use std::task::{Context, Poll, Waker};
 
 use remuda_model::{
     EngineId, Entry, Gate, GuestContext, GuestLimits, GuestOutput, HttpAnswer, HttpRequest, Interrupt, Listener,
+    Responder, Waiting,
 };
-use remuda_wasi::{ComponentWasi, Exchange, PendingResponse, Stop, stop_of};
+use remuda_wasi::{ClientOutput, ComponentWasi, Exchange, PendingResponse, Stop, stop_of};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::task::coop::unconstrained;
@@ -35,7 +36,6 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::{POOL_INSTANCES, config, end_of, get_or_start, pool};
 use crate::adapter::guest::{Budget, End};
-use crate::waiting::Waiting;
 use crate::{
     Artifact, Called, EngineError, Idle, Instance, Instances, InstantiateError, Known, Module, StoredArtifact,
 };
@@ -219,7 +219,8 @@ impl Artifact for ComponentArtifact {
         limits: &GuestLimits,
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Instance>, InstantiateError> {
-        let wasi = ComponentWasi::new(context, interrupt).map_err(|error| EngineError::Setup(error.to_string()))?;
+        let wasi = ComponentWasi::new(self.id(), context, interrupt);
+        let wasi = wasi.map_err(|error| EngineError::Setup(error.to_string()))?;
         let state = State { wasi, budget: Budget::new(limits), interrupt: interrupt.clone() };
         let Self { engine, pre, .. } = &*self;
         let mut store = Store::new(engine, state);
@@ -231,7 +232,7 @@ impl Artifact for ComponentArtifact {
             None => Ok(UpdateDeadline::Continue(1)),
         });
         let listener = listen(engine, interrupt);
-        match wait(self.id(), interrupt, pre.instantiate_async(&mut store))? {
+        match wait(self.id(), interrupt, None, pre.instantiate_async(&mut store))? {
             Ok(instance) => {
                 let body_bytes_max = limits.output_bytes_max;
                 Ok(Box::new(ComponentInstance::new(self, instance, store, context, body_bytes_max, listener)))
@@ -302,6 +303,7 @@ struct ComponentInstance {
     instance: wasmtime::component::Instance,
     store: Store<State>,
     request: Option<Arc<HttpRequest>>,
+    responder: Option<Responder>,
     /// Shut as long as another guest may answer the request.
     gate: Option<Gate>,
     response: Option<PendingResponse>,
@@ -326,6 +328,7 @@ impl ComponentInstance {
             instance,
             store,
             request: context.request.clone(),
+            responder: context.responder.clone(),
             gate: context.gate.clone(),
             response: None,
             body_bytes_max,
@@ -339,13 +342,17 @@ impl Instance for ComponentInstance {
     fn call(&mut self, entry: &Entry) -> Result<Called, EngineError> {
         let artifact = Arc::clone(&self.artifact);
         let interrupt = self.store.data().interrupt.clone();
-        let called = wait(artifact.id(), &interrupt, self.enter(entry, may_wait()))?;
+        let output = self.store.data().wasi.client_output();
+        let called = wait(artifact.id(), &interrupt, output.as_ref(), self.enter(entry, may_wait()))?;
         // What is neither a trap nor an order to stop is a function of WASI that could not be carried out.
         let end = called.unwrap_or_else(|error| {
             end_of_call(error).unwrap_or_else(|error| End::Stopped(Stop::Failed(error.root_cause().to_string())))
         });
         let refused = self.store.data().budget.refused;
         let outcome = end.outcome(refused, interrupt.cause());
+        if let Some(output) = output {
+            output.end(outcome.is_success());
+        }
         Ok(Called { outcome, values: Vec::new(), refused_growth: refused.is_some() })
     }
 
@@ -413,13 +420,14 @@ impl ComponentInstance {
     /// Has the guest answer its request. The response counts as soon as it is complete, however the guest ends. Where that
     /// is possible, it is sent while the guest still writes it, from when the guest waits for something or has written much.
     async fn answer_request(&mut self, handler: &ProxyIndices, may_wait: bool) -> wasmtime::Result<End> {
-        let Self { artifact, instance, store, request, gate, response, body_bytes_max, is_reusable, .. } = self;
+        let Self { artifact, instance, store, request, responder, gate, response, body_bytes_max, is_reusable, .. } =
+            self;
         let request = request.as_ref().ok_or_else(|| wasmtime::format_err!("there is no request to answer"))?;
         let Exchange { request: handle, outparam, response: pending } =
             store.data_mut().wasi.exchange(request, *body_bytes_max)?;
         let response = response.insert(pending);
         let interrupt = store.data().interrupt.clone();
-        let responder = request.responder.as_ref().filter(|_| may_wait);
+        let responder = responder.as_ref().filter(|_| may_wait);
         if responder.is_some() {
             response.keep_little();
         }
@@ -484,10 +492,12 @@ fn may_wait() -> bool {
 }
 
 /// Drives a guest on this thread until it ends. If its interrupt is raised while it waits, its call is dropped where it
-/// is; if this thread must not wait, the call is dropped at once.
+/// is; if this thread must not wait, the call is dropped at once. Before a guest waits, a client gets what the guest has written
+/// for it.
 fn wait<T>(
     engine: EngineId,
     interrupt: &Interrupt,
+    output: Option<&ClientOutput>,
     guest: impl Future<Output = wasmtime::Result<T>>,
 ) -> Result<wasmtime::Result<T>, EngineError> {
     thread_local! {
@@ -519,6 +529,9 @@ fn wait<T>(
             waiting = None;
             let ended = guest.as_mut().poll(cx);
             if ended.is_pending() {
+                if let Some(Err(stop)) = output.map(ClientOutput::send) {
+                    return Poll::Ready(Err(wasmtime::Error::new(stop)));
+                }
                 waiting = Some(Waiting::begin(interrupt));
             }
             ended

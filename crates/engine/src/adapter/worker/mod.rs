@@ -304,7 +304,7 @@ impl Artifact for WorkerArtifact {
         limits: &GuestLimits,
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Instance>, InstantiateError> {
-        let mut guest = Guest::new(context, limits, interrupt)?;
+        let mut guest = Guest::new(self.engine, context, limits, interrupt)?;
         let memory = match self.rewritten.grant(&mut guest.budget, self.module.exports_memory()) {
             Ok(memory) => memory,
             Err(limit) => return Err(guest.fail_to_start(End::NotGranted(limit))),

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use remuda_model::Interrupt;
+use crate::Interrupt;
 
 /// What a host does when guests of a thread wait.
 pub trait OnWait {
@@ -26,7 +26,7 @@ pub fn on_wait(on_wait: Rc<dyn OnWait>) {
 }
 
 /// How long guests of this thread have waited since this was asked for the last time, as far as their engines can tell.
-/// Guests of WASI preview 1 that sleep are not among them.
+/// Guests of WASI preview 1 that sleep are among them only if their output streams.
 #[must_use]
 pub fn take_waited() -> Duration {
     WAITED.take()
@@ -41,8 +41,8 @@ pub struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    #[cfg(feature = "wasmtime")]
-    pub(crate) fn begin(interrupt: &'a Interrupt) -> Self {
+    /// The guest of this thread waits from now on, and has to end once this is raised.
+    pub fn begin(interrupt: &'a Interrupt) -> Self {
         Self::begin_with(Some(interrupt))
     }
 
