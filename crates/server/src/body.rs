@@ -28,6 +28,8 @@ pub(crate) struct ComingBody {
     /// What was taken of it before.
     first: Option<Bytes>,
     pieces: mpsc::Receiver<Piece>,
+    /// Whether the guest has broken it off, and the client is about to be told.
+    is_broken: bool,
     hold: Hold,
 }
 
@@ -49,7 +51,7 @@ impl fmt::Debug for Hold {
 
 impl ComingBody {
     pub(crate) fn new(first: Option<Bytes>, pieces: mpsc::Receiver<Piece>, hold: Hold) -> Self {
-        Self { first, pieces, hold }
+        Self { first, pieces, is_broken: false, hold }
     }
 }
 
@@ -94,6 +96,11 @@ impl hyper::body::Body for Body {
                 let trailers = match ready!(coming.pieces.poll_recv(cx)) {
                     Some(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                     Some(Piece::End(trailers)) => trailers,
+                    // The error would have hyper drop what it has not written yet. It writes before it asks again.
+                    None if !std::mem::replace(&mut coming.is_broken, true) => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     None => return Poll::Ready(Some(Err(BrokenOff))),
                 };
                 // The guest may have something to do after its response.
