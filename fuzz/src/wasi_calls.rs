@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use remuda_model::{Cause, GuestContext, Interrupt, Preopen, Sink, Stdin};
+use remuda_model::{Cause, EngineId, GuestContext, Interrupt, Preopen, Sink, Stdin};
 use remuda_wasi::{IMPORTS, Import, Stop, Type, Wasi};
 use tempfile::TempDir;
 
@@ -80,7 +80,7 @@ pub fn run(input: &[u8]) {
     let home = tempfile::tempdir().expect("a temporary folder can be made");
     prepare(&home);
     let interrupt = Interrupt::new();
-    let mut wasi = Wasi::new(&context(&home), interrupt.clone()).expect("the folder is there");
+    let mut wasi = Wasi::new(EngineId::new("none"), &context(&home), interrupt.clone()).expect("the folder is there");
     let mut memory = vec![0; MEMORY_BYTES];
     for _ in 0..CALLS_MAX {
         if input.is_empty() {
