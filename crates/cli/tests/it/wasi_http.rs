@@ -304,16 +304,12 @@ pub(crate) fn resident_bytes(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
-#[test]
-fn bodies_larger_than_memory_flow_through() {
+/// Sends a body of 300 MiB to a guest that sends it back, and looks how much of it the server holds meanwhile.
+pub(crate) fn have_much_flow_through(server: &Server, path: &str) {
     const BYTES: usize = 300 << 20;
-    let manifest = FUNCTION.to_owned() + r#"limits = { timeout = "5min", output = "1GiB", body = "1GiB" }"#;
-    let server = Server::start(&manifest, &[]);
-    assert_eq!(get(&server.address, "/hello").status, 200);
     let before = resident_bytes(server.pid());
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    let head = format!("POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {BYTES}\r\n\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(head(&server.address, "POST", path, &[], BYTES).as_bytes()).unwrap();
     let mut upload = stream.try_clone().unwrap();
     let sender = std::thread::spawn(move || {
         let block = vec![b'~'; 64 << 10];
@@ -321,8 +317,7 @@ fn bodies_larger_than_memory_flow_through() {
             upload.write_all(&block).unwrap();
         }
     });
-    let mut received = 0;
-    let mut more_max = 0;
+    let (mut received, mut more_max) = (0, 0);
     let mut block = vec![0; 1 << 20];
     loop {
         let n = stream.read(&mut block).unwrap();
@@ -335,6 +330,14 @@ fn bodies_larger_than_memory_flow_through() {
     sender.join().unwrap();
     assert_eq!(received, BYTES);
     assert!(more_max < (BYTES / 4) as u64, "the server held {more_max} bytes");
+}
+
+#[test]
+fn bodies_larger_than_memory_flow_through() {
+    let manifest = FUNCTION.to_owned() + r#"limits = { timeout = "5min", output = "1GiB", body = "1GiB" }"#;
+    let server = Server::start(&manifest, &[]);
+    assert_eq!(get(&server.address, "/hello").status, 200);
+    have_much_flow_through(&server, "/echo");
 }
 
 /// What is sent of a body whose guest fails must not look like the whole.
