@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use remuda_engine::{Known, Registry};
 use remuda_manifest::{Deployment, Listen};
 use remuda_model::{Origin, Preopen};
-use remuda_sandbox::{Calls, Kept, LIBRARIES, NULL, Rights};
+use remuda_sandbox::{Calls, Kept, Rights};
 
 use crate::calibrate::make_private_dir;
 
@@ -29,9 +29,8 @@ pub(crate) fn enter(deployment: &Deployment, data_dir: Option<&Path>) {
     let filtered = Calls::Server { looks_up_names: sends_requests(deployment) }.enter();
     let system_calls = if filtered.is_ok() { "only those of servers" } else { "all, since seccomp has failed" };
     tracing::info!(files_and_ports, system_calls, "the process keeps");
-    for error in
-        kept.err().map(|error| error.to_string()).into_iter().chain(filtered.err().map(|error| error.to_string()))
-    {
+    let errors = [kept.err().map(|error| error.to_string()), filtered.err().map(|error| error.to_string())];
+    for error in errors.into_iter().flatten() {
         tracing::warn!(error, "the second wall around guests is missing a part");
     }
 }
@@ -49,18 +48,15 @@ fn rights(deployment: &Deployment, data_dir: Option<&Path>) -> Rights {
         let preopens = functions.iter().flat_map(|function| &function.spec.preopens);
         preopens.filter(move |preopen| preopen.writable == writable).map(|Preopen { host, .. }| host)
     };
-    let mut rights = Rights::default()
+    let mut rights = Rights::to_start(programs)
         // Compile children are this program, started anew.
-        .run(LIBRARIES)
         .run(["/proc/self/exe"])
-        .run(programs)
         .read(functions.iter().map(|function| &function.spec.module))
         .read(folders(false))
         .write(folders(true))
         // Without a data directory, the host measures what disks cost where temporary files are.
         .write([data_dir.map_or_else(std::env::temp_dir, Path::to_owned)])
-        .read(["/sys"])
-        .change([NULL]);
+        .read(["/sys"]);
     // A compile child says in its file of /proc that it is the first to go if the kernel is short of memory. An
     // administrator's process could change the whole machine there.
     rights = if rustix::process::geteuid().is_root() { rights.read(["/proc"]) } else { rights.change(["/proc"]) };

@@ -111,14 +111,14 @@ impl Serve {
 
         let (listeners, predecessor, refusal) = match (self.take_over, data_dir.as_deref()) {
             _ if !activated.is_empty() => {
-                (activated, None, "they are systemd's, which keeps them while its unit restarts")
+                (activated, None, Some("they are systemd's, which keeps them while its unit restarts"))
             }
             (Some(pid), Some(data_dir)) => {
                 let mut predecessor = Predecessor::ask(data_dir, pid)?;
-                (predecessor.listen(&server.listen)?, Some(predecessor), "")
+                (predecessor.listen(&server.listen)?, Some(predecessor), None)
             }
             (Some(_), None) => anyhow::bail!("--take-over needs a data directory: name it with --data-dir"),
-            (None, _) => (server.listen.iter().map(Listener::bind).collect::<Result<_, _>>()?, None, ""),
+            (None, _) => (server.listen.iter().map(Listener::bind).collect::<Result<_, _>>()?, None, None),
         };
         // This thread only accepts connections, and hears signals.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -190,7 +190,7 @@ fn reload_at_hangup(tls: Option<Arc<Tls>>) -> std::io::Result<()> {
 }
 
 /// The socket by which another process takes over from this one.
-fn control(data_dir: &Path, refusal: &'static str) -> Option<Control> {
+fn control(data_dir: &Path, refusal: Option<&'static str>) -> Option<Control> {
     let opened = Control::open(data_dir, refusal);
     opened.inspect_err(|error| tracing::warn!(%error, "no other process can take over from this one")).ok()
 }

@@ -9,4 +9,4 @@ mod calls;
 mod rights;
 
 pub use calls::{Calls, CallsError};
-pub use rights::{Kept, LIBRARIES, NULL, Rights, RightsError};
+pub use rights::{Kept, Rights, RightsError};

@@ -11,10 +11,10 @@ use landlock::{
 const NEWEST: ABI = ABI::V6;
 
 /// What a dynamically linked program reads to start: its libraries, and where they are. Nothing there is secret.
-pub const LIBRARIES: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"];
+const LIBRARIES: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"];
 
 /// What a process opens for another one that it starts without input or output.
-pub const NULL: &str = "/dev/null";
+const NULL: &str = "/dev/null";
 
 /// The files and ports that a process keeps. It keeps no others; and in any case it can send no signal to processes that
 /// it has not started, nor look into their memory.
@@ -46,6 +46,12 @@ pub enum Kept {
 pub struct RightsError(#[from] RulesetError);
 
 impl Rights {
+    /// What it takes to start these programs: they themselves, their libraries, and `/dev/null`.
+    #[must_use]
+    pub fn to_start(programs: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
+        Self::default().run(LIBRARIES).run(programs).change([NULL])
+    }
+
     /// Files that may be read, and programs that may be run.
     #[must_use]
     pub fn run(self, paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
@@ -165,8 +171,7 @@ mod tests {
         let script = path("write").join("script");
         fs::write(&script, "#!/bin/sh\ntrue").unwrap();
         fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let rights = Rights::default().run(LIBRARIES).run(["/bin/sh"]).read([path("read"), path("missing")]);
-        let rights = rights.write([path("write")]).change([NULL]);
+        let rights = Rights::to_start(["/bin/sh"]).read([path("read"), path("missing")]).write([path("write")]);
         let seen = seen_within(&rights, || {
             let read = |name: &str| fs::read(path(name).join("file")).is_ok();
             let write = |name: &str| fs::write(path(name).join("new"), "text").is_ok();

@@ -1,6 +1,5 @@
 //! The body of a response.
 
-use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -26,7 +25,7 @@ pub(crate) enum Body {
 #[derive(Debug)]
 pub(crate) struct ComingBody {
     /// What was taken of it before.
-    first: Option<Bytes>,
+    first: Bytes,
     pieces: mpsc::Receiver<Piece>,
     /// Whether the guest has broken it off, and the client is about to be told.
     is_broken: bool,
@@ -34,6 +33,7 @@ pub(crate) struct ComingBody {
 }
 
 /// What a request has as long as its response is on its way.
+#[derive(Debug)]
 pub(crate) struct Hold {
     /// Dropping it stops the guest. `None` from the end of the response's body on.
     pub(crate) ticket: Option<Ticket>,
@@ -43,14 +43,8 @@ pub(crate) struct Hold {
     pub(crate) rest: Rest,
 }
 
-impl fmt::Debug for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hold").field("ticket", &self.ticket).finish_non_exhaustive()
-    }
-}
-
 impl ComingBody {
-    pub(crate) fn new(first: Option<Bytes>, pieces: mpsc::Receiver<Piece>, hold: Hold) -> Self {
+    pub(crate) fn new(first: Bytes, pieces: mpsc::Receiver<Piece>, hold: Hold) -> Self {
         Self { first, pieces, is_broken: false, hold }
     }
 }
@@ -86,8 +80,8 @@ impl hyper::body::Body for Body {
                 Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
             }
             Self::Coming(coming) => {
-                if let Some(first) = coming.first.take().filter(|first| !first.is_empty()) {
-                    return Poll::Ready(Some(Ok(Frame::data(first))));
+                if !coming.first.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut coming.first)))));
                 }
                 // A client that breaks off its request has left, and wants no response.
                 if coming.hold.rest.poll_broken(cx).is_ready() {

@@ -122,7 +122,7 @@ pub(crate) async fn respond_streaming(
     let reply = match mounted.abi {
         Abi::Http => wasi_http::streamed(response, head, hold),
         Abi::Stdio => {
-            let body = ComingBody::new(None, response.body, hold);
+            let body = ComingBody::new(Bytes::new(), response.body, hold);
             let mut reply = Response::new(wasi_http::coming(body, head, StatusCode::OK));
             reply.headers_mut().insert(CONTENT_TYPE, text(mounted.endpoint.content_type.clone()));
             Ok(reply)
@@ -130,7 +130,7 @@ pub(crate) async fn respond_streaming(
         Abi::Cgi => {
             let StreamedResponse { body: mut pieces, .. } = response;
             read_cgi_head(&mut pieces).await.map(|cgi::CgiResponse { status, headers, body }| {
-                let body = ComingBody::new(Some(body), pieces, hold);
+                let body = ComingBody::new(body, pieces, hold);
                 reply(status, headers, wasi_http::coming(body, head, status))
             })
         }

@@ -101,8 +101,8 @@ pub enum TakeOverError {
 /// A server's control socket.
 pub struct Control {
     socket: tokio::net::UnixListener,
-    /// Why the server's sockets are not given away; empty if they are.
-    refusal: &'static str,
+    /// Why the server's sockets are not given away; `None` if they are.
+    refusal: Option<&'static str>,
     _file: SocketFile,
 }
 
@@ -128,7 +128,7 @@ impl Control {
     /// # Errors
     ///
     /// Returns an error if the socket cannot be made, for example because its path is longer than 107 bytes.
-    pub fn open(data_dir: &Path, refusal: &'static str) -> io::Result<Self> {
+    pub fn open(data_dir: &Path, refusal: Option<&'static str>) -> io::Result<Self> {
         let path = control_path(data_dir, std::process::id());
         let folder = data_dir.join(FOLDER);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -167,10 +167,10 @@ impl Control {
         let question: Question = serde_json::from_str(&line)?;
         let offer = if question.version != VERSION {
             Offer::Refused(format!("it is of another version ({})", env!("CARGO_PKG_VERSION")))
-        } else if self.refusal.is_empty() {
-            Offer::Listen(listeners.iter().map(|listener| listener.asked().to_string()).collect())
+        } else if let Some(refusal) = self.refusal {
+            Offer::Refused(refusal.into())
         } else {
-            Offer::Refused(self.refusal.into())
+            Offer::Listen(listeners.iter().map(|listener| listener.asked().to_string()).collect())
         };
         let mut message = serde_json::to_vec(&offer)?;
         message.push(b'\n');

@@ -45,7 +45,7 @@ pub(crate) fn request(head: &request::Parts, body: HttpBody, entrance: &Entrance
 }
 
 /// What becomes of a request's body that comes while its guest runs.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Rest {
     /// What is wrong with it, as soon as that is known.
     fault: Arc<OnceLock<Refusal>>,
@@ -167,7 +167,7 @@ pub(crate) fn streamed(
             headers.remove(name);
         }
     }
-    let body = ComingBody::new(None, pieces, hold);
+    let body = ComingBody::new(Bytes::new(), pieces, hold);
     Ok(reply(status, headers, coming(body, request, status)))
 }
 

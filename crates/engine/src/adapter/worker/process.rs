@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use remuda_sandbox::{LIBRARIES, NULL, Rights};
+use remuda_sandbox::Rights;
 use remuda_wasi::IMPORTS;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
 
@@ -89,7 +89,7 @@ impl Nursery {
 /// What a worker has: its program and its libraries. On a kernel without Landlock it has more until it has started; from
 /// then on, it can open no file or socket even there ([`Worker::confine`]).
 pub(super) fn rights(program: &Path) -> Rights {
-    Rights::default().run(LIBRARIES).run([program]).change([NULL])
+    Rights::to_start([program])
 }
 
 fn serve(launch: &Launch, requests: &Receiver<Request>) {

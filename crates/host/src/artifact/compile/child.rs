@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use remuda_engine::{EngineError, Instances, Module, Registry};
 use remuda_model::ModuleLimits;
-use remuda_sandbox::{Calls, LIBRARIES, NULL, Rights};
+use remuda_sandbox::{Calls, Rights};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
 use crate::artifact::seal::Key;
@@ -75,11 +75,11 @@ pub fn compile_for_parent(
     rustix::thread::set_no_new_privs(true).map_err(io::Error::from)?;
     // A compile can be repeated; other work on this machine perhaps cannot. This is useful, but not necessary.
     let _ = std::fs::write(OOM_SCORE.0, OOM_SCORE.1);
+    // No instance is ever made here.
     let registry = Registry::new(Instances::OnDemand);
     let known = registry.find(engine).map_err(io::Error::other)?;
     // Beside its input and output, it keeps what an engine reads to start.
-    let rights = Rights::default().run(LIBRARIES).run(known.programs()).read(["/proc", "/sys"]).change([NULL]);
-    rights.enter().map_err(io::Error::other)?;
+    Rights::to_start(known.programs()).read(["/proc", "/sys"]).enter().map_err(io::Error::other)?;
     let mut input = File::from(input.as_fd().try_clone_to_owned()?);
     let output = File::from(output.as_fd().try_clone_to_owned()?);
     let (mut key, mut bytes) = (Key::default(), Vec::new());
