@@ -2,11 +2,8 @@
 // `handle` at the end. The functions of WASI are called as the canonical ABI of the component model has them: a handle is
 // an int, a string is an address and a length, and a result that is no single number is written to an address.
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "component.h"
 
-#define IMPORT(module, name) __attribute__((import_module(module), import_name(name))) extern
 #define TYPES "wasi:http/types@0.2.0"
 #define STREAMS "wasi:io/streams@0.2.0"
 
@@ -56,24 +53,11 @@ IMPORT("wasi:cli/stderr@0.2.0", "get-stderr") int get_stderr(void);
 // The most bytes of one read.
 #define READ_MAX 16384
 
-typedef struct {
-    const char *data;
-    size_t length;
-} text;
-
-#define TEXT(literal) ((text){literal, sizeof(literal) - 1})
-
 // A handle that may be missing: `result<handle>` and `option<handle>`.
 typedef struct {
     uint8_t tag;
     int handle;
 } maybe_handle;
-
-// `option<string>`.
-typedef struct {
-    uint8_t is_some;
-    text value;
-} maybe_text;
 
 // `option<result<result<handle, error-code>>>`. Error codes have numbers of 64 bits.
 typedef struct {
@@ -88,66 +72,6 @@ typedef struct {
     };
     uint8_t payload[32];
 } eventual;
-
-// ---- memory: what the host writes to the guest, and what the guest makes, until the request is over ----
-
-static char arena[256 << 10];
-static size_t arena_used;
-
-static void *allocate(size_t alignment, size_t size) {
-    size_t at = (arena_used + alignment - 1) & ~(alignment - 1);
-    if (size > sizeof arena - at) {
-        __builtin_trap();
-    }
-    arena_used = at + size;
-    return arena + at;
-}
-
-__attribute__((export_name("cabi_realloc"))) void *cabi_realloc(void *old, size_t old_size, size_t alignment, size_t size) {
-    void *new = allocate(alignment, size);
-    if (old_size > 0) {
-        __builtin_memcpy(new, old, old_size < size ? old_size : size);
-    }
-    return new;
-}
-
-static void check(bool holds) {
-    if (!holds) {
-        __builtin_trap();
-    }
-}
-
-static bool skip(text *from, text prefix) {
-    if (from->length < prefix.length) {
-        return false;
-    }
-    for (size_t i = 0; i < prefix.length; i++) {
-        if (from->data[i] != prefix.data[i]) {
-            return false;
-        }
-    }
-    from->data += prefix.length;
-    from->length -= prefix.length;
-    return true;
-}
-
-static uint64_t number(text digits) {
-    uint64_t n = 0;
-    for (size_t i = 0; i < digits.length && digits.data[i] >= '0' && digits.data[i] <= '9'; i++) {
-        n = n * 10 + (uint64_t)(digits.data[i] - '0');
-    }
-    return n;
-}
-
-static text decimal(uint64_t n) {
-    char *digits = allocate(1, 20);
-    size_t at = 20;
-    do {
-        digits[--at] = (char)('0' + n % 10);
-        n /= 10;
-    } while (n > 0);
-    return (text){digits + at, 20 - at};
-}
 
 // ---- responses ----
 

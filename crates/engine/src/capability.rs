@@ -120,6 +120,9 @@ proposals! {
     WideArithmetic = "wide-arithmetic", WasmFeatures::WIDE_ARITHMETIC;
     /// Components instead of modules: core modules inside, and interfaces of typed values around them.
     ComponentModel = "component-model", WasmFeatures::COMPONENT_MODEL;
+    /// Functions of components that wait without holding up others, with streams and futures between them; and the
+    /// interfaces that are made of them: WASI 0.3.
+    ComponentModelAsync = "component-model-async", WasmFeatures::CM_ASYNC;
 }
 
 /// A set of proposals.

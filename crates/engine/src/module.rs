@@ -46,6 +46,12 @@ struct Interfaces {
     exports: Vec<String>,
 }
 
+impl Interfaces {
+    fn exports_one_of(&self, wanted: [&str; 2]) -> bool {
+        self.exports.iter().any(|name| wanted.iter().any(|wanted| is_of(name, wanted)))
+    }
+}
+
 impl Findings {
     /// The places at which guests may leave the engine that they run on.
     pub(crate) fn places(&self) -> &Places {
@@ -53,7 +59,7 @@ impl Findings {
     }
 
     /// Counts the changes to what is found and how it is written down: findings of another version cannot be used.
-    pub const VERSION: u32 = 5;
+    pub const VERSION: u32 = 6;
 }
 
 /// Numbers about a module that help to predict how long compiling and running it may take.
@@ -138,7 +144,10 @@ pub enum ModuleError {
         limit: u64,
     },
     /// The component imports an interface that the host does not provide.
-    #[error("the component imports {name}, which the host does not provide; it provides {}", INTERFACES.join(", "))]
+    #[error(
+        "the component imports {name}, which the host does not provide; it provides, of WASI 0.2 and 0.3, {}",
+        INTERFACES.join(", ")
+    )]
     UnknownInterface {
         /// The interface's name.
         name: String,
@@ -169,7 +178,8 @@ pub enum EntryError {
     },
     /// The component is no WASI command.
     #[error(
-        "the component exports no {RUN}: it is no command of WASI 0.2{}; it exports {}",
+        "the component exports no {}: it is no command of WASI{}; it exports {}",
+        RUN.join(" or "),
         serve_it(exports),
         list(exports)
     )]
@@ -179,7 +189,8 @@ pub enum EntryError {
     },
     /// The component does not answer HTTP requests.
     #[error(
-        "the component exports no {HANDLER}: it does not answer HTTP requests itself; it exports {}",
+        "the component exports no {}: it does not answer HTTP requests itself; it exports {}",
+        HANDLER.join(" or "),
         list(exports)
     )]
     NoHandler {
@@ -188,11 +199,16 @@ pub enum EntryError {
     },
     /// A core module does not answer HTTP requests.
     #[error(
-        "only a component can export {HANDLER}, and this is a core module; serve it with abi = \"stdio\" or \"cgi\""
+        "only a component can export {}, and this is a core module; serve it with abi = \"stdio\" or \"cgi\"",
+        HANDLER.join(" or ")
     )]
     NoComponent,
     /// The caller wants another entry to a component than that of a WASI command.
-    #[error("a component is entered at {RUN} or {HANDLER}, and its exports cannot be called by name")]
+    #[error(
+        "a component is entered at {} or {}, and its exports cannot be called by name",
+        RUN.join(" or "),
+        HANDLER.join(" or ")
+    )]
     OnlyInterfaces,
     /// The module exports no function with this name.
     #[error("the module exports no function named {name:?}; it exports {}", list(exports))]
@@ -411,16 +427,16 @@ impl Module {
     #[must_use]
     pub fn is_command(&self) -> bool {
         match &self.findings.component {
-            Some(component) => component.exports.iter().any(|name| is_of(name, RUN)),
+            Some(component) => component.exports_one_of(RUN),
             None => self.function("_start").is_some(),
         }
     }
 
-    /// Whether this is a component that answers HTTP requests: it exports `wasi:http/incoming-handler`.
+    /// Whether this is a component that answers HTTP requests: it exports `wasi:http/incoming-handler`, or, with WASI 0.3,
+    /// `wasi:http/handler`.
     #[must_use]
     pub fn is_http_handler(&self) -> bool {
-        let exports = self.findings.component.as_ref().map(|component| &component.exports);
-        exports.is_some_and(|exports| exports.iter().any(|name| is_of(name, HANDLER)))
+        self.findings.component.as_ref().is_some_and(|component| component.exports_one_of(HANDLER))
     }
 
     /// Whether the module is a WASI reactor: it exports a function `_initialize`, to be called before any other export.
@@ -553,11 +569,11 @@ impl fmt::Debug for Module {
     }
 }
 
-/// The interface by which a command of WASI 0.2 is entered.
-const RUN: &str = "wasi:cli/run@0.2";
+/// The interfaces by which commands are entered.
+const RUN: [&str; 2] = ["wasi:cli/run@0.2", "wasi:cli/run@0.3"];
 
-/// The interface by which a component is given HTTP requests.
-const HANDLER: &str = "wasi:http/incoming-handler@0.2";
+/// The interfaces by which components are given HTTP requests.
+const HANDLER: [&str; 2] = ["wasi:http/incoming-handler@0.2", "wasi:http/handler@0.3"];
 
 /// The packages whose interfaces components may import, as they begin.
 const INTERFACES: &[&str] =
@@ -565,7 +581,7 @@ const INTERFACES: &[&str] =
 
 /// What to do with a component that cannot be run, if it can be served.
 fn serve_it(exports: &[String]) -> &'static str {
-    if exports.iter().any(|name| is_of(name, HANDLER)) {
+    if exports.iter().any(|name| HANDLER.iter().any(|handler| is_of(name, handler))) {
         ", but answers HTTP requests (see `remuda serve`)"
     } else {
         ""
@@ -573,14 +589,19 @@ fn serve_it(exports: &[String]) -> &'static str {
 }
 
 /// Whether the name of an interface belongs to `wanted`: a package, or an interface with the first two numbers of its
-/// version. Of a package, the interfaces of version 0.2 do.
+/// version. Of a package, the interfaces of versions 0.2 and 0.3 do.
 fn is_of(name: &str, wanted: &str) -> bool {
     let Some(rest) = name.strip_prefix(wanted) else { return false };
     if wanted.contains('@') {
         return rest.is_empty() || rest.starts_with('.');
     }
-    rest.starts_with('/')
-        && rest.split_once('@').is_some_and(|(_, version)| version == "0.2" || version.starts_with("0.2."))
+    rest.starts_with('/') && (is_of_version(rest, "0.2") || is_of_version(rest, "0.3"))
+}
+
+/// Whether the name of an interface has a version that begins with these two numbers.
+fn is_of_version(name: &str, numbers: &str) -> bool {
+    let version = name.split_once('@').and_then(|(_, version)| version.strip_prefix(numbers));
+    version.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 #[cfg(feature = "wasi")]
@@ -678,18 +699,28 @@ impl Scan {
             Payload::ComponentImportSection(imports) if self.depth == 0 => {
                 for import in imports.clone() {
                     let name = import.map_err(|error| invalid(&error))?.name.name.to_owned();
+                    self.collect_version(&name);
                     self.component.get_or_insert_default().imports.push(name);
                 }
             }
             Payload::ComponentExportSection(exports) if self.depth == 0 => {
                 for export in exports.clone() {
                     let name = export.map_err(|error| invalid(&error))?.name.name.to_owned();
+                    self.collect_version(&name);
                     self.component.get_or_insert_default().exports.push(name);
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Notes what an interface's version needs: also those interfaces of WASI 0.3 that have no asynchronous functions come
+    /// with the rest.
+    fn collect_version(&mut self, interface: &str) {
+        if interface.starts_with("wasi:") && is_of_version(interface, "0.3") {
+            self.bodies = self.bodies.union(Proposals::of(&[Proposal::ComponentModelAsync]));
+        }
     }
 
     fn hold_against(&mut self, payload: &Payload<'_>, limits: &ModuleLimits) -> Result<(), ModuleError> {
@@ -1126,10 +1157,11 @@ mod tests {
             ("wasi:io/streams@0.2.3", true),
             ("wasi:io/streams@0.2", true),
             ("wasi:io/streams@0.20.0", false),
-            ("wasi:io/streams@0.3.0", false),
+            ("wasi:io/streams@0.4.0", false),
             ("wasi:iot/streams@0.2.0", false),
             ("wasi:http/types@0.2.0", true),
-            ("wasi:http/types@0.3.0", false),
+            ("wasi:http/types@0.3.0", true),
+            ("wasi:http/types@0.30.0", false),
             ("my:own/thing@0.2.0", false),
         ] {
             assert_eq!(INTERFACES.iter().any(|interface| is_of(name, interface)), is_provided, "{name}");

@@ -1,4 +1,4 @@
-//! WASI 0.2, for components. The functions are wasmtime-wasi's own, and the engine links them; here is the world that they
+//! WASI 0.2 and 0.3, for components. The functions are wasmtime-wasi's own, and the engine links them; here is the world that they
 //! work on: the same as a core module's.
 
 use remuda_model::{EngineId, GuestContext, GuestOutput, Interrupt};
@@ -43,6 +43,12 @@ impl ComponentWasi {
     #[must_use]
     pub fn take_output(&self) -> GuestOutput {
         self.streams.take_output()
+    }
+
+    /// As [`Wasi::output_limit_exceeded`](crate::Wasi::output_limit_exceeded).
+    #[must_use]
+    pub fn output_limit_exceeded(&self) -> bool {
+        self.streams.stdout.exceeded() || self.streams.stderr.exceeded()
     }
 
     /// Whether nothing is under way of the requests that the guest has sent. They go on in the runtime of its thread.

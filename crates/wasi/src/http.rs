@@ -1,4 +1,4 @@
-//! `wasi:http` 0.2, for components that answer requests. The functions are wasmtime-wasi-http's own; here is what a request
+//! `wasi:http`, for components that answer requests. The functions are wasmtime-wasi-http's own; here is what a request
 //! becomes for a guest, what a guest's response becomes for the host, and what the functions may do beyond that.
 
 use std::collections::VecDeque;
@@ -9,15 +9,13 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Uri, response};
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Frame};
 use remuda_model::{EngineId, HttpAnswer, HttpBody, HttpRequest, HttpResponse, Outbound, Piece, Responder};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::PollSender;
 use wasmtime::component::Resource;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
 
@@ -84,6 +82,11 @@ impl WasiHttpHooks for Hooks {
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
         PIECE_BYTES_MAX
     }
+
+    #[cfg(feature = "p3")]
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        PIECE_BYTES_MAX
+    }
 }
 
 /// A request on its way to a guest.
@@ -108,20 +111,7 @@ impl ComponentWasi {
     ///
     /// Returns an error if the guest holds too many handles already, or if another guest has the request's body.
     pub fn exchange(&mut self, request: &HttpRequest, body_bytes_max: u64) -> wasmtime::Result<Exchange> {
-        let body: UnsyncBoxBody<Bytes, Error> = match &request.body {
-            HttpBody::Whole(data, trailers) => {
-                let trailers = trailers.clone();
-                Full::new(data.clone())
-                    .map_err(|never| match never {})
-                    .with_trailers(async { trailers.map(Ok) })
-                    .boxed_unsync()
-            }
-            HttpBody::Coming { pieces, .. } => {
-                let pieces = pieces.take();
-                let pieces = pieces.ok_or_else(|| wasmtime::format_err!("another guest has the body"))?;
-                Incoming { pieces, has_ended: false }.boxed_unsync()
-            }
-        };
+        let body = body_of(request)?;
         let scheme = if request.scheme == http::uri::Scheme::HTTPS { Scheme::Https } else { Scheme::Http };
         // The target's own authority would be taken instead of what the host has found to be the client's.
         let path = request.uri.path_and_query().cloned().map_or_else(Uri::default, Uri::from);
@@ -130,15 +120,36 @@ impl ComponentWasi {
             (request.method.clone(), path, request.headers.clone());
         guest.headers_mut().insert(HOST, HeaderValue::try_from(request.authority.as_str())?);
         let request = self.http_view().new_incoming_request(scheme, guest)?;
-        let (send, set) = oneshot::channel();
-        let outparam = self.http_view().new_response_outparam(send)?;
-        Ok(Exchange { request, outparam, response: PendingResponse::new(set, body_bytes_max) })
+        let (response, set) = PendingResponse::new(body_bytes_max);
+        let outparam = self.http_view().new_response_outparam_from_callback(|answer| {
+            // Nobody takes the answer if the guest is stopped.
+            let _ = set.send(answer.map_err(|code| code.to_string()));
+        })?;
+        Ok(Exchange { request, outparam, response })
     }
 
     /// Ends everything that the guest has left open: a response of which it still held the body is complete now.
     pub fn close_all(&mut self) {
         self.table = table();
     }
+}
+
+/// The body of a request as a guest is given it.
+pub(crate) fn body_of(request: &HttpRequest) -> wasmtime::Result<WasiBody> {
+    Ok(match &request.body {
+        HttpBody::Whole(data, trailers) => {
+            let trailers = trailers.clone();
+            Full::new(data.clone())
+                .map_err(|never| match never {})
+                .with_trailers(async { trailers.map(Ok) })
+                .boxed_unsync()
+        }
+        HttpBody::Coming { pieces, .. } => {
+            let pieces = pieces.take();
+            let pieces = pieces.ok_or_else(|| wasmtime::format_err!("another guest has the body"))?;
+            Incoming { pieces, has_ended: false }.boxed_unsync()
+        }
+    })
 }
 
 /// A request's body that comes piece by piece.
@@ -182,11 +193,14 @@ pub struct PendingResponse {
     steps: u64,
 }
 
+/// What a guest answers: a response, of which the body may still come; or an error, in words.
+pub(crate) type Answer = Result<http::Response<WasiBody>, String>;
+
 enum State {
-    Unset(oneshot::Receiver<Result<http::Response<HyperOutgoingBody>, ErrorCode>>),
+    Unset(oneshot::Receiver<Answer>),
     Kept {
         head: response::Parts,
-        body: HyperOutgoingBody,
+        body: WasiBody,
         pieces: Vec<Bytes>,
     },
     /// It is complete, or there will be none.
@@ -194,7 +208,7 @@ enum State {
     /// It is being sent: first what was kept, and then what comes of the body.
     Sent {
         first: VecDeque<Piece>,
-        body: Option<HyperOutgoingBody>,
+        body: Option<WasiBody>,
         to: PollSender<Piece>,
     },
     /// All of it has been sent, or its body was broken off, or nobody takes it any more.
@@ -202,8 +216,11 @@ enum State {
 }
 
 impl PendingResponse {
-    fn new(set: oneshot::Receiver<Result<http::Response<HyperOutgoingBody>, ErrorCode>>, body_bytes_max: u64) -> Self {
-        Self { state: State::Unset(set), keeps_all: true, body_bytes: 0, body_bytes_max, steps: 0 }
+    /// Makes one, and the place into which the guest's answer is put.
+    pub(crate) fn new(body_bytes_max: u64) -> (Self, oneshot::Sender<Answer>) {
+        let (set, answer) = oneshot::channel();
+        let state = State::Unset(answer);
+        (Self { state, keeps_all: true, body_bytes: 0, body_bytes_max, steps: 0 }, set)
     }
 
     /// Says that the response can be sent before it is complete. A long one then stops coming until it is sent.
@@ -376,7 +393,7 @@ impl PendingResponse {
 }
 
 /// The next piece of a body; `None` if the body is broken off.
-fn next_piece(body: &mut HyperOutgoingBody, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+fn next_piece(body: &mut WasiBody, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
     let frame = match ready!(Pin::new(body).poll_frame(cx)) {
         None => return Poll::Ready(Some(Piece::End(None))),
         Some(Err(_)) => return Poll::Ready(None),

@@ -6,7 +6,7 @@
 //! by name. And it adds three promises: the guest's [`Interrupt`] cuts short a call that waits, captured output is
 //! capped, and a hostile pointer gives an errno, never a trap.
 //!
-//! Components get WASI 0.2 from the same library, in the same world ([`ComponentWasi`]); their engine calls it directly.
+//! Components get WASI 0.2 (and 0.3, with the feature `p3`) from the same library, in the same world ([`ComponentWasi`]); their engine calls it directly.
 //!
 //! This crate knows of no engine: it gets memory and arguments, and returns an errno or a [`Stop`].
 #![forbid(unsafe_code)]
@@ -15,6 +15,8 @@ mod component;
 mod http;
 mod imports;
 mod outbound;
+#[cfg(feature = "p3")]
+mod p3;
 mod poll;
 mod stdin;
 mod stdio;
@@ -34,6 +36,8 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView as _};
 pub use component::{ClientOutput, ComponentWasi, stop_of};
 pub use http::{Exchange, PendingResponse};
 pub use imports::{IMPORTS, Import, PREVIEW_0, PREVIEW_1, Type};
+#[cfg(feature = "p3")]
+pub use p3::{P3Exchange, ResponsePlace, Taken};
 pub use touches::{Read, Span, TOO_MUCH, VECTOR_BYTES};
 
 use touches::StringSizes;

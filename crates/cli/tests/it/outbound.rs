@@ -62,8 +62,13 @@ impl Upstream {
 }
 
 fn manifest(outbound: &str) -> String {
+    manifest_of("http", outbound)
+}
+
+fn manifest_of(component: &str, outbound: &str) -> String {
     format!(
-        "[[function]]\nname = \"http\"\nroute = \"/*\"\nmodule = \"@guests/http/http.wasm\"\noutbound = {{ {outbound} }}\n"
+        "[[function]]\nname = \"http\"\nroute = \"/*\"\nmodule = \"@guests/{component}/{component}.wasm\"\n\
+         outbound = {{ {outbound} }}\n"
     )
 }
 
@@ -79,28 +84,29 @@ const DENIED: &str = "error 15";
 fn requests_go_where_they_are_allowed_to_and_once() {
     let (allowed, other) = (Upstream::empty(), Upstream::empty());
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let server = Server::start(
-        &manifest(&format!(
-            "allow = [\"http://127.0.0.1:{}\", \"http://localhost:{0}\", \"http://127.0.0.1:{nobody}\"]",
-            allowed.port
-        )),
-        &[],
+    let allow = format!(
+        "allow = [\"http://127.0.0.1:{}\", \"http://localhost:{0}\", \"http://127.0.0.1:{nobody}\"]",
+        allowed.port
     );
-    for (authority, expected) in [
-        (format!("127.0.0.1:{}", allowed.port), "status 204"),
-        (format!("localhost:{}", allowed.port), "status 204"),
-        (format!("127.0.0.1:{}", other.port), DENIED),
-        (format!("[::1]:{}", allowed.port), DENIED),
-        (format!("127.0.0.1:{nobody}"), REFUSED),
-    ] {
-        assert_eq!(get(&server.address, &format!("/fetch/1/{authority}")).text(), expected, "{authority}");
-    }
-    // Nothing is sent twice: such a function is not raced, and not tried on a thread where it could not wait.
-    let before = allowed.requests();
-    for i in 1..=300 {
-        let path = format!("/fetch/1/127.0.0.1:{}", allowed.port);
-        assert_eq!(get(&server.address, &path).text(), "status 204");
-        assert_eq!(allowed.requests(), before + i);
+    for (component, fetch) in [("http", "/fetch/1/"), ("p3", "/fetch/")] {
+        let server = Server::start(&manifest_of(component, &allow), &[]);
+        for (authority, expected) in [
+            (format!("127.0.0.1:{}", allowed.port), "status 204"),
+            (format!("localhost:{}", allowed.port), "status 204"),
+            (format!("127.0.0.1:{}", other.port), DENIED),
+            (format!("[::1]:{}", allowed.port), DENIED),
+            (format!("127.0.0.1:{nobody}"), REFUSED),
+        ] {
+            let response = get(&server.address, &format!("{fetch}{authority}"));
+            assert_eq!(response.text(), expected, "{component} {authority}");
+        }
+        // Nothing is sent twice: such a function is not raced, and not tried on a thread where it could not wait.
+        let before = allowed.requests();
+        for i in 1..=300 {
+            let path = format!("{fetch}127.0.0.1:{}", allowed.port);
+            assert_eq!(get(&server.address, &path).text(), "status 204", "{component}");
+            assert_eq!(allowed.requests(), before + i, "{component}");
+        }
     }
     assert_eq!(other.requests(), 0);
 }

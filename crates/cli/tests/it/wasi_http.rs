@@ -1,5 +1,5 @@
-//! Tests of components that answer HTTP requests (`wasi:http` 0.2). What clients get is held against what `wasmtime serve`
-//! answered to the same requests for the same component, which stands in `wasi_http/wasmtime.json`:
+//! Tests of components that answer HTTP requests (`wasi:http` 0.2 and 0.3). What clients get is held against what
+//! `wasmtime serve` answered to the same requests for the same component, which stands in `wasi_http/*.json`:
 //!
 //!     REMUDA_RECORD=path/to/wasmtime cargo test --release -p remuda --test it answers_are_those_of_wasmtime
 //!
@@ -7,7 +7,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
@@ -15,14 +15,26 @@ use serde::{Deserialize, Serialize};
 use crate::http::{Connection, get, head, parse, post, send};
 use crate::support::{COMPONENT_ENGINES, Server, drain, guest, output, refused_to_serve, remuda, text};
 
-const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/wasi_http/wasmtime.json");
+/// The components that answer: of WASI 0.2 and of 0.3.
+const COMPONENTS: [&str; 2] = ["http", "p3"];
 
-const FUNCTION: &str = r#"
-    [[function]]
-    name = "http"
-    route = "/*"
-    module = "@guests/http/http.wasm"
-"#;
+/// A function that is one of these components; settings of the function can follow.
+fn function(component: &str) -> String {
+    format!("[[function]]\nname = \"http\"\nroute = \"/*\"\nmodule = \"@guests/{component}/{component}.wasm\"\n")
+}
+
+/// Each component with each of these engines.
+fn each(engines: &[&'static str]) -> Vec<(&'static str, &'static str)> {
+    COMPONENTS.iter().flat_map(|component| engines.iter().map(|engine| (*component, *engine))).collect()
+}
+
+/// The engines that run components, and all of them at once.
+const ONE_AND_ALL: [&str; 3] = [COMPONENT_ENGINES[0], COMPONENT_ENGINES[1], "auto"];
+
+/// The file with what `wasmtime serve` answered for a component.
+fn record_of(component: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/wasi_http").join(format!("{component}.json"))
+}
 
 /// What a client got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -194,24 +206,43 @@ const OTHERWISE: [(&str, u16, &str); 11] = [
     ("HEAD /hello", 200, ""),
 ];
 
+/// What is different with WASI 0.3.
+const OTHERWISE_P3: [(&str, u16, &str); 7] = [
+    // The guest is told the scheme and the authority.
+    ("GET /request?a=b%20c&d", 200, "GET /request?a=b%20c&d\nhttp://a.example:81"),
+    ("OPTIONS /request", 200, "OPTIONS /request\nhttp://a.example:81"),
+    ("BREW /request", 200, "BREW /request\nhttp://a.example:81"),
+    ("with fields", 200, "GET /request\nhttp://a.example"),
+    // Instances are not used again, unless the manifest says so.
+    ("GET /count", 200, "1"),
+    // The component model does not let an asynchronous function end without a result.
+    ("GET /nothing", 500, "the function trapped"),
+    // The library notices what is too long, and not what is too short.
+    ("GET /length/7", 502, "the function gave no valid response: the Content-Length is not the length of the body"),
+];
+
 #[test]
 fn answers_are_those_of_wasmtime() {
     let requests = requests();
-    if let Some(program) = std::env::var_os("REMUDA_RECORD") {
-        record(Path::new(&program), &requests);
-    }
-    let recorded: Vec<Got> = serde_json::from_slice(&std::fs::read(RECORD).expect("it is recorded")).expect("as JSON");
-    assert_eq!(recorded.len(), requests.len(), "the requests have changed: record them anew");
-    for engine in COMPONENT_ENGINES {
-        let server = Server::start(FUNCTION, &["--engine", engine]);
-        for (request, recorded) in requests.iter().zip(&recorded) {
-            let got = ask(&server.address, request);
-            match OTHERWISE.iter().find(|(words, ..)| *words == request.0) {
-                None => assert_eq!(got, *recorded, "{engine}"),
-                Some((_, status, begins)) => {
-                    assert_eq!(got.status, *status, "{engine}: {got:?}");
-                    assert!(got.body.starts_with(begins) && got.is_whole, "{engine}: {got:?}");
-                    assert_ne!(got, *recorded, "it is the same answer");
+    for component in COMPONENTS {
+        if let Some(program) = std::env::var_os("REMUDA_RECORD") {
+            record(Path::new(&program), component, &requests);
+        }
+        let recorded = std::fs::read(record_of(component)).expect("it is recorded");
+        let recorded: Vec<Got> = serde_json::from_slice(&recorded).expect("as JSON");
+        assert_eq!(recorded.len(), requests.len(), "the requests have changed: record them anew");
+        for engine in COMPONENT_ENGINES {
+            let server = Server::start(&function(component), &["--engine", engine]);
+            for (request, recorded) in requests.iter().zip(&recorded) {
+                let got = ask(&server.address, request);
+                let otherwise = OTHERWISE.iter().chain(if component == "p3" { &OTHERWISE_P3[..] } else { &[] });
+                match otherwise.rev().find(|(words, ..)| *words == request.0) {
+                    None => assert_eq!(got, *recorded, "{component} {engine}"),
+                    Some((_, status, begins)) => {
+                        assert_eq!(got.status, *status, "{component} {engine}: {got:?}");
+                        assert!(got.body.starts_with(begins) && got.is_whole, "{component} {engine}: {got:?}");
+                        assert_ne!(got, *recorded, "it is the same answer");
+                    }
                 }
             }
         }
@@ -219,10 +250,10 @@ fn answers_are_those_of_wasmtime() {
 }
 
 /// Asks a `wasmtime serve`, and writes its answers down.
-fn record(program: &Path, requests: &[(String, String)]) {
+fn record(program: &Path, component: &str, requests: &[(String, String)]) {
     let mut child = Command::new(program)
-        .args(["serve", "-Scli", "--addr", "127.0.0.1:0"])
-        .arg(guest("http/http.wasm"))
+        .args(["serve", "-Scli,p3", "-Wcomponent-model-async", "--addr", "127.0.0.1:0"])
+        .arg(guest(&format!("{component}/{component}.wasm")))
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -234,14 +265,15 @@ fn record(program: &Path, requests: &[(String, String)]) {
     let address = line.trim().strip_prefix("Serving HTTP on http://").expect("it listens").trim_end_matches('/');
     let got: Vec<Got> = requests.iter().map(|request| ask(address, request)).collect();
     child.kill().and_then(|()| child.wait()).expect("it ends");
-    std::fs::write(RECORD, serde_json::to_string_pretty(&got).expect("it is JSON") + "\n").expect("it can be written");
+    let text = serde_json::to_string_pretty(&got).expect("it is JSON") + "\n";
+    std::fs::write(record_of(component), text).expect("it can be written");
 }
 
 #[test]
 fn handlers_are_held_to_their_limits() {
-    let manifest =
-        FUNCTION.to_owned() + r#"limits = { timeout = "400ms", output = "32KiB", body = "1KiB", memory = "10MiB" }"#;
-    for engine in COMPONENT_ENGINES {
+    for (component, engine) in each(&COMPONENT_ENGINES) {
+        let manifest = function(component)
+            + r#"limits = { timeout = "400ms", output = "32KiB", body = "1KiB", memory = "10MiB" }"#;
         let server = Server::start(&manifest, &["--engine", engine]);
         let address = &server.address;
         // The first request waits for the compiler.
@@ -259,8 +291,8 @@ fn handlers_are_held_to_their_limits() {
             ("/hello", 200, "hello"),
         ] {
             let response = get(address, path);
-            assert_eq!(response.status, status, "{engine} {path}: {}", response.text());
-            assert!(response.text().contains(words), "{engine} {path}: {}", response.text());
+            assert_eq!(response.status, status, "{component} {engine} {path}: {}", response.text());
+            assert!(response.text().contains(words), "{component} {engine} {path}: {}", response.text());
         }
         assert_eq!(post(address, "/echo", &[b'x'; 1024]).body.len(), 1024);
         assert_eq!(post(address, "/echo", &[b'x'; 1025]).status, 413);
@@ -282,8 +314,8 @@ pub(crate) fn read_until(stream: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
 /// Each side waits for what the other one sends: nothing is held back on either way, also in a race.
 #[test]
 fn bodies_flow_both_ways_at_once() {
-    for engine in COMPONENT_ENGINES.into_iter().chain(["auto"]) {
-        let server = Server::start(FUNCTION, &["--engine", engine]);
+    for (component, engine) in each(&ONE_AND_ALL) {
+        let server = Server::start(&function(component), &["--engine", engine]);
         let mut stream = TcpStream::connect(&server.address).unwrap();
         let head = "POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).unwrap();
@@ -293,7 +325,7 @@ fn bodies_flow_both_ways_at_once() {
             read_until(&mut stream, word.as_bytes());
         }
         stream.write_all(b"0\r\n\r\n").unwrap();
-        assert!(drain(stream).ends_with(b"0\r\n\r\n"), "{engine}: the end comes");
+        assert!(drain(stream).ends_with(b"0\r\n\r\n"), "{component} {engine}: the end comes");
     }
 }
 
@@ -334,17 +366,23 @@ pub(crate) fn have_much_flow_through(server: &Server, path: &str) {
 
 #[test]
 fn bodies_larger_than_memory_flow_through() {
-    let manifest = FUNCTION.to_owned() + r#"limits = { timeout = "5min", output = "1GiB", body = "1GiB" }"#;
-    let server = Server::start(&manifest, &[]);
-    assert_eq!(get(&server.address, "/hello").status, 200);
-    have_much_flow_through(&server, "/echo");
+    for component in COMPONENTS {
+        let manifest = function(component) + r#"limits = { timeout = "5min", output = "1GiB", body = "1GiB" }"#;
+        let server = Server::start(&manifest, &[]);
+        assert_eq!(get(&server.address, "/hello").status, 200);
+        have_much_flow_through(&server, "/echo");
+        if component == "p3" {
+            // Without any task of the guest that moves its bytes.
+            have_much_flow_through(&server, "/through");
+        }
+    }
 }
 
 /// What is sent of a body whose guest fails must not look like the whole.
 #[test]
 fn a_body_that_ends_early_is_seen_to() {
-    let manifest = FUNCTION.to_owned() + r#"limits = { timeout = "500ms", output = "1MiB" }"#;
-    for engine in COMPONENT_ENGINES.into_iter().chain(["auto"]) {
+    for (component, engine) in each(&ONE_AND_ALL) {
+        let manifest = function(component) + r#"limits = { timeout = "500ms", output = "1MiB" }"#;
         let server = Server::start(&manifest, &["--engine", engine]);
         assert_eq!(get(&server.address, "/hello").status, 200);
         for (path, is_whole, body) in [
@@ -358,8 +396,8 @@ fn a_body_that_ends_early_is_seen_to() {
             ("/bytes/1000000", true, "1000000 bytes"),
         ] {
             let got = ask_for(&server.address, path);
-            assert_eq!((got.status, got.is_whole), (200, is_whole), "{engine} {got:?}");
-            assert!(got.body.ends_with(body), "{engine} {got:?}");
+            assert_eq!((got.status, got.is_whole), (200, is_whole), "{component} {engine} {got:?}");
+            assert!(got.body.ends_with(body), "{component} {engine} {got:?}");
         }
     }
 }
@@ -367,21 +405,23 @@ fn a_body_that_ends_early_is_seen_to() {
 /// A guest stops when its client leaves in the middle of the response: else the server would wait for it in the end.
 #[test]
 fn a_guest_whose_client_leaves_midway_is_stopped() {
-    let manifest = FUNCTION.to_owned() + r#"limits = { timeout = "1h", output = "1TiB" }"#;
-    let server = Server::start(&manifest, &[]);
-    for path in ["/bytes/999999999999", "/sleep-midway/9999999"] {
-        let mut stream = send(&server.address, "GET", path, &[], b"");
-        read_until(&mut stream, b"\r\n\r\n");
+    for component in COMPONENTS {
+        let manifest = function(component) + r#"limits = { timeout = "1h", output = "1TiB" }"#;
+        let server = Server::start(&manifest, &[]);
+        for path in ["/bytes/999999999999", "/sleep-midway/9999999"] {
+            let mut stream = send(&server.address, "GET", path, &[], b"");
+            read_until(&mut stream, b"\r\n\r\n");
+        }
+        server.terminate();
+        assert!(server.wait().success());
     }
-    server.terminate();
-    assert!(server.wait().success());
 }
 
 /// A client that reads nothing keeps its guest waiting, and nobody else's.
 #[test]
 fn slow_clients_keep_no_other_guest_from_running() {
     let manifest = "[server]\nworkers = 1\ninline = false\n".to_owned()
-        + FUNCTION
+        + &function("http")
         + r#"limits = { timeout = "1h", output = "1TiB" }"#;
     let server = Server::start(&manifest, &[]);
     let slow: Vec<TcpStream> = (0..40)
@@ -403,7 +443,7 @@ fn slow_clients_keep_no_other_guest_from_running() {
 #[test]
 fn a_guest_that_waits_ends_in_time_although_others_run() {
     let manifest = "[server]\nworkers = 1\ninline = false\n".to_owned()
-        + FUNCTION
+        + &function("http")
         + r#"
             limits = { timeout = "500ms" }
             [[function]]
@@ -424,7 +464,7 @@ fn a_guest_that_waits_ends_in_time_although_others_run() {
 /// A body that comes piece by piece is held to the same limit as others.
 #[test]
 fn a_body_that_turns_out_too_large_is_refused() {
-    let manifest = FUNCTION.to_owned() + r#"limits = { body = "2MiB" }"#;
+    let manifest = function("http") + r#"limits = { body = "2MiB" }"#;
     let server = Server::start(&manifest, &[]);
     let body = |chunks: usize| {
         let chunk = "x".repeat(1 << 16);
@@ -449,44 +489,50 @@ fn a_body_that_turns_out_too_large_is_refused() {
 /// A request that waits must not do so on a thread that serves connections.
 #[test]
 fn a_handler_that_waits_is_answered_also_where_it_may_not_wait() {
-    let server = Server::start(FUNCTION, &[]);
-    let mut connection = Connection::open(&server.address);
-    for i in 0..2000 {
-        // Most are short and the same; one in a hundred waits.
-        let path = if i % 100 == 99 { "/sleep/2" } else { "/hello" };
-        let response = connection.post(path, b"");
-        assert_eq!((response.status, response.text().as_str()), (200, "hello\n"), "{i}");
+    for component in COMPONENTS {
+        let server = Server::start(&function(component), &[]);
+        let mut connection = Connection::open(&server.address);
+        for i in 0..2000 {
+            // Most are short and the same; one in a hundred waits.
+            let path = if i % 100 == 99 { "/sleep/2" } else { "/hello" };
+            let response = connection.post(path, b"");
+            assert_eq!((response.status, response.text().as_str()), (200, "hello\n"), "{component} {i}");
+        }
     }
 }
 
 #[test]
 fn each_request_has_an_instance_of_its_own() {
-    let server = Server::start(FUNCTION, &[]);
-    let mut connection = Connection::open(&server.address);
-    for _ in 0..500 {
-        assert_eq!(connection.post("/count", b"").text(), "1");
+    for component in COMPONENTS {
+        let server = Server::start(&function(component), &[]);
+        let mut connection = Connection::open(&server.address);
+        for _ in 0..500 {
+            assert_eq!(connection.post("/count", b"").text(), "1", "{component}");
+        }
     }
 }
 
 /// An operator may allow instances to be used again: as often as that, and not after the guest has failed.
 #[test]
 fn instances_are_used_again_if_that_is_allowed() {
-    let manifest = |reuse: &str| format!("{FUNCTION}reuse = {{ {reuse} }}\nlimits = {{ timeout = \"1s\" }}");
-    for engine in COMPONENT_ENGINES.into_iter().chain(["auto"]) {
-        let server = Server::start(&manifest("uses = 5"), &["--engine", engine]);
+    let manifest = |component: &str, reuse: &str| {
+        function(component) + &format!("reuse = {{ {reuse} }}\nlimits = {{ timeout = \"1s\" }}")
+    };
+    for (component, engine) in each(&ONE_AND_ALL) {
+        let server = Server::start(&manifest(component, "uses = 5"), &["--engine", engine]);
         let mut connection = Connection::open(&server.address);
         let counts: Vec<u64> = (0..200).map(|_| connection.post("/count", b"").text().parse().unwrap()).collect();
-        assert!(counts.iter().all(|count| (1..=5).contains(count)), "{engine}: {counts:?}");
-        assert!(counts.iter().filter(|count| **count > 1).count() > 100, "{engine}: {counts:?}");
+        assert!(counts.iter().all(|count| (1..=5).contains(count)), "{component} {engine}: {counts:?}");
+        assert!(counts.iter().filter(|count| **count > 1).count() > 100, "{component} {engine}: {counts:?}");
         // What ends badly is not used again, nor what has left its response open.
         for path in ["/trap", "/trap-afterwards", "/spin-afterwards", "/abort", "/leak", "/nothing"] {
             get(&server.address, path);
             let ended = get(&server.address, "/hello");
-            assert_eq!((ended.status, ended.text().as_str()), (200, "hello\n"), "{engine} {path}");
+            assert_eq!((ended.status, ended.text().as_str()), (200, "hello\n"), "{component} {engine} {path}");
         }
     }
     // A guest that has used up what an instance may hold gets a new one.
-    let server = Server::start(&manifest("uses = 1000000"), &[]);
+    let server = Server::start(&manifest("http", "uses = 1000000"), &[]);
     let mut connection = Connection::open(&server.address);
     let counts: Vec<u64> = (0..2000).map(|_| connection.post("/count", b"").text().parse().unwrap()).collect();
     assert!(counts.iter().any(|count| *count > 50) && counts.iter().all(|count| *count < 1500), "{counts:?}");
@@ -494,9 +540,11 @@ fn instances_are_used_again_if_that_is_allowed() {
 
 #[test]
 fn a_handler_sends_no_requests_by_itself() {
-    let server = Server::start(FUNCTION, &[]);
-    // 15: HTTP-request-denied.
-    assert_eq!(get(&server.address, &format!("/fetch/1/{}", server.address)).text(), "error 15");
+    for (component, path) in [("http", "/fetch/1/"), ("p3", "/fetch/")] {
+        let server = Server::start(&function(component), &[]);
+        // 15: HTTP-request-denied.
+        assert_eq!(get(&server.address, &format!("{path}{}", server.address)).text(), "error 15", "{component}");
+    }
 }
 
 #[test]

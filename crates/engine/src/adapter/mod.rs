@@ -57,21 +57,27 @@ pub(crate) const KNOWN: &[Known] = &[
     MOCK,
 ];
 
+/// What components of WASI 0.3 need, in a build that has it.
+const WASI_0_3: Proposals =
+    if cfg!(feature = "wasi-0.3") { Proposals::of(&[Proposal::ComponentModelAsync]) } else { Proposals::of(&[]) };
+
 const WASMTIME_WINCH: Known = Known {
     id: EngineId::new("wasmtime.winch"),
     summary: "Wasmtime with Winch, its one-pass compiler",
     version: WASMTIME_VERSION,
     capabilities: &Capabilities {
-        proposals: Proposals::BASE.with(&[
-            Proposal::TableGrow,
-            Proposal::Simd,
-            Proposal::ExtendedConst,
-            Proposal::MultiMemory,
-            Proposal::Memory64,
-            Proposal::CustomPageSizes,
-            Proposal::WideArithmetic,
-            Proposal::ComponentModel,
-        ]),
+        proposals: Proposals::BASE
+            .with(&[
+                Proposal::TableGrow,
+                Proposal::Simd,
+                Proposal::ExtendedConst,
+                Proposal::MultiMemory,
+                Proposal::Memory64,
+                Proposal::CustomPageSizes,
+                Proposal::WideArithmetic,
+                Proposal::ComponentModel,
+            ])
+            .union(WASI_0_3),
         tier: Tier::Baseline,
         artifacts: true,
         interruption: Interruption::Flag,
@@ -90,23 +96,25 @@ const WASMTIME_CRANELIFT: Known = Known {
     summary: "Wasmtime with Cranelift, its optimizing compiler",
     version: WASMTIME_VERSION,
     capabilities: &Capabilities {
-        proposals: Proposals::BASE.with(&[
-            Proposal::Externref,
-            Proposal::TableGrow,
-            Proposal::Simd,
-            Proposal::ExtendedConst,
-            Proposal::RelaxedSimd,
-            Proposal::TailCall,
-            Proposal::MultiMemory,
-            Proposal::Memory64,
-            Proposal::FunctionReferences,
-            Proposal::Gc,
-            Proposal::Exceptions,
-            Proposal::Atomics,
-            Proposal::CustomPageSizes,
-            Proposal::WideArithmetic,
-            Proposal::ComponentModel,
-        ]),
+        proposals: Proposals::BASE
+            .with(&[
+                Proposal::Externref,
+                Proposal::TableGrow,
+                Proposal::Simd,
+                Proposal::ExtendedConst,
+                Proposal::RelaxedSimd,
+                Proposal::TailCall,
+                Proposal::MultiMemory,
+                Proposal::Memory64,
+                Proposal::FunctionReferences,
+                Proposal::Gc,
+                Proposal::Exceptions,
+                Proposal::Atomics,
+                Proposal::CustomPageSizes,
+                Proposal::WideArithmetic,
+                Proposal::ComponentModel,
+            ])
+            .union(WASI_0_3),
         tier: Tier::Optimizing,
         artifacts: true,
         interruption: Interruption::Flag,

@@ -202,6 +202,8 @@ fn config(known: &Known, strategy: Strategy, allocation: InstanceAllocationStrat
         // Only native debuggers and profilers read these tables, which make artifacts larger and loading slower.
         .generate_address_map(false)
         .native_unwind_info(false)
+        // Only components of WASI 0.3 need it, and have an engine of their own.
+        .concurrency_support(false)
         .wasm_tail_call(has(Proposal::TailCall))
         .wasm_relaxed_simd(has(Proposal::RelaxedSimd))
         .wasm_memory64(has(Proposal::Memory64))
@@ -309,7 +311,7 @@ impl Engine for WasmtimeEngine {
 
     fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
         if module.is_component() {
-            return self.components.load(stored);
+            return self.components.load(module, stored);
         }
         let failed = |reason: String| EngineError::Load { engine: self.known.id, reason };
         let host = self.host_for(module)?;

@@ -196,6 +196,20 @@ const PROBES: &[(Proposal, &str, i32)] = &[
           (export "wasi:cli/run@0.2.0" (instance $cli)))"#,
         0,
     ),
+    (
+        Proposal::ComponentModelAsync,
+        r#"(component
+          (core func $return (canon task.return (result (result))))
+          (core module $m
+            (import "" "return" (func $return (param i32)))
+            (func (export "run") (result i32) (call $return (i32.const 0)) (i32.const 0))
+            (func (export "event") (param i32 i32 i32) (result i32) (unreachable)))
+          (core instance $i (instantiate $m (with "" (instance (export "return" (func $return))))))
+          (func $run async (result (result)) (canon lift (core func $i "run") async (callback (func $i "event"))))
+          (instance $cli (export "run" (func $run)))
+          (export "wasi:cli/run@0.3.0" (instance $cli)))"#,
+        0,
+    ),
 ];
 
 /// Whether the table withholds a proposal that the engine itself has. The comments give the reasons.

@@ -182,3 +182,46 @@ fn components_are_kept_and_loaded() {
         }
     }
 }
+
+/// The same for a command of WASI 0.3, which no adapter makes of a core module: the arguments say what it does.
+#[test]
+fn commands_of_wasi_0_3_keep_the_same_promises() {
+    let component = guest("p3/p3.wasm");
+    let setup = |what: &str| {
+        let mut setup = Setup { limits: GuestLimits::default(), ..Setup::default() };
+        setup.context.args = vec!["p3".into(), what.into()];
+        setup.context.stdout = Sink::Capture { bytes_max: 1 << 20 };
+        setup
+    };
+    for known in engines_for(&component) {
+        let compiled: Arc<dyn Artifact> = compile(known, &component);
+        let loaded = reload(known, &component, &compiled, "p3");
+        for artifact in [compiled, loaded] {
+            for (what, end) in [
+                ("hello", End::Returned),
+                ("something else", End::Exited(1)),
+                ("exit", End::Exited(7)),
+                ("trap", End::Trapped(TrapKind::Unreachable)),
+                ("flood", End::Exceeded(Limit::Output)),
+            ] {
+                let ended = live(&artifact, &Entry::Command, &setup(what)).unwrap();
+                assert_end(known.id, ended.end(), end, &what);
+                assert!(ended.output.stdout.len() <= 1 << 20, "{}", known.id);
+                assert!(what != "hello" || *ended.output.stdout == *b"hello\n", "{}", known.id);
+            }
+            for (what, cause) in [("sleep", CAUSES[0]), ("spin", CAUSES[1]), ("flood", CAUSES[0])] {
+                let mut setup = setup(what);
+                if what == "flood" {
+                    // Nobody stops it but its interrupt.
+                    setup.context.stdout = Sink::CaptureHead { bytes_max: 1 };
+                }
+                let ended = thread::scope(|scope| {
+                    let guest = scope.spawn(|| live(&artifact, &Entry::Command, &setup));
+                    setup.interrupt.raise(cause);
+                    guest.join().unwrap().unwrap()
+                });
+                assert_end(known.id, ended.end(), End::Interrupted(cause), &what);
+            }
+        }
+    }
+}

@@ -107,7 +107,7 @@ group! { WASM: 'W' "wasm" {
     "shared-everything-threads" => NO_ENGINE_HAS;
     "memory64" => proposals!(Memory64);
     "component-model" => proposals!(ComponentModel);
-    "component-model-async" => NO_ENGINE_HAS;
+    "component-model-async" => proposals!(ComponentModelAsync);
     "component-model-more-async-builtins" => NO_ENGINE_HAS;
     "component-model-async-stackful" => NO_ENGINE_HAS;
     "component-model-threading" => NO_ENGINE_HAS;

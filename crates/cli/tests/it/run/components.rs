@@ -1,4 +1,4 @@
-//! Components: commands of WASI 0.2.
+//! Components: commands of WASI 0.2 and 0.3.
 
 use super::{run, seen};
 use crate::http::post;
@@ -26,6 +26,29 @@ fn a_command_runs() {
 }
 
 #[test]
+fn a_command_of_wasi_0_3_runs() {
+    let p3 = guest("p3/p3.wasm");
+    for engine in ENGINES {
+        for (args, input, expected) in [
+            (&[][..], "", (Some(0), "hello\n", "")),
+            (&["cat"], "what comes in", (Some(0), "what comes in", "")),
+            (&["exit"], "", (Some(7), "", "")),
+            (&["something else"], "", (Some(1), "", "")),
+            (&["trap"], "", (Some(134), "", "trapped: unreachable")),
+        ] {
+            let (code, printed, message) = seen(&run(engine, &[], &p3, args, input.as_bytes()));
+            assert_eq!((code, printed.as_str()), (expected.0, expected.1), "{engine} {args:?}: {message}");
+            assert!(message.contains(expected.2), "{engine} {args:?}: {message}");
+        }
+        for args in ["sleep", "spin"] {
+            let (code, _, message) = seen(&run(engine, &["--timeout", "300ms"], &p3, &[args], b""));
+            assert_ne!(code, Some(0), "{engine} {args}");
+            assert!(message.contains("300ms"), "{engine} {args}: {message}");
+        }
+    }
+}
+
+#[test]
 fn what_components_do_not_have_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let hello = component_of(&guest("hello/hello.wasm"), dir.path());
@@ -42,7 +65,7 @@ fn what_components_do_not_have_is_said() {
     let proxy = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/serving/peers/noop.component.wasm");
     let (code, _, message) = seen(&run("auto", &[], proxy.as_ref(), &[], b""));
     assert_eq!(code, Some(1), "{message}");
-    assert!(message.contains("no command of WASI 0.2, but answers HTTP requests (see `remuda serve`)"), "{message}");
+    assert!(message.contains("no command of WASI, but answers HTTP requests (see `remuda serve`)"), "{message}");
 }
 
 #[test]

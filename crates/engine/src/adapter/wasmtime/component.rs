@@ -1,4 +1,5 @@
 //! Components, on either of Wasmtime's compilers: commands of WASI 0.2, and handlers of HTTP requests (`wasi:http` 0.2).
+//! With the feature `wasi-0.3` also those of 0.3 ([`p3`]).
 //!
 //! Core modules within components cannot import the memory that has the flag by which other guests are stopped: what
 //! they import comes from components. So they are stopped by Wasmtime's epochs, which take more time
@@ -8,6 +9,9 @@
 //! Functions of WASI 0.2 are asynchronous. A guest waits in them on its own thread, in a runtime that only this thread
 //! has, until what it waits for has come or its interrupt is raised. A thread that is in a runtime already, because it
 //! serves connections, must not wait: there a guest is given up as soon as it would ([`EngineError::WouldWait`]).
+
+#[cfg(feature = "wasi-0.3")]
+mod p3;
 
 use std::cell::OnceCell;
 use std::future::poll_fn;
@@ -32,6 +36,8 @@ use wasmtime::{
 use wasmtime_wasi::p2::bindings::CommandIndices;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
+#[cfg(feature = "wasi-0.3")]
+use wasmtime_wasi_http::p3::bindings::ServiceIndices;
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::{POOL_INSTANCES, config, end_of, get_or_start, pool};
@@ -49,8 +55,52 @@ const POOL_CORES_PER_COMPONENT: u32 = 8;
 const POOL_MEMORIES_PER_COMPONENT: u32 = 2;
 const POOL_TABLES_PER_COMPONENT: u32 = 4;
 
-/// The Wasmtime engines for components; each is started when it is first needed.
+/// The versions of WASI that have Wasmtime engines of their own: what 0.3 needs takes time that 0.2 need not spend.
+#[derive(Clone, Copy)]
+enum Version {
+    P2,
+    /// 0.3, and beside it 0.2: adapters for core modules import that.
+    #[cfg(feature = "wasi-0.3")]
+    P3,
+}
+
+/// The Wasmtime engines for components.
 pub(super) struct Components {
+    p2: Engines,
+    #[cfg(feature = "wasi-0.3")]
+    p3: Engines,
+}
+
+impl Components {
+    pub(super) fn new(known: &'static Known, strategy: Strategy, instances: Instances) -> Self {
+        let engines = |version| Engines::new(known, strategy, version, instances);
+        Self {
+            p2: engines(Version::P2),
+            #[cfg(feature = "wasi-0.3")]
+            p3: engines(Version::P3),
+        }
+    }
+
+    pub(super) fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+        self.engines_for(module).compile(module)
+    }
+
+    pub(super) fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
+        self.engines_for(module).load(stored)
+    }
+
+    #[cfg_attr(not(feature = "wasi-0.3"), expect(unused_variables, reason = "there is one version to choose from"))]
+    fn engines_for(&self, module: &Module) -> &Engines {
+        #[cfg(feature = "wasi-0.3")]
+        if module.needs().contains(crate::Proposal::ComponentModelAsync) {
+            return &self.p3;
+        }
+        &self.p2
+    }
+}
+
+/// The Wasmtime engines for components of one version of WASI; each is started when it is first needed.
+struct Engines {
     instances: Instances,
     /// Takes instances from a pool. `None` within if the machine has not the address space for it.
     pooled: OnceLock<Option<Host>>,
@@ -62,14 +112,17 @@ pub(super) struct Components {
 struct OnDemand {
     known: &'static Known,
     strategy: Strategy,
+    version: Version,
     host: OnceLock<Host>,
 }
 
 impl OnDemand {
+    fn new_host(&self, allocation: InstanceAllocationStrategy) -> wasmtime::Result<Host> {
+        Host::new(self.known, self.strategy, self.version, allocation)
+    }
+
     fn host(&self) -> Result<&Host, EngineError> {
-        get_or_start(self.known, &self.host, || {
-            Host::new(self.known, self.strategy, InstanceAllocationStrategy::OnDemand)
-        })
+        get_or_start(self.known, &self.host, || self.new_host(InstanceAllocationStrategy::OnDemand))
     }
 }
 
@@ -81,20 +134,37 @@ struct Host {
 }
 
 impl Host {
-    fn new(known: &Known, strategy: Strategy, allocation: InstanceAllocationStrategy) -> wasmtime::Result<Self> {
+    fn new(
+        known: &Known,
+        strategy: Strategy,
+        version: Version,
+        allocation: InstanceAllocationStrategy,
+    ) -> wasmtime::Result<Self> {
         let mut config = config(known, strategy, allocation);
         config.wasm_component_model(true).epoch_interruption(true);
+        match version {
+            Version::P2 => {}
+            #[cfg(feature = "wasi-0.3")]
+            Version::P3 => {
+                config.concurrency_support(true).wasm_component_model_async(true);
+            }
+        }
         let engine = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        match version {
+            Version::P2 => {}
+            #[cfg(feature = "wasi-0.3")]
+            Version::P3 => p3::add_to_linker(&mut linker)?,
+        }
         Ok(Self { engine, linker: Arc::new(linker) })
     }
 }
 
-impl Components {
-    pub(super) fn new(known: &'static Known, strategy: Strategy, instances: Instances) -> Self {
-        let on_demand = Arc::new(OnDemand { known, strategy, host: OnceLock::new() });
+impl Engines {
+    fn new(known: &'static Known, strategy: Strategy, version: Version, instances: Instances) -> Self {
+        let on_demand = Arc::new(OnDemand { known, strategy, version, host: OnceLock::new() });
         Self { instances, pooled: OnceLock::new(), on_demand }
     }
 
@@ -102,14 +172,14 @@ impl Components {
     fn pooled(&self) -> Option<&Host> {
         match self.instances {
             Instances::Pooled => {
-                let start = || Host::new(self.on_demand.known, self.on_demand.strategy, component_pool()).ok();
+                let start = || self.on_demand.new_host(component_pool()).ok();
                 self.pooled.get_or_init(start).as_ref()
             }
             Instances::OnDemand => None,
         }
     }
 
-    pub(super) fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+    fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
         let host = self.on_demand.host()?;
         let failed = |error| EngineError::Compile { engine: self.on_demand.known.id, reason: format!("{error:#}") };
         let component = Component::from_binary(&host.engine, module.bytes()).map_err(failed)?;
@@ -121,7 +191,7 @@ impl Components {
         Ok(Arc::new(artifact.map_err(failed)?))
     }
 
-    pub(super) fn load(&self, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
+    fn load(&self, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
         let failed = |reason: String| EngineError::Load { engine: self.on_demand.known.id, reason };
         let mut bytes = vec![0; stored.artifact_bytes()];
         let file = stored.file().map_err(|error| failed(error.to_string()))?;
@@ -161,6 +231,8 @@ struct ComponentArtifact {
     pre: InstancePre<State>,
     command: Option<CommandIndices>,
     handler: Option<ProxyIndices>,
+    #[cfg(feature = "wasi-0.3")]
+    p3: p3::Entries,
     on_demand: Arc<OnDemand>,
     /// The same code for instances that find the pool full; made when the first one does.
     unpooled: OnceLock<Arc<ComponentArtifact>>,
@@ -171,12 +243,25 @@ impl ComponentArtifact {
         let pre = host.linker.instantiate_pre(&component)?;
         // An interface of another type than its name promises is as good as none.
         let (command, handler) = (CommandIndices::new(&pre).ok(), ProxyIndices::new(&pre).ok());
-        if command.is_none() && handler.is_none() {
+        let has_entry = command.is_some() || handler.is_some();
+        #[cfg(feature = "wasi-0.3")]
+        let p3 = p3::Entries::new(&pre);
+        #[cfg(feature = "wasi-0.3")]
+        let has_entry = has_entry || !p3.is_empty();
+        if !has_entry {
             CommandIndices::new(&pre)?;
         }
-        let engine = host.engine.clone();
-        let (on_demand, unpooled) = (Arc::clone(on_demand), OnceLock::new());
-        Ok(Self { engine, component, pre, command, handler, on_demand, unpooled })
+        Ok(Self {
+            engine: host.engine.clone(),
+            component,
+            pre,
+            command,
+            handler,
+            #[cfg(feature = "wasi-0.3")]
+            p3,
+            on_demand: Arc::clone(on_demand),
+            unpooled: OnceLock::new(),
+        })
     }
 
     fn id(&self) -> EngineId {
@@ -348,6 +433,8 @@ impl Instance for ComponentInstance {
         let end = called.unwrap_or_else(|error| {
             end_of_call(error).unwrap_or_else(|error| End::Stopped(Stop::Failed(error.root_cause().to_string())))
         });
+        // With WASI 0.3, a guest is told so by an error, and may go on.
+        let end = if self.store.data().wasi.output_limit_exceeded() { End::Stopped(Stop::OutputLimit) } else { end };
         let refused = self.store.data().budget.refused;
         let outcome = end.outcome(refused, interrupt.cause());
         if let Some(output) = output {
@@ -403,60 +490,48 @@ impl ComponentInstance {
     async fn enter(&mut self, entry: &Entry, may_wait: bool) -> wasmtime::Result<End> {
         let artifact = Arc::clone(&self.artifact);
         match (entry, &*artifact) {
+            #[cfg(feature = "wasi-0.3")]
+            (Entry::Command, ComponentArtifact { p3: p3::Entries { command: Some(command), .. }, .. }) => {
+                Ok(end_of_command(p3::run(command, &mut self.store, &self.instance).await?))
+            }
+            #[cfg(feature = "wasi-0.3")]
+            (Entry::HttpHandler, ComponentArtifact { p3: p3::Entries { handler: Some(service), .. }, .. }) => {
+                self.answer_request(Handler::P3(service), may_wait).await
+            }
             (Entry::Command, ComponentArtifact { command: Some(command), .. }) => {
                 let command = command.load(&mut self.store, &self.instance)?;
-                Ok(match command.wasi_cli_run().call_run(&mut self.store).await? {
-                    Ok(()) => End::Returned,
-                    Err(()) => End::Stopped(Stop::Exit(1)),
-                })
+                Ok(end_of_command(command.wasi_cli_run().call_run(&mut self.store).await?))
             }
             (Entry::HttpHandler, ComponentArtifact { handler: Some(handler), .. }) => {
-                self.answer_request(handler, may_wait).await
+                self.answer_request(Handler::P2(handler), may_wait).await
             }
             _ => wasmtime::bail!("the component has no such entry"),
         }
     }
 
-    /// Has the guest answer its request. The response counts as soon as it is complete, however the guest ends. Where that
-    /// is possible, it is sent while the guest still writes it, from when the guest waits for something or has written much.
-    async fn answer_request(&mut self, handler: &ProxyIndices, may_wait: bool) -> wasmtime::Result<End> {
+    /// Has the guest answer its request. The response counts as soon as it is complete, however the guest ends.
+    async fn answer_request(&mut self, handler: Handler<'_>, may_wait: bool) -> wasmtime::Result<End> {
         let Self { artifact, instance, store, request, responder, gate, response, body_bytes_max, is_reusable, .. } =
             self;
         let request = request.as_ref().ok_or_else(|| wasmtime::format_err!("there is no request to answer"))?;
-        let Exchange { request: handle, outparam, response: pending } =
-            store.data_mut().wasi.exchange(request, *body_bytes_max)?;
-        let response = response.insert(pending);
         let interrupt = store.data().interrupt.clone();
         let responder = responder.as_ref().filter(|_| may_wait);
-        if responder.is_some() {
-            response.keep_little();
-        }
-        let handler = handler.load(&mut *store, instance)?;
-        let called = {
-            let mut called = pin!(handler.wasi_http_incoming_handler().call_handle(&mut *store, handle, outparam));
-            poll_fn(|cx| {
-                loop {
-                    if let Poll::Ready(called) = called.as_mut().poll(cx) {
-                        return Poll::Ready(called);
-                    }
-                    let steps = response.steps();
-                    if let Poll::Ready(Err(stop)) = response.poll(cx) {
-                        return Poll::Ready(Err(wasmtime::Error::new(stop)));
-                    }
-                    if response.steps() == steps || response.is_long() {
-                        // The guest waits, and not for this; or it has to wait for the client from now on.
-                        let Some(responder) = responder.filter(|_| response.has_begun()) else { return Poll::Pending };
-                        if let Some(gate) = gate {
-                            gate.await_opening(|| interrupt.cause().is_some());
-                        }
-                        if let Some(cause) = interrupt.cause() {
-                            return Poll::Ready(Err(wasmtime::Error::new(Stop::Interrupted(cause))));
-                        }
-                        response.send(artifact.id(), responder);
-                    }
-                }
-            })
-            .await
+        let way = Way { engine: artifact.id(), responder, gate: gate.as_ref(), interrupt: &interrupt };
+        let (called, response) = match handler {
+            Handler::P2(handler) => {
+                let Exchange { request, outparam, response: pending } =
+                    store.data_mut().wasi.exchange(request, *body_bytes_max)?;
+                let response = response.insert(pending);
+                let handler = handler.load(&mut *store, instance)?;
+                let handler = handler.wasi_http_incoming_handler();
+                (way.follow(handler.call_handle(&mut *store, request, outparam), response).await, response)
+            }
+            #[cfg(feature = "wasi-0.3")]
+            Handler::P3(service) => {
+                let (exchange, pending) = store.data_mut().wasi.p3_exchange(request, *body_bytes_max)?;
+                let response = response.insert(pending);
+                (way.follow(p3::answer(service, store, instance, exchange), response).await, response)
+            }
         };
         if let Err(error) = called {
             // What the guest has finished by itself counts, and nothing else.
@@ -475,6 +550,68 @@ impl ComponentInstance {
         store.data_mut().wasi.close_all();
         poll_fn(|cx| response.poll(cx)).await?;
         Ok(End::Returned)
+    }
+}
+
+/// The interface by which a guest is given a request.
+enum Handler<'a> {
+    P2(&'a ProxyIndices),
+    #[cfg(feature = "wasi-0.3")]
+    P3(&'a ServiceIndices),
+}
+
+/// The way of a response to its client.
+struct Way<'a> {
+    engine: EngineId,
+    /// Whom to send it to while the guest still writes it, if that is possible.
+    responder: Option<&'a Responder>,
+    /// Shut as long as another guest may answer the request.
+    gate: Option<&'a Gate>,
+    interrupt: &'a Interrupt,
+}
+
+impl Way<'_> {
+    /// Follows a guest's call to its end. Where that is possible, the response is sent while the guest still writes it, from
+    /// when the guest waits for something or has written much.
+    async fn follow(
+        &self,
+        call: impl Future<Output = wasmtime::Result<()>>,
+        response: &mut PendingResponse,
+    ) -> wasmtime::Result<()> {
+        if self.responder.is_some() {
+            response.keep_little();
+        }
+        let mut call = pin!(call);
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(called) = call.as_mut().poll(cx) {
+                    return Poll::Ready(called);
+                }
+                let steps = response.steps();
+                if let Poll::Ready(Err(stop)) = response.poll(cx) {
+                    return Poll::Ready(Err(wasmtime::Error::new(stop)));
+                }
+                if response.steps() == steps || response.is_long() {
+                    // The guest waits, and not for this; or it has to wait for the client from now on.
+                    let Some(responder) = self.responder.filter(|_| response.has_begun()) else { return Poll::Pending };
+                    if let Some(gate) = self.gate {
+                        gate.await_opening(|| self.interrupt.cause().is_some());
+                    }
+                    if let Some(cause) = self.interrupt.cause() {
+                        return Poll::Ready(Err(wasmtime::Error::new(Stop::Interrupted(cause))));
+                    }
+                    response.send(self.engine, responder);
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn end_of_command(result: Result<(), ()>) -> End {
+    match result {
+        Ok(()) => End::Returned,
+        Err(()) => End::Stopped(Stop::Exit(1)),
     }
 }
 
