@@ -1,15 +1,22 @@
-//! Clients of every kind at once, good and bad ones: each good one gets its answer, and the server ends in order. A short
-//! form runs with the other tests, and a long one by itself, which also looks at the server's memory:
+//! Clients of every kind at once, good and bad ones: each good one gets its answer, and the server ends in order; also if
+//! compilers are killed and the disk is full. A short form runs with the other tests, and a long one by itself, which also
+//! looks at the server's memory:
 //!
 //!     REMUDA_SOAK_MINUTES=30 cargo test --release --workspace --test it a_soak -- --ignored --nocapture
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::http::{get, head, post, send};
-use crate::support::Server;
+use crate::support::{Server, folder, remuda};
 use crate::wasi_http::{ask_for, read_until, resident_bytes};
 
 const FUNCTIONS: &str = r#"
@@ -161,6 +168,84 @@ fn clients_of_all_kinds_get_what_they_should() {
     clients(&server, |requests| requests >= 40 * KINDS.len());
     server.terminate();
     assert!(server.wait().success());
+}
+
+/// A file system of its own at a server's data directory.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf, bytes: u64) -> Option<Self> {
+        std::fs::create_dir(&at).expect("there is no such folder yet");
+        let size = format!("size={bytes},mode=700");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(&at).output();
+        mount.is_ok_and(|mount| mount.status.success()).then_some(Self(at))
+    }
+
+    fn fill(&self) {
+        let mut file = File::create(self.0.join("filler")).expect("there is room for a file");
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    fn clear(&self) {
+        std::fs::remove_file(self.0.join("filler")).expect("it is there");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the server may not have ended yet.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// Kills children of a process that compile for an engine. Returns how many there were.
+fn kill_compilers(parent: u32, engine: &str) -> usize {
+    let threads = std::fs::read_dir(format!("/proc/{parent}/task")).expect("the server runs").flatten();
+    let children: String =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok()).collect();
+    let of_engine = children.split_whitespace().filter(|child| {
+        let command = std::fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        command.split('\0').skip(1).take(2).eq(["compile-child", engine])
+    });
+    let pids = of_engine.filter_map(|child| child.parse().ok().and_then(Pid::from_raw));
+    pids.filter(|pid| kill_process(*pid, Signal::KILL).is_ok()).count()
+}
+
+/// The compilers of the better code are killed as soon as they begin, and the disk is full: nobody is to notice.
+#[test]
+fn clients_get_what_they_should_from_a_machine_in_trouble() {
+    let dir = Arc::new(folder(&format!("[server]\nlisten = \"127.0.0.1:0\"\n{FUNCTIONS}")));
+    let disk = SmallDisk::mount(dir.path().join("data"), 1 << 20);
+    let server = Server::start_in(&dir, None);
+    match &disk {
+        Some(disk) => disk.fill(),
+        None => eprintln!("the disk is not full: mounting a small one needs privileges"),
+    }
+    let is_over = AtomicBool::new(false);
+    let killed = std::thread::scope(|scope| {
+        let saboteur = scope.spawn(|| {
+            let mut killed = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                killed += kill_compilers(server.pid(), "wasmtime.cranelift");
+                std::thread::yield_now();
+            }
+            killed
+        });
+        clients(&server, |requests| requests >= 20 * KINDS.len());
+        is_over.store(true, Ordering::Relaxed);
+        saboteur.join().expect("it kills whom it finds")
+    });
+    assert!(killed > 0, "no compiler was there to be killed");
+    // The trouble is over, and leaves nothing behind.
+    if let Some(disk) = &disk {
+        disk.clear();
+    }
+    clients(&server, |requests| requests >= 10 * KINDS.len());
+    server.terminate();
+    assert!(server.wait().success());
+    let cache =
+        remuda().args(["cache", "verify", "--data-dir"]).arg(dir.path().join("data")).output().expect("it runs");
+    assert!(cache.status.success(), "{}", String::from_utf8_lossy(&cache.stderr));
 }
 
 #[test]
