@@ -207,12 +207,14 @@ const OTHERWISE: [(&str, u16, &str); 11] = [
 ];
 
 /// What is different with WASI 0.3.
-const OTHERWISE_P3: [(&str, u16, &str); 7] = [
+const OTHERWISE_P3: [(&str, u16, &str); 8] = [
     // The guest is told the scheme and the authority.
     ("GET /request?a=b%20c&d", 200, "GET /request?a=b%20c&d\nhttp://a.example:81"),
     ("OPTIONS /request", 200, "OPTIONS /request\nhttp://a.example:81"),
     ("BREW /request", 200, "BREW /request\nhttp://a.example:81"),
     ("with fields", 200, "GET /request\nhttp://a.example"),
+    // As above.
+    ("HEAD /no-body/6", 404, ""),
     // Instances are not used again, unless the manifest says so.
     ("GET /count", 200, "1"),
     // The component model does not let an asynchronous function end without a result.

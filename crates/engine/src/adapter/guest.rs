@@ -139,6 +139,12 @@ impl Budget {
         }
     }
 
+    /// Adds memory that the guest has without knowing it.
+    #[cfg(feature = "wasmtime.cranelift")]
+    pub(crate) fn add_memory(&mut self, bytes: u64) {
+        self.memory_bytes_left = self.memory_bytes_left.saturating_add(bytes);
+    }
+
     /// Decides whether a memory may grow. Sizes are in bytes; `maximum` is the memory's own.
     pub(crate) fn grant_memory(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         grant(&mut self.memory_bytes_left, current, desired, maximum, Limit::Memory, &mut self.refused)

@@ -26,7 +26,7 @@ use crate::{Capabilities, Interruption, Known, Proposal, Proposals};
 
 /// Counts the changes to how adapters configure engines and rewrite modules. An artifact of another revision is not
 /// used; its module is compiled anew.
-pub(crate) const CONFIG_REVISION: u32 = 3;
+pub(crate) const CONFIG_REVISION: u32 = 4;
 
 /// The environment variables that say where the programs of engines are.
 pub(crate) mod variable {

@@ -69,12 +69,16 @@
     reason = "a module is smaller than 4 GiB: its indices and offsets fit 32 bits"
 )]
 
+#[cfg(any(feature = "wasmtime.cranelift", test))]
+mod component;
 mod rewrite;
 mod scan;
 #[cfg(test)]
 mod tests;
 mod work;
 
+#[cfg(any(feature = "wasmtime.cranelift", test))]
+pub(crate) use component::{FLAG_IMPORT, instrument_component};
 use rewrite::{Renumber, Rewritten, rewrite_body, rewrite_module};
 use scan::Module;
 
@@ -110,6 +114,9 @@ pub enum InstrumentError {
     /// A component holds modules of its own, which this rewriting does not look for.
     #[error("a component cannot be rewritten, only a core module")]
     Component,
+    /// The component has core modules or instances in components within it, which the flag's memory does not reach.
+    #[error("components within the component have core modules")]
+    Nested,
     /// The import would give the guest the flag, or the module has been rewritten already.
     #[error("the module imports `{FLAG_MODULE}.{FLAG_FIELD}`, which belongs to the host")]
     ReservedImport,

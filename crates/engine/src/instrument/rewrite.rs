@@ -19,6 +19,10 @@ const LIBCALL_WORK: u32 = 16;
 /// poll for each call.
 const CALLEE_WORK_MAX: u32 = POLL_WORK_MAX / 4;
 
+/// The memory whose first byte is the flag.
+pub(super) const FLAG_MEMORY: MemoryType =
+    MemoryType { minimum: 1, maximum: Some(1), memory64: false, shared: true, page_size_log2: None };
+
 /// One poll, as bytes to put between two instructions. It leaves the operand stack as it found it.
 pub(super) struct Poll {
     bytes: Vec<u8>,
@@ -334,11 +338,19 @@ pub(super) struct Renumber {
     memories: u32,
     /// The index of the flag, if the flag is a global. Then memories keep their indices.
     global: Option<u32>,
+    /// Whether the flag's memory is shared.
+    shared: bool,
 }
 
 impl Renumber {
     pub(super) fn of(module: &Module<'_>) -> Self {
-        Renumber { imported: module.imported_memories, memories: module.memories_shared.len() as u32, global: None }
+        let memories = module.memories_shared.len() as u32;
+        Renumber { imported: module.imported_memories, memories, global: None, shared: true }
+    }
+
+    #[cfg(any(feature = "wasmtime.cranelift", test))]
+    pub(super) fn with_unshared_memory(module: &Module<'_>) -> Self {
+        Renumber { shared: false, ..Renumber::of(module) }
     }
 
     #[cfg(any(feature = "wasmer.singlepass", test))]
@@ -378,7 +390,7 @@ struct Sections<'a> {
 
 impl Sections<'_> {
     fn import_flag(&mut self, imports: &mut ImportSection) {
-        let flag = MemoryType { minimum: 1, maximum: Some(1), memory64: false, shared: true, page_size_log2: None };
+        let flag = MemoryType { shared: self.renumber.shared, ..FLAG_MEMORY };
         imports.import(FLAG_MODULE, FLAG_FIELD, EntityType::Memory(flag));
         self.flag_imported = true;
     }

@@ -412,3 +412,103 @@ fn damaged_modules_do_not_panic() {
         }
     }
 }
+
+/// Rewrites a component, checks that the result is valid, and returns it as text.
+#[track_caller]
+fn check_component(component: &[u8]) -> String {
+    validate(component).expect("the component is valid");
+    let new = instrument_component(component, u64::MAX).expect("it can be rewritten");
+    let text = wasmprinter::print_bytes(&new).expect("the new component prints");
+    if let Err(error) = validate(&new) {
+        panic!("{error}\n{text}");
+    }
+    text
+}
+
+#[test]
+fn every_module_of_a_component_polls_the_components_own_flag() {
+    let text = check_component(&wasm(
+        r#"(component
+            (import "wasi:a/b" (instance $i (export "f" (func (param "s" string) (result string)))))
+            (type $unused (list string))
+            (core module $memory
+                (memory (export "memory") 1)
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8)))
+            (core instance $memory (instantiate $memory))
+            (alias core export $memory "memory" (core memory $m))
+            (core func $f (canon lower (func $i "f") (memory $m) (realloc (func $memory "realloc"))))
+            (core module $main
+                (import "host" "f" (func $f (param i32 i32 i32)))
+                (import "memory" "memory" (memory 1))
+                (func (export "run") (result i32)
+                    (loop (call $f (i32.const 0) (i32.const 1) (i32.const 16)) (br 0))
+                    (i32.load (i32.const 16))))
+            (core instance $main (instantiate $main
+                (with "host" (instance (export "f" (func $f))))
+                (with "memory" (instance $memory))))
+            (type $run (func (result u32)))
+            (component $nested
+                (alias outer 1 $run (type $same))
+                (import "run" (func $run (type $same)))
+                (export "run" (func $run)))
+            (func $run (type $run) (canon lift (core func $main "run")))
+            (instance $out (export "run" (func $run)))
+            (export "a:b/c" (instance $out)))"#,
+    ));
+    assert_eq!(text.matches(r#"(import "remuda" "interrupt" (memory (;"#).count(), 2, "{text}");
+    assert_eq!(text.matches(r#"(with "remuda" (instance 0))"#).count(), 2, "{text}");
+    // At the head of the loop, and before the call.
+    assert_eq!(text.matches("i32.atomic.load8_u 1").count(), 2, "{text}");
+    assert!(text.contains("i32.load\n"), "a memory that is imported keeps its index: {text}");
+}
+
+#[test]
+fn components_of_the_suite_can_be_rewritten() {
+    for guest in ["http/http.wasm", "p3/p3.wasm"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests").join(guest);
+        check_component(&std::fs::read(path).expect("it is committed"));
+    }
+}
+
+/// What is valid stays valid, whatever its indices are.
+#[test]
+fn damaged_components_that_are_valid_become_valid_ones() {
+    let source =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../guests/p3/p3.wasm")).expect("it is committed");
+    // The core module's code would take most of the damage.
+    let module = 8..source.windows(4).position(|bytes| bytes == b"wasi").expect("it imports WASI");
+    let after = source.len() - 20_000..source.len();
+    let mut random = xorshift(0xc0ffee);
+    let mut valid = 0;
+    for i in 0..4000 {
+        let range = if i % 2 == 0 { module.clone() } else { after.clone() };
+        let mut damaged = source.clone();
+        damaged[range.start + random() as usize % range.len()] = random() as u8;
+        if validate(&damaged).is_ok() {
+            valid += 1;
+            match instrument_component(&damaged, u64::MAX) {
+                Ok(new) => validate(&new).expect("the new component is valid"),
+                Err(InstrumentError::ReservedImport | InstrumentError::Nested) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    assert!(valid > 100, "{valid}");
+}
+
+#[test]
+fn components_that_cannot_be_rewritten_are_refused() {
+    let refused = |wat: &str| instrument_component(&wasm(wat), u64::MAX).expect_err("it must be refused");
+    let within = "(component (component (core module)))";
+    assert!(matches!(refused(within), InstrumentError::Nested));
+    let from_outside = "(component (core module $m)
+        (component (alias outer 1 $m (core module $n)) (core instance (instantiate $n))))";
+    assert!(matches!(refused(from_outside), InstrumentError::Nested));
+    let own = r#"(component
+        (core module $m (memory (export "interrupt") 1 1))
+        (core module $n (import "remuda" "interrupt" (memory 1 1)))
+        (core instance $i (instantiate $m))
+        (core instance (instantiate $n (with "remuda" (instance $i)))))"#;
+    assert!(matches!(refused(own), InstrumentError::ReservedImport));
+    assert!(instrument_component(b"\0asm\x0d\0\x01\0nonsense", u64::MAX).is_err());
+}

@@ -13,7 +13,7 @@ use wasi_preview1_component_adapter_provider::{
 use wit_component::ComponentEncoder;
 
 use crate::artifacts::reload;
-use crate::interruption::{CAUSES, WHENS, interrupted};
+use crate::interruption::{CAUSES, WHENS, When, interrupted};
 use crate::support::{End, Setup, able, assert_end, compile, guest, live, parse, trap_guests};
 
 /// The component of a core module that is a command.
@@ -88,6 +88,48 @@ fn components_that_run_away_are_stopped() {
                 let cause = CAUSES[i % 2];
                 let end = interrupted(&artifact, &Entry::Command, false, when, cause);
                 assert_eq!(end, End::Interrupted(cause), "{name} {when:?} on {}", known.id);
+            }
+        }
+    }
+}
+
+/// The flag does not reach core modules of components within the component; start functions run before anything is called.
+#[test]
+fn components_are_stopped_wherever_they_run() {
+    let within = parse(
+        r#"(component
+          (component $inner
+            (core module $m (func (export "run") (result i32) (loop (br 0)) (unreachable)))
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $cli (export "run" (func $run)))
+            (export "cli" (instance $cli)))
+          (instance $inner (instantiate $inner))
+          (alias export $inner "cli" (instance $cli))
+          (export "wasi:cli/run@0.2.0" (instance $cli)))"#,
+    );
+    let at_start = parse(
+        r#"(component
+          (core module $m
+            (func $spin (loop (br 0)))
+            (func (export "run") (result i32) (i32.const 0))
+            (start $spin))
+          (core instance $i (instantiate $m))
+          (func $run (result (result)) (canon lift (core func $i "run")))
+          (instance $cli (export "run" (func $run)))
+          (export "wasi:cli/run@0.2.0" (instance $cli)))"#,
+    );
+    for (component, is_at_start) in [(within, false), (at_start, true)] {
+        for known in engines_for(&component) {
+            let artifact = compile(known, &component);
+            for (i, when) in WHENS.into_iter().enumerate() {
+                if is_at_start && when == When::BeforeCall {
+                    // There is no call.
+                    continue;
+                }
+                let cause = CAUSES[i % 2];
+                let end = interrupted(&artifact, &Entry::Command, is_at_start, when, cause);
+                assert_eq!(end, End::Interrupted(cause), "{when:?} on {}", known.id);
             }
         }
     }

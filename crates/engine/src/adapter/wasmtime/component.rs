@@ -1,10 +1,10 @@
 //! Components, on either of Wasmtime's compilers: commands of WASI 0.2, and handlers of HTTP requests (`wasi:http` 0.2).
 //! With the feature `wasi-0.3` also those of 0.3 ([`p3`]).
 //!
-//! Core modules within components cannot import the memory that has the flag by which other guests are stopped: what
-//! they import comes from components. So they are stopped by Wasmtime's epochs, which take more time
-//! (docs/interruption.md). There is no clock: the epoch of all components is advanced when a guest is interrupted, and
-//! every guest then looks whether it is meant.
+//! On Cranelift, a component with loops is rewritten so that its guests poll a flag, as core modules do; the flag's memory is
+//! the component's own ([`instrument_component`]). Others, those that cannot be rewritten, and all on Winch, where it would gain
+//! nothing, are stopped by Wasmtime's epochs, which make loops slower on Cranelift (docs/interruption.md). There is no clock: the epoch of
+//! all components is advanced when a guest is interrupted, and every guest then looks whether it is meant.
 //!
 //! Functions of WASI 0.2 are asynchronous. A guest waits in them on its own thread, in a runtime that only this thread
 //! has, until what it waits for has come or its interrupt is raised. A thread that is in a runtime already, because it
@@ -17,6 +17,7 @@ use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::os::unix::fs::FileExt as _;
 use std::pin::pin;
+use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
@@ -33,6 +34,8 @@ use wasmtime::{
     InstanceAllocationStrategy, PoolConcurrencyLimitError, PoolingAllocationConfig, ResourceLimiter, Store, Strategy,
     UpdateDeadline,
 };
+#[cfg(feature = "wasmtime.cranelift")]
+use wasmtime::{StoreContextMut, component::WasmList};
 use wasmtime_wasi::p2::bindings::CommandIndices;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::ProxyIndices;
@@ -42,6 +45,8 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::{POOL_INSTANCES, config, end_of, get_or_start, pool};
 use crate::adapter::guest::{Budget, End};
+#[cfg(feature = "wasmtime.cranelift")]
+use crate::instrument::{FLAG_IMPORT, instrument_component};
 use crate::{
     Artifact, Called, EngineError, Idle, Instance, Instances, InstantiateError, Known, Module, StoredArtifact,
 };
@@ -50,9 +55,9 @@ use crate::{
 /// takes the places of several.
 ///
 /// Source: a component made of a core module with the adapter for WASI preview 1 has four core instances, one memory
-/// and two tables. Less, and the pool is full sooner; more, and it reserves more addresses.
-const POOL_CORES_PER_COMPONENT: u32 = 8;
-const POOL_MEMORIES_PER_COMPONENT: u32 = 2;
+/// and two tables; with its flag, six and two memories. Less, and the pool is full sooner; more, and it reserves more addresses.
+const POOL_CORES_PER_COMPONENT: u32 = 10;
+const POOL_MEMORIES_PER_COMPONENT: u32 = 3;
 const POOL_TABLES_PER_COMPONENT: u32 = 4;
 
 /// The versions of WASI that have Wasmtime engines of their own: what 0.3 needs takes time that 0.2 need not spend.
@@ -64,16 +69,32 @@ enum Version {
     P3,
 }
 
+/// How the guests of a Wasmtime engine are stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    /// By a flag that their rewritten code polls.
+    #[cfg(feature = "wasmtime.cranelift")]
+    Flag,
+    Epoch,
+}
+
+/// What components of one kind need of a Wasmtime engine.
+#[derive(Clone, Copy)]
+struct Kind {
+    version: Version,
+    stopping: Stopping,
+}
+
 /// The Wasmtime engines for components.
 pub(super) struct Components {
-    p2: Engines,
+    p2: EnginesOfVersion,
     #[cfg(feature = "wasi-0.3")]
-    p3: Engines,
+    p3: EnginesOfVersion,
 }
 
 impl Components {
     pub(super) fn new(known: &'static Known, strategy: Strategy, instances: Instances) -> Self {
-        let engines = |version| Engines::new(known, strategy, version, instances);
+        let engines = |version| EnginesOfVersion::new(known, strategy, version, instances);
         Self {
             p2: engines(Version::P2),
             #[cfg(feature = "wasi-0.3")]
@@ -86,11 +107,11 @@ impl Components {
     }
 
     pub(super) fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
-        self.engines_for(module).load(stored)
+        self.engines_for(module).load(module, stored)
     }
 
     #[cfg_attr(not(feature = "wasi-0.3"), expect(unused_variables, reason = "there is one version to choose from"))]
-    fn engines_for(&self, module: &Module) -> &Engines {
+    fn engines_for(&self, module: &Module) -> &EnginesOfVersion {
         #[cfg(feature = "wasi-0.3")]
         if module.needs().contains(crate::Proposal::ComponentModelAsync) {
             return &self.p3;
@@ -99,7 +120,54 @@ impl Components {
     }
 }
 
-/// The Wasmtime engines for components of one version of WASI; each is started when it is first needed.
+/// The Wasmtime engines for components of one version of WASI.
+struct EnginesOfVersion {
+    #[cfg(feature = "wasmtime.cranelift")]
+    by_flag: Option<Engines>,
+    by_epoch: Engines,
+}
+
+impl EnginesOfVersion {
+    fn new(known: &'static Known, strategy: Strategy, version: Version, instances: Instances) -> Self {
+        let engines = |stopping| Engines::new(known, strategy, Kind { version, stopping }, instances);
+        Self {
+            #[cfg(feature = "wasmtime.cranelift")]
+            by_flag: (strategy == Strategy::Cranelift).then(|| engines(Stopping::Flag)),
+            by_epoch: engines(Stopping::Epoch),
+        }
+    }
+
+    fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+        #[cfg(feature = "wasmtime.cranelift")]
+        if let Some(engines) = self.by_flag(module)
+            && let Ok(bytes) = instrument_component(module.bytes(), module.bytes_max())
+            && module.check_rewritten(&bytes).is_ok()
+        {
+            return engines.compile(&bytes);
+        }
+        self.by_epoch.compile(module.bytes())
+    }
+
+    fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
+        #[cfg(feature = "wasmtime.cranelift")]
+        if let Some(engines) = self.by_flag(module)
+            && let Ok(artifact) = engines.load(stored)
+        {
+            return Ok(artifact);
+        }
+        // Each of the two refuses what the other has made.
+        self.by_epoch.load(stored)
+    }
+
+    /// The engines for components that poll a flag, if this may be one. Where there is no loop, epochs take no time to
+    /// speak of, and the flag's memory takes some microseconds of each instantiation.
+    #[cfg(feature = "wasmtime.cranelift")]
+    fn by_flag(&self, module: &Module) -> Option<&Engines> {
+        self.by_flag.as_ref().filter(|_| module.stats().loops > 0)
+    }
+}
+
+/// The Wasmtime engines for components of one kind; each is started when it is first needed.
 struct Engines {
     instances: Instances,
     /// Takes instances from a pool. `None` within if the machine has not the address space for it.
@@ -112,13 +180,13 @@ struct Engines {
 struct OnDemand {
     known: &'static Known,
     strategy: Strategy,
-    version: Version,
+    kind: Kind,
     host: OnceLock<Host>,
 }
 
 impl OnDemand {
     fn new_host(&self, allocation: InstanceAllocationStrategy) -> wasmtime::Result<Host> {
-        Host::new(self.known, self.strategy, self.version, allocation)
+        Host::new(self.known, self.strategy, self.kind, allocation)
     }
 
     fn host(&self) -> Result<&Host, EngineError> {
@@ -137,12 +205,12 @@ impl Host {
     fn new(
         known: &Known,
         strategy: Strategy,
-        version: Version,
+        kind: Kind,
         allocation: InstanceAllocationStrategy,
     ) -> wasmtime::Result<Self> {
         let mut config = config(known, strategy, allocation);
-        config.wasm_component_model(true).epoch_interruption(true);
-        match version {
+        config.wasm_component_model(true).epoch_interruption(kind.stopping == Stopping::Epoch);
+        match kind.version {
             Version::P2 => {}
             #[cfg(feature = "wasi-0.3")]
             Version::P3 => {
@@ -153,18 +221,22 @@ impl Host {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-        match version {
+        match kind.version {
             Version::P2 => {}
             #[cfg(feature = "wasi-0.3")]
             Version::P3 => p3::add_to_linker(&mut linker)?,
+        }
+        #[cfg(feature = "wasmtime.cranelift")]
+        if kind.stopping == Stopping::Flag {
+            linker.root().func_wrap(FLAG_IMPORT, Flag::told)?;
         }
         Ok(Self { engine, linker: Arc::new(linker) })
     }
 }
 
 impl Engines {
-    fn new(known: &'static Known, strategy: Strategy, version: Version, instances: Instances) -> Self {
-        let on_demand = Arc::new(OnDemand { known, strategy, version, host: OnceLock::new() });
+    fn new(known: &'static Known, strategy: Strategy, kind: Kind, instances: Instances) -> Self {
+        let on_demand = Arc::new(OnDemand { known, strategy, kind, host: OnceLock::new() });
         Self { instances, pooled: OnceLock::new(), on_demand }
     }
 
@@ -179,10 +251,10 @@ impl Engines {
         }
     }
 
-    fn compile(&self, module: &Module) -> Result<Arc<dyn Artifact>, EngineError> {
+    fn compile(&self, component: &[u8]) -> Result<Arc<dyn Artifact>, EngineError> {
         let host = self.on_demand.host()?;
         let failed = |error| EngineError::Compile { engine: self.on_demand.known.id, reason: format!("{error:#}") };
-        let component = Component::from_binary(&host.engine, module.bytes()).map_err(failed)?;
+        let component = Component::from_binary(&host.engine, component).map_err(failed)?;
         let artifact = if self.pooled().is_some() {
             component.serialize().and_then(|bytes| self.deserialize(&bytes))
         } else {
@@ -306,17 +378,27 @@ impl Artifact for ComponentArtifact {
     ) -> Result<Box<dyn Instance>, InstantiateError> {
         let wasi = ComponentWasi::new(self.id(), context, interrupt);
         let wasi = wasi.map_err(|error| EngineError::Setup(error.to_string()))?;
-        let state = State { wasi, budget: Budget::new(limits), interrupt: interrupt.clone() };
         let Self { engine, pre, .. } = &*self;
+        let mut budget = Budget::new(limits);
+        let flag = match self.on_demand.kind.stopping {
+            #[cfg(feature = "wasmtime.cranelift")]
+            Stopping::Flag => {
+                budget.add_memory(FLAG_MEMORY_BYTES);
+                Some(Flag::default())
+            }
+            Stopping::Epoch => None,
+        };
+        let state = State { wasi, budget, interrupt: interrupt.clone(), flag };
         let mut store = Store::new(engine, state);
         store.limiter(|state| state);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| match store.data().interrupt.cause() {
-            Some(cause) => Err(wasmtime::Error::new(Stop::Interrupted(cause))),
-            // Another guest is meant.
-            None => Ok(UpdateDeadline::Continue(1)),
-        });
-        let listener = listen(engine, interrupt);
+        if store.data().flag.is_none() {
+            store.epoch_deadline_callback(|store| match store.data().interrupt.cause() {
+                Some(cause) => Err(wasmtime::Error::new(Stop::Interrupted(cause))),
+                // Another guest is meant.
+                None => Ok(UpdateDeadline::Continue(1)),
+            });
+        }
+        let listener = listen(&mut store, interrupt);
         match wait(self.id(), interrupt, None, pre.instantiate_async(&mut store))? {
             Ok(instance) => {
                 let body_bytes_max = limits.output_bytes_max;
@@ -325,10 +407,11 @@ impl Artifact for ComponentArtifact {
             // Nothing that the guest has done so far can be seen by anybody: a component calls nobody while it is
             // instantiated.
             Err(error) if error.is::<PoolConcurrencyLimitError>() => {
-                drop((store, listener));
+                drop((listener, store));
                 self.unpooled()?.instantiate(context, limits, interrupt)
             }
             Err(error) => {
+                drop(listener);
                 let state = store.into_data();
                 match end_of_call(error).or_else(|error| state.budget.refused.map(End::NotGranted).ok_or(error)) {
                     Ok(end) => {
@@ -347,6 +430,48 @@ struct State {
     wasi: ComponentWasi,
     budget: Budget,
     interrupt: Interrupt,
+    /// The flag that the guest polls, if it polls one.
+    flag: Option<Flag>,
+}
+
+/// The bytes of the memory in which the flag is. The guest's limit is for what it has besides.
+#[cfg(feature = "wasmtime.cranelift")]
+const FLAG_MEMORY_BYTES: u64 = 64 << 10;
+
+/// Where a guest's flag is: a byte of a memory of its instance; null until the instance has told.
+#[derive(Clone, Default)]
+struct Flag(Arc<AtomicPtr<u8>>);
+
+impl Flag {
+    /// Takes note of where a guest's flag is.
+    #[cfg(feature = "wasmtime.cranelift")]
+    fn told(store: StoreContextMut<'_, State>, (flag,): (WasmList<u8>,)) -> wasmtime::Result<()> {
+        let at = flag.as_le_slice(&store).as_ptr().cast_mut();
+        let State { flag, interrupt, .. } = store.data();
+        if let Some(flag) = flag {
+            flag.0.store(at, Ordering::SeqCst);
+        }
+        // Whoever raised it before that could not set the flag.
+        match interrupt.cause() {
+            Some(cause) => Err(wasmtime::Error::new(Stop::Interrupted(cause))),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops the guest.
+    ///
+    /// # Safety
+    ///
+    /// The store of the guest's instance still exists.
+    unsafe fn set(&self) {
+        let at = self.0.load(Ordering::SeqCst);
+        if !at.is_null() {
+            // SAFETY: `at` is the first byte of a memory of one page that can neither grow nor move, and lives as long as
+            // its store: the caller says that this still exists. Nobody has a reference to the byte: it is only read by
+            // the guest's code, by atomic loads.
+            unsafe { AtomicU8::from_ptr(at) }.store(1, Ordering::SeqCst);
+        }
+    }
 }
 
 impl WasiView for State {
@@ -384,6 +509,8 @@ impl ResourceLimiter for State {
 }
 
 struct ComponentInstance {
+    /// Before the store, which has to exist as long as this.
+    _listener: Listener,
     artifact: Arc<ComponentArtifact>,
     instance: wasmtime::component::Instance,
     store: Store<State>,
@@ -396,7 +523,6 @@ struct ComponentInstance {
     body_bytes_max: u64,
     /// Whether the guest has answered its request, and has left nothing open that belongs to this thread.
     is_reusable: bool,
-    _listener: Listener,
 }
 
 impl ComponentInstance {
@@ -409,6 +535,7 @@ impl ComponentInstance {
         listener: Listener,
     ) -> Self {
         Self {
+            _listener: listener,
             artifact,
             instance,
             store,
@@ -418,7 +545,6 @@ impl ComponentInstance {
             response: None,
             body_bytes_max,
             is_reusable: false,
-            _listener: listener,
         }
     }
 }
@@ -453,7 +579,8 @@ impl Instance for ComponentInstance {
         if !self.is_reusable {
             return (output, None);
         }
-        let Self { artifact, instance, store, body_bytes_max, .. } = *self;
+        let Self { _listener: listener, artifact, instance, store, body_bytes_max, .. } = *self;
+        drop(listener);
         (output, Some(Box::new(IdleComponent { artifact, instance, store, body_bytes_max })))
     }
 }
@@ -474,15 +601,20 @@ impl Idle for IdleComponent {
         state.wasi.renew(context);
         // What was refused before is not this request's concern.
         state.budget.refused = None;
-        store.set_epoch_deadline(1);
-        let listener = listen(&artifact.engine, interrupt);
+        let listener = listen(&mut store, interrupt);
         Box::new(ComponentInstance::new(artifact, instance, store, context, body_bytes_max, listener))
     }
 }
 
-/// Has the guests of an engine look whether they are meant, when this one is interrupted.
-fn listen(engine: &wasmtime::Engine, interrupt: &Interrupt) -> Listener {
-    let engine = engine.clone();
+/// Has a guest stop when it is interrupted. The store has to exist as long as what this returns.
+fn listen(store: &mut Store<State>, interrupt: &Interrupt) -> Listener {
+    if let Some(flag) = store.data().flag.clone() {
+        // SAFETY: the listener is dropped before the store.
+        return interrupt.listen(move || unsafe { flag.set() });
+    }
+    store.set_epoch_deadline(1);
+    let engine = store.engine().clone();
+    // All guests of the engine look whether they are meant.
     interrupt.listen(move || engine.increment_epoch())
 }
 
