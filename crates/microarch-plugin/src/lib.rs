@@ -39,13 +39,17 @@ struct Plugin {
     blocks: Mutex<HashMap<(u64, Vec<u8>), &'static Block>>,
     /// The code that is counted, if not all is.
     ranges: Mutex<Vec<CodeRange>>,
-    cores: [AtomicPtr<Core>; CORES_MAX],
-    too_many_threads: AtomicBool,
     /// The process in which the plugin was loaded. A child of it has all this, too, and is not to write the same report.
     process: u32,
 }
 
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
+
+/// The core of each thread, once it has one. Apart from [`PLUGIN`], so that a callback finds its core with one look.
+static CORES: [AtomicPtr<Core>; CORES_MAX] = [const { AtomicPtr::new(ptr::null_mut()) }; CORES_MAX];
+
+/// Whether a thread got no core.
+static TOO_MANY_THREADS: AtomicBool = AtomicBool::new(false);
 
 /// Whether what is executed now is counted.
 static COUNTING: AtomicBool = AtomicBool::new(false);
@@ -112,8 +116,6 @@ impl Plugin {
             maker,
             blocks: Mutex::default(),
             ranges: Mutex::new(ranges),
-            cores: [const { AtomicPtr::new(ptr::null_mut()) }; CORES_MAX],
-            too_many_threads: AtomicBool::new(false),
             process: std::process::id(),
         })
     }
@@ -121,28 +123,6 @@ impl Plugin {
     /// Whether the code at this address is counted.
     fn covers(&self, address: u64) -> bool {
         self.options.range == RangeOption::All || lock(&self.ranges).iter().any(|range| range.contains(address))
-    }
-
-    /// The core of a thread; made when it is first asked for.
-    ///
-    /// # Safety
-    /// Nobody else may use this core as long as the result lives: only callbacks of the thread with this number call this.
-    #[inline]
-    unsafe fn core(&self, thread: c_uint) -> Option<&mut Core> {
-        let slot = self.cores.get(thread as usize)?;
-        // Only this thread stores into its slot, and whoever reads it after its end has waited for it.
-        let core = slot.load(Ordering::Relaxed);
-        // SAFETY: the pointer comes from `Box::into_raw` and is never freed; that nobody else has it, the caller promises.
-        unsafe { core.as_mut() }.or_else(|| self.new_core(slot))
-    }
-
-    #[cold]
-    fn new_core(&self, slot: &AtomicPtr<Core>) -> Option<&mut Core> {
-        // `Options::parse` has made a core of this setup.
-        let core = Box::leak(Box::new(Core::new(&self.options.setup, describe).ok()?));
-        slot.store(core, Ordering::Release);
-        // The slot's pointer is used only after this borrow has ended, with the callback.
-        Some(core)
     }
 
     /// The record of a block; the same for the same code.
@@ -153,8 +133,7 @@ impl Plugin {
     }
 
     fn report(&self) -> Report {
-        let cores: Vec<&Core> = self
-            .cores
+        let cores: Vec<&Core> = CORES
             .iter()
             // SAFETY: qemu calls the callback for its end after it has removed all others and has seen all threads leave the
             // code with callbacks, so that nobody uses a core any more.
@@ -170,6 +149,29 @@ impl Plugin {
         };
         Report::new(&self.target, self.options.setup.counting, scope, &cores)
     }
+}
+
+/// The core of a thread; made when it is first asked for.
+///
+/// # Safety
+/// Nobody else may use this core as long as the result is used: only callbacks of the thread with this number call this.
+#[inline]
+unsafe fn core_of<'a>(thread: c_uint) -> Option<&'a mut Core> {
+    let slot = CORES.get(thread as usize)?;
+    // Only this thread stores into its slot, and whoever reads it after its end has waited for it.
+    // SAFETY: the pointer comes from `Box::into_raw` and is never freed; that nobody else uses it, the caller promises.
+    let core = unsafe { slot.load(Ordering::Relaxed).as_mut() };
+    if core.is_some() { core } else { new_core(slot) }
+}
+
+#[cold]
+fn new_core<'a>(slot: &AtomicPtr<Core>) -> Option<&'a mut Core> {
+    let plugin = PLUGIN.get()?;
+    // `Options::parse` has made a core of this setup.
+    let core = Box::into_raw(Box::new(Core::new(&plugin.options.setup, describe).ok()?));
+    slot.store(core, Ordering::Release);
+    // SAFETY: the pointer comes from `Box::into_raw` just now, and the slot's owner is the only one that calls this.
+    unsafe { core.as_mut() }
 }
 
 /// A lock that was poisoned by a panic is used all the same: a panic in a callback ends the process.
@@ -221,10 +223,9 @@ extern "C" fn on_translate(_id: api::PluginId, block: *mut api::TranslationBlock
 }
 
 extern "C" fn on_execute(thread: c_uint, record: *mut c_void) {
-    let Some(plugin) = PLUGIN.get() else { return };
     // SAFETY: qemu calls this in the thread with this number.
-    let Some(core) = (unsafe { plugin.core(thread) }) else {
-        plugin.too_many_threads.store(true, Ordering::Relaxed);
+    let Some(core) = (unsafe { core_of(thread) }) else {
+        TOO_MANY_THREADS.store(true, Ordering::Relaxed);
         return;
     };
     if COUNTING.load(Ordering::Relaxed) {
@@ -237,7 +238,7 @@ extern "C" fn on_execute(thread: c_uint, record: *mut c_void) {
 
 extern "C" fn on_leave(thread: c_uint, _nothing: *mut c_void) {
     // SAFETY: qemu calls this in the thread with this number.
-    if let Some(core) = PLUGIN.get().and_then(|plugin| unsafe { plugin.core(thread) }) {
+    if let Some(core) = unsafe { core_of(thread) } {
         core.leave();
     }
 }
@@ -247,7 +248,7 @@ extern "C" fn on_access(thread: c_uint, info: api::MemInfo, address: u64, tag: *
         return;
     }
     // SAFETY: qemu calls this in the thread with this number.
-    if let Some(core) = PLUGIN.get().and_then(|plugin| unsafe { plugin.core(thread) }) {
+    if let Some(core) = unsafe { core_of(thread) } {
         #[expect(clippy::cast_possible_truncation, reason = "made from a u16")]
         core.access(address, info, InstructionTag::from_number(tag.addr() as u16));
     }
@@ -285,7 +286,7 @@ extern "C" fn on_exit(_id: api::PluginId, _nothing: *mut c_void) {
     if std::process::id() != plugin.process {
         return;
     }
-    if plugin.too_many_threads.load(Ordering::Relaxed) {
+    if TOO_MANY_THREADS.load(Ordering::Relaxed) {
         eprintln!(
             "remuda-microarch-plugin: there were more than {CORES_MAX} threads at once; the others were not counted"
         );

@@ -63,6 +63,15 @@ impl Level {
         if stack[0] == line {
             return 0;
         }
+        // Of the eight ways that most caches have, all are compared at once: a processor does that without a branch. A line
+        // that is not there is what costs most, since no larger cache can be left out then.
+        if let Ok(eight) = <&mut [u64; 8]>::try_from(&mut *stack) {
+            if !eight.iter().fold(false, |found, slot| found | (*slot == line)) {
+                eight.copy_within(0..7, 1);
+                eight[0] = line;
+                return 8;
+            }
+        }
         let mut carried = line;
         for (depth, slot) in stack.iter_mut().enumerate() {
             std::mem::swap(&mut carried, slot);
@@ -122,6 +131,13 @@ struct Span {
     first: u64,
     last: u64,
     group: usize,
+}
+
+impl FetchPlan {
+    /// The number of instructions.
+    pub(crate) fn instructions(&self) -> u64 {
+        self.instructions
+    }
 }
 
 impl CacheBank {

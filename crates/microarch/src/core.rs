@@ -16,6 +16,9 @@ use crate::targets::{ReturnStack, ReturnStackConfig, TargetBuffer, TargetBufferC
 /// batch stays in the second-level cache of the machine; much smaller batches would pay more often for their beginning.
 const BATCH: usize = 4096;
 
+/// How many descriptions of accesses are remembered: a power of two, above what qemu has in one program.
+const DESCRIBED: usize = 64;
+
 /// What a core has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setup {
@@ -39,10 +42,19 @@ pub struct Block {
     start: u64,
     /// The address after the last instruction.
     end: u64,
-    /// The address of the last instruction, and what it is.
-    last: (u64, Kind),
-    instructions: u64,
+    /// The address of the last instruction.
+    last: u64,
+    /// What the last instruction is.
+    kind: Kind,
     plan: FetchPlan,
+}
+
+impl Block {
+    /// Whether this is nothing but a string instruction that repeats.
+    #[inline]
+    fn only_repeats(&self) -> bool {
+        self.kind == Kind::Repeated && self.last == self.start
+    }
 }
 
 /// Makes blocks for cores of one setup.
@@ -67,11 +79,11 @@ impl BlockMaker {
         #[expect(clippy::cast_possible_truncation, reason = "an instruction has at most 15 bytes")]
         let plan = self.bank.plan(start, instructions.iter().map(|bytes| bytes.len() as u32));
         let end = instructions.iter().fold(start, |at, bytes| at.wrapping_add(bytes.len() as u64));
-        let last = instructions.last().map_or((start, Kind::Other), |bytes| {
+        let (last, kind) = instructions.last().map_or((start, Kind::Other), |bytes| {
             let pc = end.wrapping_sub(bytes.len() as u64);
             (pc, decode(self.set, pc, bytes))
         });
-        Block { start, end, last, instructions: instructions.len() as u64, plan }
+        Block { start, end, last, kind, plan }
     }
 }
 
@@ -142,8 +154,8 @@ struct Pending {
 pub struct Core {
     counting: Counting,
     describe: Describe,
-    /// Descriptions that have been translated.
-    described: Vec<(u32, AccessInfo)>,
+    /// Descriptions that have been translated, by some of their bits.
+    described: Box<[(u32, AccessInfo); DESCRIBED]>,
     pub(crate) fetches: CacheBank,
     pub(crate) data: CacheBank,
     pub(crate) predictors: Vec<Predictor>,
@@ -151,9 +163,13 @@ pub struct Core {
     pub(crate) return_stack: Option<ReturnStack>,
     pub(crate) totals: Totals,
     /// Blocks to be simulated; `None` stands for code that is not counted.
-    blocks: Vec<Option<&'static Block>>,
-    events: Vec<Event>,
+    blocks: Box<[Option<&'static Block>; BATCH]>,
+    blocks_count: usize,
+    events: Box<[Event; BATCH]>,
+    events_count: usize,
     branches: Vec<Branch>,
+    /// Branches that were taken, with their targets.
+    targets: Vec<(u64, u64)>,
     /// The last block of the previous batch.
     previous: Option<&'static Block>,
     pending: Option<Pending>,
@@ -179,16 +195,19 @@ impl Core {
         Ok(Self {
             counting: setup.counting,
             describe,
-            described: Vec::new(),
+            described: Box::new([(0, describe(0)); DESCRIBED]),
             fetches: CacheBank::new(&setup.instruction_caches)?,
             data: CacheBank::new(&setup.data_caches)?,
             predictors: setup.predictors.iter().map(Predictor::new).collect::<Result<_, _>>()?,
             target_buffer: setup.target_buffer.map(TargetBuffer::new).transpose()?,
             return_stack: setup.return_stack.map(ReturnStack::new).transpose()?,
             totals: Totals::default(),
-            blocks: Vec::with_capacity(BATCH),
-            events: Vec::with_capacity(BATCH),
+            blocks: Box::new([None; BATCH]),
+            blocks_count: 0,
+            events: Box::new([Event { address: 0, info: 0, sequence: 0, tag: InstructionTag(0) }; BATCH]),
+            events_count: 0,
             branches: Vec::with_capacity(BATCH),
+            targets: Vec::with_capacity(BATCH),
             previous: None,
             pending: None,
         })
@@ -197,37 +216,41 @@ impl Core {
     /// A block begins.
     #[inline]
     pub fn execute(&mut self, block: &'static Block) {
-        if self.blocks.len() == BATCH {
-            self.simulate();
-        }
-        self.blocks.push(Some(block));
+        self.push(Some(block));
     }
 
     /// Code that is not counted begins.
     #[inline]
     pub fn leave(&mut self) {
         // Only the first such block after a counted one says anything.
-        if let Some(None) = self.blocks.last() {
-            return;
+        let last = match self.blocks_count {
+            0 => self.previous,
+            count => self.blocks[count - 1],
+        };
+        if last.is_some() {
+            self.push(None);
         }
-        if self.blocks.is_empty() && self.previous.is_none() {
-            return;
-        }
-        if self.blocks.len() == BATCH {
+    }
+
+    #[inline]
+    fn push(&mut self, block: Option<&'static Block>) {
+        if self.blocks_count == BATCH {
             self.simulate();
         }
-        self.blocks.push(None);
+        self.blocks[self.blocks_count] = block;
+        self.blocks_count += 1;
     }
 
     /// An instruction of the block that began last accesses memory.
     #[inline]
     pub fn access(&mut self, address: u64, info: u32, tag: InstructionTag) {
-        if self.events.len() == BATCH {
+        if self.events_count == BATCH {
             self.simulate();
         }
         #[expect(clippy::cast_possible_truncation, reason = "a batch has at most 4096 blocks")]
-        let sequence = self.blocks.len() as u16;
-        self.events.push(Event { address, info, sequence, tag });
+        let sequence = self.blocks_count as u16;
+        self.events[self.events_count] = Event { address, info, sequence, tag };
+        self.events_count += 1;
     }
 
     /// Simulates what is left of a batch, and the last access of the program, which cannot grow any more. What comes after
@@ -240,9 +263,10 @@ impl Core {
         self.previous = None;
     }
 
+    #[cold]
     fn simulate(&mut self) {
         #[expect(clippy::cast_possible_truncation, reason = "a batch has at most 4096 blocks")]
-        let last_sequence = self.blocks.len() as u16;
+        let last_sequence = self.blocks_count as u16;
         self.simulate_accesses();
         // The block that is being executed may have more accesses in the next batch, which counts its blocks from 0.
         if let Some(pending) = &mut self.pending {
@@ -253,49 +277,56 @@ impl Core {
             }
         }
         self.simulate_blocks();
-        let branches = std::mem::take(&mut self.branches);
         for predictor in &mut self.predictors {
-            predictor.run(&branches);
+            predictor.run(&self.branches);
         }
-        self.branches = branches;
         self.branches.clear();
+        if let Some(buffer) = &mut self.target_buffer {
+            for &(pc, target) in &self.targets {
+                buffer.taken(pc, target);
+            }
+        }
+        self.targets.clear();
     }
 
     /// Puts together what one instruction does at one place: a translator may split an access of 16 bytes into two of 8.
     fn simulate_accesses(&mut self) {
-        let events = std::mem::take(&mut self.events);
-        for event in &events {
-            let AccessInfo { access, bytes } = self.described(event.info);
-            let Event { address, sequence, tag, .. } = *event;
-            if let Some(pending) = &mut self.pending {
-                let same = pending.sequence == sequence && pending.tag == tag && tag.0 != InstructionTag::REPEATED;
-                let offset = address.wrapping_sub(pending.address);
-                if same && pending.access == access && offset == u64::from(pending.bytes) {
-                    pending.bytes = pending.bytes.saturating_add(bytes);
-                    continue;
+        let cachegrind = self.counting == Counting::Cachegrind;
+        let mut pending = self.pending;
+        for at in 0..std::mem::take(&mut self.events_count) {
+            let Event { address, info, sequence, tag } = self.events[at];
+            let AccessInfo { access, bytes } = self.described(info);
+            if let Some(earlier) = &mut pending {
+                let same = earlier.sequence == sequence && earlier.tag == tag && tag.0 != InstructionTag::REPEATED;
+                if same {
+                    let offset = address.wrapping_sub(earlier.address);
+                    if earlier.access == access && offset == u64::from(earlier.bytes) {
+                        earlier.bytes = earlier.bytes.saturating_add(bytes);
+                        continue;
+                    }
+                    let modifies = earlier.access == Access::Load && access == Access::Store;
+                    if modifies && offset < u64::from(earlier.bytes) && cachegrind {
+                        continue;
+                    }
                 }
-                let modifies = pending.access == Access::Load && access == Access::Store;
-                if same && modifies && offset < u64::from(pending.bytes) && self.counting == Counting::Cachegrind {
-                    continue;
-                }
-            }
-            if let Some(done) = self.pending.replace(Pending { address, bytes, access, sequence, tag }) {
+                let done = *earlier;
                 self.touch(done);
             }
+            pending = Some(Pending { address, bytes, access, sequence, tag });
         }
-        self.events = events;
-        self.events.clear();
+        self.pending = pending;
     }
 
     #[inline]
     fn described(&mut self, info: u32) -> AccessInfo {
-        // A program has few different descriptions (size, sign, direction), so that a search is short.
-        if let Some((_, known)) = self.described.iter().find(|(number, _)| *number == info) {
-            return *known;
+        // A program has few different descriptions (size, sign, direction). Two that share a place are translated anew.
+        // The multiplier is 2^32 divided by the golden ratio (Knuth, The Art of Computer Programming 3, section 6.4), whose
+        // highest bits depend on all bits of the number.
+        let known = &mut self.described[(info.wrapping_mul(0x9e37_79b1) >> 16) as usize % DESCRIBED];
+        if known.0 != info {
+            *known = (info, (self.describe)(info));
         }
-        let described = (self.describe)(info);
-        self.described.push((info, described));
-        described
+        known.1
     }
 
     #[inline]
@@ -308,66 +339,62 @@ impl Core {
     }
 
     fn simulate_blocks(&mut self) {
-        let blocks = std::mem::take(&mut self.blocks);
-        for &next in &blocks {
-            self.follow(next);
+        let architecture = self.counting == Counting::Architecture;
+        let mut previous = self.previous;
+        for at in 0..std::mem::take(&mut self.blocks_count) {
+            let next = self.blocks[at];
+            if let Some(last) = previous {
+                self.follow(last, next);
+            } else {
+                self.enter(next.map(|block| block.start));
+            }
             if let Some(block) = next {
-                if self.goes_on(block) {
+                // Another round of the string instruction that the block before ended with is no instruction.
+                if architecture && block.only_repeats() && previous.is_some_and(|last| last.last == block.last) {
                     self.fetches.bring(&block.plan);
                 } else {
-                    self.totals.instructions += block.instructions;
+                    self.totals.instructions += block.plan.instructions();
                     self.fetches.fetch(&block.plan);
                 }
             }
-            self.previous = next;
+            previous = next;
         }
-        self.blocks = blocks;
-        self.blocks.clear();
+        self.previous = previous;
     }
 
-    /// Whether a block is but another round of the string instruction that the previous block ended with.
+    /// What the branch at the end of a block did is known by what comes next.
     #[inline]
-    fn goes_on(&self, block: &Block) -> bool {
-        block.last == (block.start, Kind::Repeated)
-            && self.counting == Counting::Architecture
-            && self.previous.is_some_and(|previous| previous.last == block.last)
-    }
-
-    /// What the branch at the end of the previous block did is known by what came next.
-    #[inline]
-    fn follow(&mut self, next: Option<&'static Block>) {
-        let next = next.map(|block| block.start);
-        let Some(Block { end, last: (pc, kind), .. }) = self.previous else {
-            return self.enter(next);
-        };
-        match *kind {
+    fn follow(&mut self, last: &Block, next: Option<&'static Block>) {
+        let (pc, next) = (last.last, next.map(|block| block.start));
+        match last.kind {
             Kind::Other | Kind::Repeated => {}
-            Kind::Conditional { target } => match next {
-                Some(address) if address == *end => {
+            Kind::Conditional { target } => {
+                let taken = next != Some(last.end);
+                // Otherwise: a signal, an exception, or code that is not counted.
+                if !taken || next == Some(target) {
                     self.totals.conditional_branches += 1;
-                    self.branches.push(Branch { pc: *pc, outcome: Outcome::NotTaken });
+                    self.totals.taken_branches += u64::from(taken);
+                    self.branches.push(Branch { pc, outcome: if taken { Outcome::Taken } else { Outcome::NotTaken } });
+                    // Whether a branch is taken is what a processor cannot foresee, that of this simulation neither: so it
+                    // is written in any case, and taken back.
+                    self.targets.push((pc, target));
+                    self.targets.truncate(self.targets.len() - usize::from(!taken));
+                } else {
+                    self.totals.unresolved_branches += 1;
                 }
-                Some(address) if address == target => {
-                    self.totals.conditional_branches += 1;
-                    self.totals.taken_branches += 1;
-                    self.branches.push(Branch { pc: *pc, outcome: Outcome::Taken });
-                    self.goes_to(*pc, target);
-                }
-                // A signal, an exception, or code that is not counted.
-                _ => self.totals.unresolved_branches += 1,
-            },
-            Kind::Jump { target } => self.jumps(*pc, Some(target)),
-            Kind::Call { target } => {
-                self.jumps(*pc, Some(target));
-                self.calls(*end);
             }
-            Kind::IndirectJump => self.jumps(*pc, next),
+            Kind::Jump { target } => self.jumps(pc, Some(target)),
+            Kind::Call { target } => {
+                self.jumps(pc, Some(target));
+                self.calls(last.end);
+            }
+            Kind::IndirectJump => self.jumps(pc, next),
             Kind::IndirectCall => {
-                self.jumps(*pc, next);
-                self.calls(*end);
+                self.jumps(pc, next);
+                self.calls(last.end);
             }
             Kind::Return => {
-                self.branches.push(Branch { pc: *pc, outcome: Outcome::Unconditional });
+                self.branches.push(Branch { pc, outcome: Outcome::Unconditional });
                 match (&mut self.return_stack, next) {
                     (Some(stack), Some(target)) => stack.ret(target),
                     (Some(stack), None) => drop(stack.pop()),
@@ -393,14 +420,8 @@ impl Core {
     fn jumps(&mut self, pc: u64, target: Option<u64>) {
         self.branches.push(Branch { pc, outcome: Outcome::Unconditional });
         match target {
-            Some(target) => self.goes_to(pc, target),
+            Some(target) => self.targets.push((pc, target)),
             None => self.totals.unresolved_branches += 1,
-        }
-    }
-
-    fn goes_to(&mut self, pc: u64, target: u64) {
-        if let Some(buffer) = &mut self.target_buffer {
-            buffer.taken(pc, target);
         }
     }
 

@@ -74,9 +74,7 @@ impl Direction for BiMode {
         let direction = &mut self.directions[usize::from(chosen)];
         let predicted = direction.taken(at ^ self.history);
         direction.train(at ^ self.history, taken);
-        if predicted != taken || chosen == taken {
-            self.choice.train(at, taken);
-        }
+        self.choice.train_if((predicted != taken) | (chosen == taken), at, taken);
         self.remember(taken);
         predicted
     }

@@ -32,9 +32,17 @@ impl Counters {
     /// Counts up for `true`, down for `false`, and stays within the range.
     #[inline]
     pub(super) fn train(&mut self, index: u64, up: bool) {
+        self.train_if(true, index, up);
+    }
+
+    /// The same, but only if `learns`. What a branch does cannot be foreseen by the processor that runs this either, so
+    /// that this is written to be compiled without branches.
+    #[inline]
+    pub(super) fn train_if(&mut self, learns: bool, index: u64, up: bool) {
         let at = self.at(index);
         let value = &mut self.values[at];
-        *value = if up { (*value + u8::from(*value < self.max)).min(self.max) } else { value.saturating_sub(1) };
+        let (more, less) = (u8::from(up & learns & (*value < self.max)), u8::from(!up & learns & (*value > 0)));
+        *value = *value + more - less;
     }
 }
 

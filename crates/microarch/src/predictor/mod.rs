@@ -155,13 +155,11 @@ impl Predictor {
 fn run(rules: &mut impl Direction, branches: &[Branch]) -> BranchCounts {
     let mut counts = BranchCounts::default();
     for branch in branches {
-        let taken = match branch.outcome {
-            Outcome::Unconditional => {
-                rules.unconditional(branch.pc);
-                continue;
-            }
-            outcome => outcome == Outcome::Taken,
-        };
+        if branch.outcome == Outcome::Unconditional {
+            rules.unconditional(branch.pc);
+            continue;
+        }
+        let taken = branch.outcome == Outcome::Taken;
         counts.branches += 1;
         counts.mispredictions += u64::from(rules.conditional(branch.pc, taken) != taken);
     }

@@ -93,9 +93,7 @@ impl Direction for Tournament {
         let (own_index, history) = (u64::from(*own), self.history);
         let (local, global) = (self.local.taken(own_index), self.global.taken(history));
         let predicted = if self.choice.taken(history) { global } else { local };
-        if local != global {
-            self.choice.train(history, global == taken);
-        }
+        self.choice.train_if(local != global, history, global == taken);
         self.local.train(own_index, taken);
         self.global.train(history, taken);
         *own = ((*own << 1) | u32::from(taken)) & self.local_mask;
