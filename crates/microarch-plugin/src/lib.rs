@@ -23,7 +23,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use remuda_microarch::options::{Options, RangeOption};
 use remuda_microarch::protocol::Message;
 use remuda_microarch::{
-    Access, AccessInfo, Block, BlockMaker, CodeRange, Core, InstructionSet, InstructionTag, Report, Scope,
+    Access, AccessInfo, Block, BlockMaker, CodeRange, Core, InstructionSet, InstructionTag, Report, Scope, is_cut_off,
 };
 
 /// How many threads of a program can be counted at the same time. Those beyond are not counted, and the plugin says so.
@@ -196,13 +196,18 @@ extern "C" fn on_translate(_id: api::PluginId, block: *mut api::TranslationBlock
         return;
     }
     // SAFETY: the block has `count` instructions, and each knows its bytes; all are valid during this callback.
-    let instructions: Vec<(*mut api::Instruction, &[u8])> = (0..count)
+    let mut instructions: Vec<(*mut api::Instruction, &[u8])> = (0..count)
         .map(|number| unsafe {
             let instruction = api::qemu_plugin_tb_get_insn(block, number);
             let (data, size) = (api::qemu_plugin_insn_data(instruction), api::qemu_plugin_insn_size(instruction));
             (instruction, std::slice::from_raw_parts(data.cast::<u8>(), size))
         })
         .collect();
+    // qemu 7.2 takes an instruction that crosses a page out of a block that has others before it, and begins the next block with
+    // it; but the plugin still sees the beginning of it here (later versions count right).
+    if instructions.len() > 1 {
+        instructions.pop_if(|(_, bytes)| is_cut_off(plugin.set, bytes));
+    }
     let bytes: Vec<&[u8]> = instructions.iter().map(|(_, bytes)| *bytes).collect();
     let record = ptr::from_ref(plugin.block(start, &bytes)).cast_mut().cast();
     // SAFETY: as above. What is registered is a record that is never freed, which `on_execute` only reads.

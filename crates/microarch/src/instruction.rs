@@ -1,10 +1,9 @@
 //! What kind of branch an instruction is, from its bytes.
 //!
-//! Only that is decoded: an instruction's length comes from whoever translates it. So a small table for each instruction set
-//! is enough.
-//!
-//! Sources: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, appendix A (opcode maps); Arm
-//! Architecture Reference Manual for A-profile, C4.1 (branches, exception generating and system instructions).
+//! x86-64 is decoded by iced-x86. The branches of AArch64 are few regular encodings (Arm Architecture Reference Manual for
+//! A-profile, C4.1, "Branches, exception generating and system instructions").
+
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Mnemonic};
 
 /// An instruction set that can be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +56,8 @@ pub enum Kind {
     Return,
 }
 
-/// Decodes the instruction at `pc`, of which `bytes` are all bytes.
+/// Decodes the instruction at `pc`, of which `bytes` are all bytes. Bytes that are no whole instruction are
+/// [`Kind::Other`].
 #[must_use]
 pub fn decode(set: InstructionSet, pc: u64, bytes: &[u8]) -> Kind {
     match set {
@@ -66,34 +66,43 @@ pub fn decode(set: InstructionSet, pc: u64, bytes: &[u8]) -> Kind {
     }
 }
 
+/// Whether these bytes are but the beginning of an instruction.
+#[must_use]
+pub fn is_cut_off(set: InstructionSet, bytes: &[u8]) -> bool {
+    match set {
+        InstructionSet::X86_64 => {
+            let mut decoder = Decoder::new(64, bytes, DecoderOptions::NONE);
+            let _ = decoder.decode();
+            decoder.last_error() == DecoderError::NoMoreBytes
+        }
+        InstructionSet::Aarch64 => bytes.len() < 4,
+    }
+}
+
 fn x86_64(pc: u64, bytes: &[u8]) -> Kind {
-    let legacy = bytes
-        .iter()
-        .take_while(|byte| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3))
-        .count();
-    let repeats = bytes[..legacy].iter().any(|prefix| matches!(prefix, 0xf2 | 0xf3));
-    // At most one REX prefix counts, and it stands right before the opcode.
-    let rex = usize::from(bytes.get(legacy).is_some_and(|byte| byte & 0xf0 == 0x40));
-    let relative = |displacement: i64| pc.wrapping_add(bytes.len() as u64).wrapping_add_signed(displacement);
-    let relative_8 = |at: Option<&u8>| at.map(|byte| relative(i64::from(byte.cast_signed())));
-    let relative_32 = |at: &[u8]| at.first_chunk().map(|bytes| relative(i64::from(i32::from_le_bytes(*bytes))));
-    let kind = match &bytes[legacy + rex..] {
-        [0x70..=0x7f | 0xe0..=0xe3, rest @ ..] => relative_8(rest.first()).map(|target| Kind::Conditional { target }),
-        [0x0f, 0x80..=0x8f, rest @ ..] => relative_32(rest).map(|target| Kind::Conditional { target }),
-        [0xeb, rest @ ..] => relative_8(rest.first()).map(|target| Kind::Jump { target }),
-        [0xe9, rest @ ..] => relative_32(rest).map(|target| Kind::Jump { target }),
-        [0xe8, rest @ ..] => relative_32(rest).map(|target| Kind::Call { target }),
-        [0xc2 | 0xc3 | 0xca | 0xcb | 0xcf, ..] => Some(Kind::Return),
-        // The operation is in bits 3 to 5 of the byte after the opcode: 2 and 3 are calls, 4 and 5 jumps.
-        [0xff, operation, ..] => match (operation >> 3) & 7 {
-            2 | 3 => Some(Kind::IndirectCall),
-            4 | 5 => Some(Kind::IndirectJump),
-            _ => None,
-        },
-        [0x6c..=0x6f | 0xa4..=0xa7 | 0xaa..=0xaf, ..] if repeats => Some(Kind::Repeated),
-        _ => None,
-    };
-    kind.unwrap_or(Kind::Other)
+    let instruction = Decoder::with_ip(64, bytes, pc, DecoderOptions::NONE).decode();
+    let target = instruction.near_branch_target();
+    if instruction.is_jcc_short_or_near()
+        || instruction.is_jcx_short()
+        || instruction.is_loop()
+        || instruction.is_loopcc()
+    {
+        Kind::Conditional { target }
+    } else if instruction.is_jmp_short_or_near() {
+        Kind::Jump { target }
+    } else if instruction.is_call_near() {
+        Kind::Call { target }
+    } else if instruction.is_jmp_near_indirect() || instruction.is_jmp_far_indirect() {
+        Kind::IndirectJump
+    } else if instruction.is_call_near_indirect() || instruction.is_call_far_indirect() {
+        Kind::IndirectCall
+    } else if matches!(instruction.mnemonic(), Mnemonic::Ret | Mnemonic::Retf) {
+        Kind::Return
+    } else if instruction.is_string_instruction() && (instruction.has_rep_prefix() || instruction.has_repne_prefix()) {
+        Kind::Repeated
+    } else {
+        Kind::Other
+    }
 }
 
 fn aarch64(pc: u64, bytes: &[u8]) -> Kind {
@@ -200,10 +209,10 @@ mod tests {
     #[test]
     fn bytes_that_are_no_instruction_are_nothing_special() {
         for set in [InstructionSet::X86_64, InstructionSet::Aarch64] {
-            for length in 0..4 {
+            for length in 0..=3 {
                 for first in 0..=255 {
                     // Whatever comes out, nothing panics, and no target is made of bytes that are not there.
-                    let kind = decode(set, u64::MAX, &[first, 0x80, 0xff][..length.min(3)]);
+                    let kind = decode(set, u64::MAX, &[first, 0x80, 0xff][..length]);
                     if length == 0 || (set == InstructionSet::Aarch64) {
                         assert_eq!(kind, Kind::Other);
                     }
@@ -212,5 +221,27 @@ mod tests {
         }
         assert_eq!(decode(InstructionSet::X86_64, 0, &[0x0f, 0x84, 0x01]), Kind::Other);
         assert_eq!(decode(InstructionSet::X86_64, 0, &[0xf3; 15]), Kind::Other);
+    }
+
+    #[test]
+    fn the_beginning_of_an_instruction_is_none() {
+        let cut = |bytes: &[u8]| is_cut_off(InstructionSet::X86_64, bytes);
+        for (whole, text) in [
+            (&[0x48, 0x8b, 0x74, 0x24, 0x08][..], "mov rsi, [rsp+8]"),
+            (&[0xc2, 0x08, 0x00], "ret 8"),
+            (&[0xff, 0x25, 1, 2, 3, 4], "jmp [rip]"),
+            (&[0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8], "movabs rax"),
+            (&[0x53], "push rbx"),
+        ] {
+            assert!(!cut(whole), "{text}");
+            for length in 0..whole.len() {
+                assert!(cut(&whole[..length]), "{length} bytes of {text}");
+                assert_eq!(
+                    decode(InstructionSet::X86_64, 0, &whole[..length]),
+                    Kind::Other,
+                    "{length} bytes of {text}"
+                );
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! - [`Core`] is all of them for one thread, fed with [`Block`]s and accesses; [`Report`] what cores have counted.
 //! - [`protocol`] is how a program under qemu says what is to be counted, and [`options`] are the arguments of the plugin
 //!   (crate `remuda-microarch-plugin`) that feeds cores with what qemu executes.
+//! - [`Run`] runs a program with that plugin, and reads the report.
 
 #![forbid(unsafe_code)]
 
@@ -19,13 +20,14 @@ pub mod options;
 mod predictor;
 pub mod protocol;
 mod report;
+mod run;
 mod targets;
 
 pub use self::core::{AccessInfo, Block, BlockMaker, Core, Describe, InstructionTag, Setup};
 pub use bank::{CacheBank, FetchPlan};
 pub use cache::{Access, Cache, CacheConfig, CacheCounts};
 pub use error::ConfigError;
-pub use instruction::{InstructionSet, Kind, decode};
+pub use instruction::{InstructionSet, Kind, decode, is_cut_off};
 pub use predictor::{
     BiModeConfig, Branch, BranchCounts, LocalConfig, Outcome, Predictor, PredictorConfig, TageConfig, TournamentConfig,
 };
@@ -33,4 +35,5 @@ pub use report::{
     CacheResult, CodeRange, Counting, PredictorResult, REPORT_VERSION, ReadError, Report, ReturnStackResult, Scope,
     TargetBufferResult,
 };
+pub use run::{PLUGIN_FILE, Ran, Run, RunError, qemu_name};
 pub use targets::{ReturnStack, ReturnStackConfig, TargetBuffer, TargetBufferConfig, TargetCounts};
