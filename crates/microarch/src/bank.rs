@@ -63,10 +63,13 @@ impl Level {
         if stack[0] == line {
             return 0;
         }
-        // Of the eight ways that most caches have, all are compared at once: a processor does that without a branch. A line
-        // that is not there is what costs most, since no larger cache can be left out then.
+        // Of the eight ways that most caches have, all are compared at once, in arithmetic: with comparisons, the compiler
+        // makes a chain of branches that cannot be foreseen. A line that is not there is what costs most, since no larger
+        // cache can be left out then.
         if let Ok(eight) = <&mut [u64; 8]>::try_from(&mut *stack) {
-            if !eight.iter().fold(false, |found, slot| found | (*slot == line)) {
+            // The highest bit of d | -d is set if d is not 0.
+            let differs = |slot: &u64| (slot ^ line) | (slot ^ line).wrapping_neg();
+            if eight.iter().map(differs).fold(u64::MAX, std::ops::BitAnd::bitand) >> 63 == 1 {
                 eight.copy_within(0..7, 1);
                 eight[0] = line;
                 return 8;
