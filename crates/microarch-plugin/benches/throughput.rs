@@ -54,7 +54,7 @@ fn main() {
                     plugin: plugin.clone(),
                     options: [&["range=all"], *options].concat().iter().map(ToString::to_string).collect(),
                     report: report.clone(),
-                    timeout: Duration::from_secs(600),
+                    timeout: Duration::from_mins(10),
                 };
                 let started = Instant::now();
                 let ran = run.run().unwrap_or_else(|error| panic!("{error}"));

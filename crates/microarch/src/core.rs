@@ -162,10 +162,10 @@ pub struct Core {
     pub(crate) target_buffer: Option<TargetBuffer>,
     pub(crate) return_stack: Option<ReturnStack>,
     pub(crate) totals: Totals,
-    /// Blocks to be simulated; `None` stands for code that is not counted.
-    blocks: Box<[Option<&'static Block>; BATCH]>,
+    /// `BATCH` places for blocks to be simulated; `None` stands for code that is not counted.
+    blocks: Box<[Option<&'static Block>]>,
     blocks_count: usize,
-    events: Box<[Event; BATCH]>,
+    events: Box<[Event]>,
     events_count: usize,
     branches: Vec<Branch>,
     /// Branches that were taken, with their targets.
@@ -202,9 +202,9 @@ impl Core {
             target_buffer: setup.target_buffer.map(TargetBuffer::new).transpose()?,
             return_stack: setup.return_stack.map(ReturnStack::new).transpose()?,
             totals: Totals::default(),
-            blocks: Box::new([None; BATCH]),
+            blocks: vec![None; BATCH].into(),
             blocks_count: 0,
-            events: Box::new([Event { address: 0, info: 0, sequence: 0, tag: InstructionTag(0) }; BATCH]),
+            events: vec![Event { address: 0, info: 0, sequence: 0, tag: InstructionTag(0) }; BATCH].into(),
             events_count: 0,
             branches: Vec::with_capacity(BATCH),
             targets: Vec::with_capacity(BATCH),

@@ -1,6 +1,6 @@
 //! What kind of branch an instruction is, from its bytes.
 //!
-//! x86-64 is decoded by iced-x86. The branches of AArch64 are few regular encodings (Arm Architecture Reference Manual for
+//! x86-64 is decoded by iced-x86. The branches of `AArch64` are few regular encodings (Arm Architecture Reference Manual for
 //! A-profile, C4.1, "Branches, exception generating and system instructions").
 
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Mnemonic};
@@ -10,7 +10,7 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions, Mnemonic};
 pub enum InstructionSet {
     /// x86-64 in 64-bit mode.
     X86_64,
-    /// AArch64.
+    /// 64-bit Arm.
     Aarch64,
 }
 

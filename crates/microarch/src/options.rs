@@ -20,7 +20,7 @@ use crate::predictor::{BiModeConfig, LocalConfig, PredictorConfig, TageConfig, T
 use crate::report::{CodeRange, Counting};
 use crate::targets::{ReturnStackConfig, TargetBufferConfig};
 
-/// The line of a cache for which none is given: that of today's x86-64 and most AArch64 processors.
+/// The line of a cache for which none is given: that of today's x86-64 and most 64-bit Arm processors.
 const LINE_BYTES: u32 = 64;
 
 /// The ways of a cache for which none are given: those of the first-level caches of many of today's processors.

@@ -22,7 +22,7 @@ const ERROR_OUTPUT_BYTES_MAX: usize = 2000;
 /// A program to be run under qemu.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// The program: an ELF file for x86-64 or AArch64.
+    /// The program: an ELF file for x86-64 or 64-bit Arm.
     pub program: PathBuf,
     /// Its arguments, without its name.
     pub arguments: Vec<OsString>,

@@ -8,7 +8,7 @@ use remuda_microarch::{PLUGIN_FILE, Ran, Run};
 use tempfile::TempDir;
 
 /// A program may run so long before its test fails: the largest takes about a second, so that only one that hangs gets here.
-const TIMEOUT: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A tool, and the Debian package that has it.
 pub(crate) struct Tool {

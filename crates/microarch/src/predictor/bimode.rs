@@ -74,7 +74,9 @@ impl Direction for BiMode {
         let direction = &mut self.directions[usize::from(chosen)];
         let predicted = direction.taken(at ^ self.history);
         direction.train(at ^ self.history, taken);
-        self.choice.train_if((predicted != taken) | (chosen == taken), at, taken);
+        #[expect(clippy::needless_bitwise_bool, reason = "neither is to be a branch, see Counters::train_if")]
+        let learns = (predicted != taken) | (chosen == taken);
+        self.choice.train_if(learns, at, taken);
         self.remember(taken);
         predicted
     }

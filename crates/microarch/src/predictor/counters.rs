@@ -41,6 +41,7 @@ impl Counters {
     pub(super) fn train_if(&mut self, learns: bool, index: u64, up: bool) {
         let at = self.at(index);
         let value = &mut self.values[at];
+        #[expect(clippy::needless_bitwise_bool, reason = "no branches, as said above")]
         let (more, less) = (u8::from(up & learns & (*value < self.max)), u8::from(!up & learns & (*value > 0)));
         *value = *value + more - less;
     }

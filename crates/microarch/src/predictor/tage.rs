@@ -1,4 +1,4 @@
-//! TAGE (Seznec and Michaud, "A case for (partially) TAgged GEometric history length branch prediction", Journal of
+//! TAGE (Seznec and Michaud, "A case for (partially) tagged geometric history length branch prediction", Journal of
 //! Instruction-Level Parallelism 8, 2006), without what later predictors of the family added to it.
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,9 @@ const COUNTER: (i8, i8) = (-4, 3);
 
 /// The counter that says whether new entries are to be believed has four bits, and says "no" from 0 on (section 3.2.1).
 const USE_ALTERNATE: (i8, i8) = (-8, 7);
+
+/// The most entries of a tagged table: a bound on memory (4 MiB for each table), far above real hardware.
+const TABLE_ENTRIES_MAX: u64 = 1 << 20;
 
 /// The longest history that is kept, in branches: a bound on memory, above what published predictors use.
 const HISTORY_MAX: u64 = 4096;
@@ -170,7 +173,7 @@ impl Tage {
     pub(super) fn new(config: &TageConfig) -> Result<Self, ConfigError> {
         check_entries("the base table of TAGE", config.base_counters)?;
         check_entries("each tagged table of TAGE", config.table_entries)?;
-        within("each tagged table of TAGE", u64::from(config.table_entries), 2, super::ENTRIES_MAX)?;
+        within("each tagged table of TAGE", u64::from(config.table_entries), 2, TABLE_ENTRIES_MAX)?;
         within("the number of TAGE's tagged tables", u64::from(config.tables), 1, 32)?;
         within("the bits of TAGE's tags", u64::from(config.tag_bits), 2, 16)?;
         within("TAGE's shortest history", u64::from(config.history_min), 1, HISTORY_MAX)?;
@@ -347,7 +350,7 @@ mod tests {
                 all.push(youngest);
                 // The branch of age a, counted from 0, is bit a of the history; bit b is folded onto bit b % bits.
                 let anew = (0..length as usize)
-                    .fold(0, |value, age| value ^ (all[all.len() - 1 - age] << (age as u32 % bits)));
+                    .fold(0, |value, age| value ^ (all[all.len() - 1 - age] << (age % bits as usize)));
                 assert_eq!(folded.value, anew, "length {length}, {bits} bits, step {step}");
             }
         }
