@@ -3,7 +3,8 @@
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
-/// The version of the API that the plugin needs. qemu 4.2 to 8.2 has it.
+/// The version of the API that the plugin needs. qemu 7.2 has it; qemu 9.0 and later have only newer ones, in which
+/// `qemu_plugin_insn_data` has other arguments.
 pub(crate) const VERSION: c_int = 1;
 
 /// A plugin's number, which it gets when it is loaded.

@@ -51,6 +51,9 @@ static CORES: [AtomicPtr<Core>; CORES_MAX] = [const { AtomicPtr::new(ptr::null_m
 /// Whether a thread got no core.
 static TOO_MANY_THREADS: AtomicBool = AtomicBool::new(false);
 
+/// Whether the report has been written.
+static WRITTEN: AtomicBool = AtomicBool::new(false);
+
 /// Whether what is executed now is counted.
 static COUNTING: AtomicBool = AtomicBool::new(false);
 
@@ -204,7 +207,7 @@ extern "C" fn on_translate(_id: api::PluginId, block: *mut api::TranslationBlock
         })
         .collect();
     // qemu 7.2 takes an instruction that crosses a page out of a block that has others before it, and begins the next block with
-    // it; but the plugin still sees the beginning of it here (later versions count right).
+    // it; but the plugin still sees the bytes of it here that lie on the first page.
     if instructions.len() > 1 {
         instructions.pop_if(|(_, bytes)| is_cut_off(plugin.set, bytes));
     }
@@ -288,7 +291,8 @@ extern "C" fn on_system_call(
 
 extern "C" fn on_exit(_id: api::PluginId, _nothing: *mut c_void) {
     let Some(plugin) = PLUGIN.get() else { return };
-    if std::process::id() != plugin.process {
+    // qemu calls this when the program ends, and once more when its own process does.
+    if std::process::id() != plugin.process || WRITTEN.swap(true, Ordering::Relaxed) {
         return;
     }
     if TOO_MANY_THREADS.load(Ordering::Relaxed) {

@@ -65,7 +65,7 @@ pub enum RunError {
         path: PathBuf,
     },
     /// There is no qemu.
-    #[error("cannot start {name}: {source}; it is in Debian's package qemu-user, version 7.2 or newer")]
+    #[error("cannot start {name}: {source}; it is in the package qemu-user of Debian 12, version 7.2")]
     NoQemu {
         /// The name of qemu for the program's instruction set.
         name: &'static str,
