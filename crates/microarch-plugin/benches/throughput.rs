@@ -56,7 +56,7 @@ fn main() {
                 .args([program, times])
                 .stdout(std::process::Stdio::null())
                 .status();
-            alone = alone.min(children_cpu_time() - before);
+            alone = alone.min(children_cpu_time().saturating_sub(before));
             assert!(status.is_ok_and(|status| status.success()), "qemu-x86_64 is needed, and failed");
             for ((_, options), fastest) in WAYS.iter().zip(&mut fastest) {
                 let run = Run {
@@ -69,7 +69,7 @@ fn main() {
                 };
                 let before = children_cpu_time();
                 let ran = run.run().unwrap_or_else(|error| panic!("{error}"));
-                *fastest = (*fastest).min(children_cpu_time() - before);
+                *fastest = (*fastest).min(children_cpu_time().saturating_sub(before));
                 instructions = ran.report.instructions;
             }
         }

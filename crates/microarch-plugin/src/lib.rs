@@ -57,7 +57,7 @@ static WRITTEN: AtomicBool = AtomicBool::new(false);
 /// Whether what is executed now is counted.
 static COUNTING: AtomicBool = AtomicBool::new(false);
 
-/// The version of the API, which qemu looks at before it calls [`qemu_plugin_install`].
+/// The version of the API, which qemu looks at before it calls `qemu_plugin_install`.
 #[unsafe(no_mangle)]
 pub static qemu_plugin_version: c_int = api::VERSION;
 

@@ -1,6 +1,8 @@
 //! What was counted, with the configuration beside each count.
 
+use std::fs::Permissions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -227,19 +229,12 @@ impl Report {
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}.new", std::process::id()));
-        let beside = PathBuf::from(beside);
-        let written = std::fs::File::create(&beside).and_then(|mut file| {
-            serde_json::to_writer_pretty(&mut file, self)?;
-            file.write_all(b"\n")
-        });
-        let renamed = written.and_then(|()| std::fs::rename(&beside, path));
-        if renamed.is_err() {
-            // Nothing is lost if it is not there, and nothing more can be done if it stays.
-            let _ = std::fs::remove_file(&beside);
-        }
-        renamed
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // As other new files: what the umask leaves of this.
+        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+        serde_json::to_writer_pretty(&mut file, self)?;
+        file.write_all(b"\n")?;
+        file.persist(path).map(drop).map_err(|error| error.error)
     }
 
     /// Reads a report.
