@@ -11,6 +11,7 @@ mod compile;
 mod compile_child;
 mod engines;
 mod explain;
+mod inspect;
 mod options;
 mod profile;
 mod report;
@@ -58,6 +59,8 @@ enum Command {
     Report(report::Report),
     /// Say what changed between two results. Exit code 3: something is slower by more than the threshold, or fails now
     Compare(compare::Compare),
+    /// Show the machine code that each compiler makes of a function, side by side, and count what makes it slower
+    Inspect(inspect::Inspect),
     /// Measure what each engine costs on this host, for functions that were never run
     Calibrate(calibrate::Calibrate),
     /// Show, export, import or forget what was measured of functions
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::MeasureChild(child) => child.execute(),
         Command::Report(report) => report.execute(),
         Command::Compare(compare) => compare.execute(),
+        Command::Inspect(inspect) => inspect.execute(),
         Command::Calibrate(calibrate) => calibrate.execute(),
         Command::Profile(profile) => profile.execute(),
     };

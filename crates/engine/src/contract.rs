@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use remuda_model::{EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Outcome, Value};
 
-use crate::{Capabilities, Extent, Module, Moves, Part, Point};
+use crate::{Capabilities, Extent, Form, MachineCode, Module, Moves, Part, Point};
 
 /// A runtime with a compiler. Its methods may be called from any thread, at the same time.
 pub trait Engine: Send + Sync {
@@ -57,6 +57,20 @@ pub trait Engine: Send + Sync {
     fn compile_part(&self, module: &Module, points: &[Point], extent: Extent) -> Result<Part, EngineError> {
         let _ = (module, points, extent);
         Err(EngineError::Compile { engine: self.id(), reason: "guests do not move to this engine".into() })
+    }
+
+    /// Compiles a module and hands over the machine code, to be looked at: nobody runs it. As it is served, it is the code
+    /// that [`Engine::compile`] makes, byte for byte.
+    ///
+    /// `None` means that the engine has none to show: it interprets, or its code is in another process, or the module is
+    /// a component.
+    ///
+    /// # Errors
+    ///
+    /// See [`Engine::compile`].
+    fn machine_code(&self, module: &Module, form: Form) -> Result<Option<MachineCode>, EngineError> {
+        let _ = (module, form);
+        Ok(None)
     }
 }
 

@@ -23,19 +23,19 @@ use remuda_model::{
 use remuda_wasi::{IMPORTS, Import, Stop, Type};
 use wasmer::sys::{CompilerConfig as _, EngineBuilder, Features, NativeEngineExt as _, Singlepass};
 use wasmer::{
-    AsStoreMut as _, Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, InstantiationError, LinkError,
-    Memory, RuntimeError, Store, StoreObjects,
+    AsStoreMut as _, ExportIndex, Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, InstantiationError,
+    LinkError, Memory, RuntimeError, Store, StoreObjects,
 };
-use wasmer_vm::{TrapCode, VMGlobalDefinition};
+use wasmer_vm::{TrapCode, VMGlobalDefinition, VMOffsets};
 
 use self::frame::FrameRules;
 use self::limits::{Limits, SharedGuest};
 use super::enter::{Exports, enter};
 use super::guest::{End, Guest};
-use crate::instrument::instrument_with_global;
+use crate::instrument::{FLAG_GLOBAL, instrument_with_global};
 use crate::{
-    Artifact, Called, Capabilities, Engine, EngineError, Instance, Instances, InstantiateError, Module, Proposal,
-    StoredArtifact, start,
+    Artifact, Called, Capabilities, Engine, EngineError, Form, Instance, Instances, InstantiateError, MachineCode,
+    Module, Proposal, StoredArtifact, start,
 };
 
 const ID: EngineId = super::WASMER_SINGLEPASS.id;
@@ -115,7 +115,52 @@ impl Engine for WasmerEngine {
             unsafe { wasmer::Module::deserialize(&engine, bytes) }.map_err(|error| failed(error.to_string()))?;
         Ok(Arc::new(WasmerArtifact::new(engine, loaded, module.has_start()).map_err(failed)?))
     }
+
+    fn machine_code(&self, module: &Module, form: Form) -> Result<Option<MachineCode>, EngineError> {
+        let failed = |reason: String| EngineError::Compile { engine: ID, reason };
+        check_growth(module).map_err(failed)?;
+        let bytes = match form {
+            Form::AsServed => rewritten(module).map_err(failed)?,
+            Form::Plain => module.bytes().to_vec(),
+        };
+        let engine = configured(module.stats().code_bytes);
+        let making = CODE.read();
+        let compiled = wasmer::Module::new(&engine, bytes).map_err(|error| failed(error.to_string()))?;
+        drop(making);
+        let code = Code { module: compiled, engine };
+        let copied = copy_of(&code).ok_or_else(|| internal(&"its code is not in memory"));
+        let _dropping = CODE.write();
+        drop(code);
+        copied.map(Some)
+    }
 }
+
+/// A copy of the machine code of a module. Wasmer keeps no map from code to operators in artifacts of this format.
+fn copy_of(code: &Code) -> Option<MachineCode> {
+    let info = code.module.info();
+    let extents = code.module.sys_artifact()?.finished_function_extents()?;
+    let (mut text, mut functions) = (Vec::new(), Vec::new());
+    for (local, extent) in extents {
+        // SAFETY: Wasmer says that a function of this many bytes begins here, in memory that belongs to the engine, which
+        // outlives this function, and that nobody writes to once the code is made.
+        let bytes = unsafe { std::slice::from_raw_parts(extent.ptr.cast::<u8>(), extent.length) };
+        let start = text.len();
+        text.extend_from_slice(bytes);
+        functions.push((info.func_index(local).as_u32(), start..text.len()));
+    }
+    let flag = match info.exports.get(FLAG_GLOBAL) {
+        Some(ExportIndex::Global(global)) => info.local_global_index(*global),
+        _ => None,
+    };
+    let flag = flag.map(|flag| {
+        let offsets = VMOffsets::new(u8::try_from(size_of::<usize>()).unwrap_or(8), info);
+        (INSTANCE_REGISTER, i64::from(offsets.vmctx_vmglobal_definition(flag)))
+    });
+    Some(MachineCode { architecture: std::env::consts::ARCH, text, functions, origins: None, flag })
+}
+
+/// The number of the register that points at the instance in Singlepass's code: r15, and on 64-bit ARM x28.
+const INSTANCE_REGISTER: u8 = if cfg!(target_arch = "aarch64") { 28 } else { 15 };
 
 /// The lock that keeps machine code from being made while any is dropped. Wasmer has one table of all machine code in
 /// the process, by address, and an artifact that is dropped gives its addresses back before it leaves that table: a new

@@ -3,6 +3,7 @@
 //! Guests are stopped by a flag in a shared memory that their rewritten code reads ([`crate::instrument`]): Wasmtime's
 //! own epochs cost several times as much. A flag belongs to one instance at a time, and to another one afterwards.
 
+mod code;
 mod component;
 mod part;
 
@@ -29,8 +30,8 @@ use super::guest::{End, Guest, TABLE_ELEMENTS_MAX};
 use crate::instrument::{FLAG_FIELD, FLAG_MODULE, instrument_within};
 use crate::osr::moves::Failure;
 use crate::{
-    Artifact, Called, Capabilities, Engine, EngineError, Extent, Instance, Instances, InstantiateError, Known, Module,
-    Part, Point, Proposal, StoredArtifact,
+    Artifact, Called, Capabilities, Engine, EngineError, Extent, Form, Instance, Instances, InstantiateError, Known,
+    MachineCode, Module, Part, Point, Proposal, StoredArtifact,
 };
 
 /// The most instances that may exist in the pool at the same time; further ones are allocated on demand.
@@ -322,6 +323,13 @@ impl Engine for WasmtimeEngine {
         let loaded = unsafe { wasmtime::Module::deserialize_open_file(&host.engine, file) }
             .map_err(|error| failed(format!("{error:#}")))?;
         Ok(self.artifact(host, loaded))
+    }
+
+    fn machine_code(&self, module: &Module, form: Form) -> Result<Option<MachineCode>, EngineError> {
+        if module.is_component() {
+            return Ok(None);
+        }
+        code::machine_code(self.known, self.on_demand.strategy, module, form).map(Some)
     }
 
     fn prepare_parts(&self) {

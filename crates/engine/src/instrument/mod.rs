@@ -71,6 +71,8 @@
 
 #[cfg(any(feature = "wasmtime.cranelift", test))]
 mod component;
+#[cfg(any(feature = "wasmtime.winch", feature = "wasmtime.cranelift", test))]
+pub(crate) mod origins;
 mod rewrite;
 mod scan;
 #[cfg(test)]

@@ -1,0 +1,152 @@
+//! `remuda inspect`
+
+mod listing;
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use remuda_code::comparison::{Comparison, Given, NotShown};
+use remuda_code::overview::Overview;
+use remuda_code::render::text::{self, Layout};
+use remuda_code::wasm::{Source, SourceError};
+use remuda_engine::{Form, Instances, Known, Module, Registry};
+use remuda_host::read_module;
+use remuda_model::ModuleLimits;
+
+use self::listing::{FunctionCode, Listing};
+use crate::options::{print, start_log};
+
+/// The width of lines if nobody says how wide the terminal is, in characters.
+const WIDTH_DEFAULT: usize = 160;
+
+/// Show the machine code that each compiler makes of a function, side by side, and count what makes it slower
+///
+/// Without --function, count over the whole module and list its largest functions. docs/inspect.md defines what is
+/// counted.
+#[derive(Args)]
+pub(crate) struct Inspect {
+    /// The function: its name or its index
+    #[arg(long, value_name = "NAME|INDEX")]
+    function: Option<String>,
+
+    /// Engines whose code is shown [default: all compilers in this program]
+    #[arg(long = "engine", value_name = "ID", num_args = 1, value_delimiter = ',')]
+    engines: Vec<String>,
+
+    /// Compile the module as it is, without the polls by which Remuda stops guests
+    #[arg(long)]
+    plain: bool,
+
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+
+    /// The module's file, in the binary or the text format
+    #[arg(value_name = "MODULE")]
+    module: PathBuf,
+}
+
+impl Inspect {
+    pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
+        start_log("error", false);
+        let bytes = read_module(&self.module)?;
+        let at = || self.module.display().to_string();
+        let module = Module::parse(bytes, &ModuleLimits::default()).with_context(at)?;
+        let source = Source::of(module.bytes()).with_context(at)?;
+        // A name that nobody has is reported before anything is compiled.
+        let function = self.function.as_deref().map(|wanted| source.find(wanted)).transpose().with_context(at)?;
+
+        let (listings, not_shown) = self.listings(&module)?;
+        let name = self.module.file_name().unwrap_or(self.module.as_os_str()).to_string_lossy().into_owned();
+        match function {
+            None => {
+                let mut overview = Overview::new(&source, &name, !self.plain, not_shown);
+                for listing in &listings {
+                    let functions = listing.read_all(&source).collect::<Result<Vec<_>, SourceError>>()?;
+                    overview.add(listing.engine.id.as_str(), &listing.version, functions.into_iter());
+                }
+                self.write(&text::overview(&overview), &overview)?;
+            }
+            Some(index) => {
+                let comparison = self.compare(&source, &name, index, &listings, not_shown)?;
+                self.write(&text::comparison(&comparison, layout()), &comparison)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What each engine made of the module, and which engines made nothing that can be shown.
+    fn listings(&self, module: &Module) -> anyhow::Result<(Vec<Listing>, Vec<NotShown>)> {
+        let registry = Registry::new(Instances::OnDemand);
+        let mut engines: Vec<&'static Known> = Vec::new();
+        for name in &self.engines {
+            let known = registry.find(name)?;
+            if !engines.iter().any(|engine| engine.id == known.id) {
+                engines.push(known);
+            }
+        }
+        if engines.is_empty() {
+            engines.extend(registry.known().filter(|known| known.runs_wasm() && known.is_here()));
+        }
+        let form = if self.plain { Form::Plain } else { Form::AsServed };
+        let (mut listings, mut not_shown) = (Vec::new(), Vec::new());
+        for engine in engines {
+            match Listing::of(&registry, engine, module, form) {
+                Ok(listing) => listings.push(listing),
+                Err(reason) => not_shown.push(reason),
+            }
+        }
+        if listings.is_empty() {
+            let reasons: Vec<String> = not_shown.iter().map(|it| format!("{}: {}", it.engine, it.reason)).collect();
+            bail!("there is no machine code to show; {}", reasons.join("; "));
+        }
+        Ok((listings, not_shown))
+    }
+
+    fn compare(
+        &self,
+        source: &Source,
+        name: &str,
+        index: u32,
+        listings: &[Listing],
+        not_shown: Vec<NotShown>,
+    ) -> anyhow::Result<Comparison> {
+        let found = |listing| -> anyhow::Result<(&Listing, FunctionCode<'_>)> {
+            let listing: &Listing = listing;
+            let code = listing.function(index);
+            Ok((listing, code.with_context(|| format!("{} made no code of function {index}", listing.engine.id))?))
+        };
+        let codes = listings.iter().map(found).collect::<anyhow::Result<Vec<_>>>()?;
+        let callees: Vec<_> =
+            codes.iter().map(|(listing, code)| move |distance: i64| listing.callee(source, code, distance)).collect();
+        let given: Vec<Given<'_>> = codes
+            .iter()
+            .zip(&callees)
+            .map(|((listing, code), callee)| Given {
+                engine: listing.engine.id.to_string(),
+                version: listing.version.clone(),
+                code: listing.code(code, callee),
+            })
+            .collect();
+        Ok(Comparison::of(source, name, index, !self.plain, &given, not_shown, None)?)
+    }
+
+    fn write(&self, text: &str, data: &impl serde::Serialize) -> anyhow::Result<()> {
+        if self.json {
+            return Ok(print(&(serde_json::to_string_pretty(data)? + "\n"))?);
+        }
+        Ok(print(text)?)
+    }
+}
+
+/// How text is laid out on this terminal.
+fn layout() -> Layout {
+    let stdout = std::io::stdout();
+    let columns = || std::env::var("COLUMNS").ok()?.parse::<usize>().ok();
+    let terminal = terminal_size::terminal_size_of(&stdout).map(|(width, _)| usize::from(width.0));
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    Layout { width: terminal.or_else(columns).unwrap_or(WIDTH_DEFAULT), colours: stdout.is_terminal() && !no_colour }
+}
