@@ -93,7 +93,7 @@ pub(crate) fn percent(count: u64, of: u64) -> String {
         return "0 %".to_owned();
     }
     let share = 100.0 * count as f64 / of as f64;
-    if share > 0.0 && share < 0.1 { "less than 0.1 %".to_owned() } else { format!("{share:.1} %") }
+    if share > 0.0 && share < 0.1 { "< 0.1 %".to_owned() } else { format!("{share:.1} %") }
 }
 
 /// The counts of all innermost loops together, and how many there are.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod comparison;
+pub mod counting;
 mod flow;
 pub mod function;
 mod judge;

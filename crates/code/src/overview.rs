@@ -106,4 +106,11 @@ impl Overview {
         total.criticisms = judge::criticisms(&total.metrics, &total.innermost_metrics, total.innermost_loops).to_vec();
         self.engines.push(total);
     }
+
+    /// Adds what a run has executed, in the order of the functions.
+    pub fn count(&mut self, operators: &[u64]) {
+        for (row, count) in self.functions.iter_mut().zip(operators) {
+            row.executed = Some(*count);
+        }
+    }
 }

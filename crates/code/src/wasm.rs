@@ -277,6 +277,18 @@ impl Source {
         }
     }
 
+    /// The number of a function's loops.
+    pub(crate) fn loops(&self, function: u32) -> Result<usize, SourceError> {
+        let range = self.body(function).unwrap_or_default();
+        let body = FunctionBody::new(wasmparser::BinaryReader::new(&self.bytes[range.clone()], range.start));
+        let mut operators = body.get_operators_reader()?;
+        let mut loops = 0;
+        while !operators.eof() {
+            loops += usize::from(matches!(operators.read()?, Operator::Loop { .. }));
+        }
+        Ok(loops)
+    }
+
     /// Reads the body of a function.
     ///
     /// # Errors

@@ -1,14 +1,16 @@
 //! `remuda inspect`
 
+mod hottest;
 mod listing;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use remuda_code::comparison::{Comparison, Given, NotShown};
+use remuda_code::comparison::{Comparison, Given, NotShown, Profile};
 use remuda_code::overview::Overview;
 use remuda_code::render::text::{self, Layout};
 use remuda_code::wasm::{Source, SourceError};
@@ -16,6 +18,7 @@ use remuda_engine::{Form, Instances, Known, Module, Registry};
 use remuda_host::read_module;
 use remuda_model::ModuleLimits;
 
+use self::hottest::{Counts, Run};
 use self::listing::{FunctionCode, Listing};
 use crate::options::{print, start_log};
 
@@ -28,9 +31,21 @@ const WIDTH_DEFAULT: usize = 160;
 /// counted.
 #[derive(Args)]
 pub(crate) struct Inspect {
-    /// The function: its name or its index
-    #[arg(long, value_name = "NAME|INDEX")]
+    /// The function: its name, its index, or "hottest" for the one that executes most in a run with --input and ARGS
+    #[arg(long, value_name = "NAME|INDEX|hottest")]
     function: Option<String>,
+
+    /// Run the module once to count what each function and loop executes, as "hottest" does
+    #[arg(long)]
+    count: bool,
+
+    /// Standard input of that run [default: empty]
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+
+    /// What that run may take
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
+    timeout: Duration,
 
     /// Engines whose code is shown [default: all compilers in this program]
     #[arg(long = "engine", value_name = "ID", num_args = 1, value_delimiter = ',')]
@@ -47,7 +62,14 @@ pub(crate) struct Inspect {
     /// The module's file, in the binary or the text format
     #[arg(value_name = "MODULE")]
     module: PathBuf,
+
+    /// Arguments of that run
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
 }
+
+/// The word that stands for the function that executes most.
+const HOTTEST: &str = "hottest";
 
 impl Inspect {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
@@ -56,31 +78,54 @@ impl Inspect {
         let at = || self.module.display().to_string();
         let module = Module::parse(bytes, &ModuleLimits::default()).with_context(at)?;
         let source = Source::of(module.bytes()).with_context(at)?;
+        let wanted = self.function.as_deref().filter(|wanted| *wanted != HOTTEST);
         // A name that nobody has is reported before anything is compiled.
-        let function = self.function.as_deref().map(|wanted| source.find(wanted)).transpose().with_context(at)?;
+        let named = wanted.map(|wanted| source.find(wanted)).transpose().with_context(at)?;
+        let registry = Registry::new(Instances::OnDemand);
+        let counts = self.counts(&registry, &source, &module).with_context(at)?;
+        let hottest = counts.as_ref().filter(|_| self.function.is_some()).map(|counts| counts.hottest(&source));
 
-        let (listings, not_shown) = self.listings(&module)?;
+        let (listings, not_shown) = self.listings(&registry, &module)?;
         let name = self.module.file_name().unwrap_or(self.module.as_os_str()).to_string_lossy().into_owned();
-        match function {
+        match named.or(hottest) {
             None => {
                 let mut overview = Overview::new(&source, &name, !self.plain, not_shown);
                 for listing in &listings {
                     let functions = listing.read_all(&source).collect::<Result<Vec<_>, SourceError>>()?;
                     overview.add(listing.engine.id.as_str(), &listing.version, functions.into_iter());
                 }
+                if let Some(counts) = &counts {
+                    overview.count(&counts.by_function());
+                }
                 self.write(&text::overview(&overview), &overview)?;
             }
             Some(index) => {
-                let comparison = self.compare(&source, &name, index, &listings, not_shown)?;
+                let profile = counts.map(|counts| counts.profile(&source, index));
+                let comparison = self.compare(&source, &name, index, &listings, not_shown, profile)?;
                 self.write(&text::comparison(&comparison, layout()), &comparison)?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Runs the module and counts, if that is asked for.
+    fn counts(&self, registry: &Registry, source: &Source, module: &Module) -> anyhow::Result<Option<Counts>> {
+        if !self.count && self.function.as_deref() != Some(HOTTEST) {
+            if self.input.is_some() || !self.args.is_empty() {
+                bail!("--input and arguments are for a run: add --count or --function hottest");
+            }
+            return Ok(None);
+        }
+        let input = match &self.input {
+            None => Vec::new(),
+            Some(path) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        let run = Run { module: &self.module, args: &self.args, input: input.into(), timeout: self.timeout };
+        run.count(registry, source, module).map(Some)
+    }
+
     /// What each engine made of the module, and which engines made nothing that can be shown.
-    fn listings(&self, module: &Module) -> anyhow::Result<(Vec<Listing>, Vec<NotShown>)> {
-        let registry = Registry::new(Instances::OnDemand);
+    fn listings(&self, registry: &Registry, module: &Module) -> anyhow::Result<(Vec<Listing>, Vec<NotShown>)> {
         let mut engines: Vec<&'static Known> = Vec::new();
         for name in &self.engines {
             let known = registry.find(name)?;
@@ -94,7 +139,7 @@ impl Inspect {
         let form = if self.plain { Form::Plain } else { Form::AsServed };
         let (mut listings, mut not_shown) = (Vec::new(), Vec::new());
         for engine in engines {
-            match Listing::of(&registry, engine, module, form) {
+            match Listing::of(registry, engine, module, form) {
                 Ok(listing) => listings.push(listing),
                 Err(reason) => not_shown.push(reason),
             }
@@ -113,6 +158,7 @@ impl Inspect {
         index: u32,
         listings: &[Listing],
         not_shown: Vec<NotShown>,
+        profile: Option<Profile>,
     ) -> anyhow::Result<Comparison> {
         let found = |listing| -> anyhow::Result<(&Listing, FunctionCode<'_>)> {
             let listing: &Listing = listing;
@@ -131,7 +177,7 @@ impl Inspect {
                 code: listing.code(code, callee),
             })
             .collect();
-        Ok(Comparison::of(source, name, index, !self.plain, &given, not_shown, None)?)
+        Ok(Comparison::of(source, name, index, !self.plain, &given, not_shown, profile)?)
     }
 
     fn write(&self, text: &str, data: &impl serde::Serialize) -> anyhow::Result<()> {

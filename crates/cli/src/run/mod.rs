@@ -1,6 +1,6 @@
 //! `remuda run`: a drop-in replacement for `wasmtime run`. docs/run.md says for each option whether it is the same.
 
-mod entry;
+pub(crate) mod entry;
 mod flags;
 mod outcome;
 mod refused;

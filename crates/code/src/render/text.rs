@@ -272,13 +272,18 @@ pub fn overview(overview: &Overview) -> String {
         (std::cmp::Reverse(row.executed.unwrap_or(0)), std::cmp::Reverse(row.wasm_bytes), row.index)
     });
     let shown = rows.len().min(FUNCTIONS_SHOWN);
-    let _ = writeln!(out, "\n── the {shown} largest of {} functions: instructions by engine", rows.len());
+    let total: u64 = rows.iter().filter_map(|row| row.executed).sum();
+    let is_counted = rows.iter().any(|row| row.executed.is_some());
+    let order = if is_counted { "that execute most" } else { "largest" };
+    let _ = writeln!(out, "\n── {shown} of {} functions, those {order}: instructions by engine", rows.len());
     let heads: String = names.iter().map(|name| format!("  {name:>18}")).collect();
-    let _ = writeln!(out, "{:>6} {:>10}{heads}  NAME", "INDEX", "WASM BYTES");
+    let executed = if is_counted { "  EXECUTED" } else { "" };
+    let _ = writeln!(out, "{:>6} {:>10}{executed}{heads}  NAME", "INDEX", "WASM BYTES");
     for row in rows.into_iter().take(shown) {
         let cells: String = row.metrics.iter().map(|metrics| format!("  {:>18}", metrics.instructions)).collect();
         let name = row.name.as_deref().map(printable).unwrap_or_default();
-        let _ = writeln!(out, "{:>6} {:>10}{cells}  {name}", row.index, row.wasm_bytes);
+        let share = row.executed.map(|count| format!("{:>10}", percent(count, total))).unwrap_or_default();
+        let _ = writeln!(out, "{:>6} {:>10}{share}{cells}  {name}", row.index, row.wasm_bytes);
     }
     out
 }
