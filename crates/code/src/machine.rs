@@ -99,6 +99,8 @@ pub(crate) struct Facts {
     pub writes: Registers,
     /// Registers whose old value is gone afterwards.
     pub kills: Registers,
+    /// Registers of which it sets the lower 32 bits, and with them the upper ones to zero.
+    pub clears_upper: Registers,
     pub loads: bool,
     pub stores: bool,
     pub spills: bool,
@@ -106,7 +108,7 @@ pub(crate) struct Facts {
     pub has_rex: bool,
     /// Without its REX prefix, the instruction would mean the same.
     pub rex_changes_nothing: bool,
-    /// It copies a register to another one.
+    /// It copies a register to another one, or one's lower half to its whole.
     pub copy: Option<Copy>,
     /// It sets this register to 0 or 1, as a condition says.
     pub sets: Option<u8>,

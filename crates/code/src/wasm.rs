@@ -478,9 +478,9 @@ fn immediate(field: &str, debug: &str) -> String {
 fn float(debug: &str, digits: &dyn Fn(&str) -> String) -> String {
     let bits = debug.split_once('(').map(|(_, bits)| digits(bits)).unwrap_or_default();
     if debug.starts_with("Ieee32") {
-        bits.parse().map(|bits| f32::from_bits(bits).to_string()).unwrap_or_default()
+        bits.parse().map(|bits| f32::from_bits(bits).to_string().to_lowercase()).unwrap_or_default()
     } else {
-        bits.parse().map(|bits| f64::from_bits(bits).to_string()).unwrap_or_default()
+        bits.parse().map(|bits| f64::from_bits(bits).to_string().to_lowercase()).unwrap_or_default()
     }
 }
 

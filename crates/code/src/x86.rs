@@ -121,6 +121,14 @@ impl<'a> X86<'a> {
                 facts.wide = facts.wide.with(one);
             }
         }
+        if decoded.op_count() > 0
+            && decoded.op0_kind() == OpKind::Register
+            && decoded.op0_register().is_gpr32()
+            && info.op0_access() == OpAccess::Write
+            && let Some(register) = index(decoded.op0_register())
+        {
+            facts.clears_upper = Registers::one(register);
+        }
         facts.writes = facts.kills.with(partly);
         facts.reads = facts.reads.with(partly);
         facts.wide = Registers(facts.wide.0 & facts.reads.0);
@@ -172,7 +180,6 @@ impl<'a> X86<'a> {
         if is_copy(decoded.mnemonic())
             && decoded.op_count() == 2
             && let [Some(to), Some(from)] = registers
-            && to != from
             && (to < VECTORS) == (from < VECTORS)
         {
             let narrows = to < VECTORS && decoded.op0_register().size() < 8;

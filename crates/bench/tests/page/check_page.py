@@ -182,6 +182,7 @@ def main():
     parser.add_argument("--chromium", default="chromium")
     parser.add_argument("--figure", action="append", default=[], help="the id of a section with a picture")
     parser.add_argument("--section", action="append", default=[], help="the id of a section")
+    parser.add_argument("--probe", type=pathlib.Path, help="a script of which the value is a list of problems")
     parser.add_argument("--screenshots", type=pathlib.Path, help="a folder for pictures of the page")
     options = parser.parse_args()
     # A browser that hangs says nothing about the page; one that hangs three times does.
@@ -212,6 +213,8 @@ def check(options):
                                  features=[{"name": "prefers-color-scheme", "value": scheme}])
                     browser.open(url)
                     found = browser.evaluate(PROBE.replace("ARGUMENTS", wanted))
+                    if options.probe:
+                        found += browser.evaluate(options.probe.read_text())
                     found += list(complaints(browser.events, url))
                     wrong += [f"{width} px, {scheme}: {problem}" for problem in found]
                     if options.screenshots:

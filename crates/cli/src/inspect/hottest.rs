@@ -10,9 +10,7 @@ use remuda_code::comparison::Profile;
 use remuda_code::counting::Counting;
 use remuda_code::wasm::Source;
 use remuda_engine::{Instance, Module, Registry};
-use remuda_model::{
-    Cause, Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Outcome, Sink, Stdin, Value,
-};
+use remuda_model::{Cause, Entry, GuestContext, GuestLimits, Interrupt, ModuleLimits, Outcome, Sink, Stdin, Value};
 
 use crate::run::entry;
 

@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use remuda_code::comparison::{Comparison, Given, NotShown, Profile};
 use remuda_code::overview::Overview;
+use remuda_code::render::html;
 use remuda_code::render::text::{self, Layout};
 use remuda_code::wasm::{Source, SourceError};
 use remuda_engine::{Form, Instances, Known, Module, Registry};
@@ -56,8 +57,12 @@ pub(crate) struct Inspect {
     plain: bool,
 
     /// Print JSON instead of text
-    #[arg(long)]
+    #[arg(long, conflicts_with = "html")]
     json: bool,
+
+    /// Write a page instead of printing text
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 
     /// The module's file, in the binary or the text format
     #[arg(value_name = "MODULE")]
@@ -97,12 +102,12 @@ impl Inspect {
                 if let Some(counts) = &counts {
                     overview.count(&counts.by_function());
                 }
-                self.write(&text::overview(&overview), &overview)?;
+                self.write(&overview, text::overview, html::overview)?;
             }
             Some(index) => {
                 let profile = counts.map(|counts| counts.profile(&source, index));
                 let comparison = self.compare(&source, &name, index, &listings, not_shown, profile)?;
-                self.write(&text::comparison(&comparison, layout()), &comparison)?;
+                self.write(&comparison, |it| text::comparison(it, layout()), html::comparison)?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -180,11 +185,18 @@ impl Inspect {
         Ok(Comparison::of(source, name, index, !self.plain, &given, not_shown, profile)?)
     }
 
-    fn write(&self, text: &str, data: &impl serde::Serialize) -> anyhow::Result<()> {
-        if self.json {
-            return Ok(print(&(serde_json::to_string_pretty(data)? + "\n"))?);
+    /// Writes what was found as it was asked for: as JSON, as a page, or as text.
+    fn write<T: serde::Serialize>(
+        &self,
+        found: &T,
+        text: impl Fn(&T) -> String,
+        page: impl Fn(&T) -> String,
+    ) -> anyhow::Result<()> {
+        if let Some(path) = &self.html {
+            return std::fs::write(path, page(found)).with_context(|| format!("cannot write {}", path.display()));
         }
-        Ok(print(text)?)
+        let words = if self.json { serde_json::to_string_pretty(found)? + "\n" } else { text(found) };
+        Ok(print(&words)?)
     }
 }
 

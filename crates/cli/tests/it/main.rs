@@ -12,6 +12,7 @@ mod examples;
 mod guests;
 mod http;
 mod http_rules;
+mod inspect;
 mod outbound;
 mod profile;
 mod race;

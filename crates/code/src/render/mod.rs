@@ -12,6 +12,8 @@ pub(crate) struct Section<'a> {
     /// The loop of the source; `None` for what is in no loop, or in one without a counterpart in the source.
     pub source: Option<usize>,
     pub title: String,
+    /// Whether this is a part of the source: not what has no counterpart there.
+    pub is_in_source: bool,
     /// For each engine, its instructions there.
     pub columns: Vec<Vec<&'a Line>>,
 }
@@ -48,7 +50,7 @@ pub(crate) fn sections(comparison: &Comparison) -> Vec<Section<'_>> {
     for (index, columns) in columns.into_iter().enumerate() {
         if index == 0 || columns.iter().any(|lines| !lines.is_empty()) {
             let source = index.checked_sub(1).filter(|source| *source < loops);
-            sections.push(Section { source, title: title(index), columns });
+            sections.push(Section { source, title: title(index), is_in_source: index <= loops, columns });
         }
     }
     sections
