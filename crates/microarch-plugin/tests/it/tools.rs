@@ -1,5 +1,6 @@
 //! Programs that tests compile, and the plugin that they run under.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -35,7 +36,8 @@ pub(crate) fn have(tools: &[Tool]) -> bool {
     }
     let why = if here { format!("missing: {}", missing.join(", ")) } else { "this is no Linux on x86-64".to_owned() };
     assert!(std::env::var_os("REMUDA_REQUIRE_TOOLS").is_none(), "{why}");
-    eprintln!("SKIPPED: {why}");
+    // Not with eprintln!, whose text is hidden where a test passes.
+    std::io::stderr().write_all(format!("SKIPPED: {why}\n").as_bytes()).unwrap();
     false
 }
 
