@@ -157,7 +157,7 @@ fn number(count: usize) -> u32 {
 /// Adds `count` entries to a section, which is made if the module has none.
 fn add(sections: &mut Vec<(u8, Vec<u8>)>, id: u8, entries: &[u8], count: u32) -> Result<(), SourceError> {
     let old = sections.iter().position(|(section, _)| *section == id);
-    let old = old.map(|at| sections.remove(at).1).unwrap_or_else(|| vec![0]);
+    let old = old.map_or_else(|| vec![0], |at| sections.remove(at).1);
     let mut reader = wasmparser::BinaryReader::new(&old, 0);
     let old_count = reader.read_var_u32()?;
     let mut whole = Vec::new();

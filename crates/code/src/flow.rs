@@ -224,9 +224,9 @@ impl Found {
 /// The offsets of jumps of one length that stand one after another.
 fn row_of_jumps(code: &[u8], start: u32) -> Vec<u32> {
     const NEAR_JUMP: u8 = 0xe9;
-    const BYTES: u32 = 5;
-    let is_jump = |at: &u32| code.get(*at as usize) == Some(&NEAR_JUMP);
-    (0..).map(|index| start + index * BYTES).take_while(is_jump).collect()
+    const BYTES: usize = 5;
+    let end = u32::try_from(code.len()).unwrap_or(u32::MAX);
+    (start..end).step_by(BYTES).take_while(|at| code[*at as usize] == NEAR_JUMP).collect()
 }
 
 impl Graph {
@@ -270,12 +270,6 @@ impl Graph {
                 }
             }
         }
-    }
-
-    /// The instruction at an offset.
-    pub(crate) fn at(&self, offset: u32) -> Option<&Instruction> {
-        let index = self.instructions.binary_search_by_key(&offset, |instruction| instruction.offset).ok()?;
-        self.instructions.get(index)
     }
 
     /// The loops, and for each block the innermost loop that it is in.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::flow::{Graph, Loop};
-use crate::machine::{Architecture, Class, Flow};
+use crate::machine::{Architecture, Class};
 use crate::metrics::{self, Mark, Metrics};
 use crate::wasm::{SourceFunction, SourceOperator};
 use crate::x86::X86;
@@ -125,7 +125,8 @@ pub fn read(code: &Code<'_>, source: &SourceFunction) -> Function {
     };
     let graph = Graph::of(code.bytes, |offset| decoder.decode(offset));
     let (loops, innermost) = graph.loops();
-    let origins: Vec<Origin> = graph.instructions.iter().map(|at| origin(code.origins, at.offset)).collect();
+    let origins: Vec<Origin> =
+        graph.instructions.iter().map(|at| origin(code.origins, at.offset, &source.operators)).collect();
     let is_poll = polls(&graph, code, &origins);
     let (by_block, mut marks) = metrics::count(&graph, &is_poll);
     let mut loop_of = vec![None; graph.instructions.len()];
@@ -170,18 +171,26 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn origin(origins: Option<&[(u32, Origin)]>, offset: u32) -> Origin {
+/// Where the instruction at an offset comes from. Maps also name places that are no operators, such as the declarations of
+/// locals.
+fn origin(origins: Option<&[(u32, Origin)]>, offset: u32, operators: &[SourceOperator]) -> Origin {
     let Some(origins) = origins else { return Origin::None };
     let after = origins.partition_point(|(at, _)| *at <= offset);
-    after.checked_sub(1).map_or(Origin::None, |index| origins[index].1)
+    let origin = after.checked_sub(1).map_or(Origin::None, |index| origins[index].1);
+    match origin {
+        Origin::Operator(at) if operators.binary_search_by_key(&at, |operator| operator.offset).is_err() => {
+            Origin::None
+        }
+        _ => origin,
+    }
 }
 
 /// Which instructions are polls: those that the map calls so, or without a map those from a read of the flag to the jump
-/// that depends on it, and the trap behind that.
+/// that depends on it, and what that jump skips.
 fn polls(graph: &Graph, code: &Code<'_>, origins: &[Origin]) -> Vec<bool> {
     let mut is_poll: Vec<bool> = origins.iter().map(|origin| matches!(origin, Origin::Poll(_))).collect();
     let Some(flag) = code.flag else { return is_poll };
-    for block in &graph.blocks {
+    for (block_index, block) in graph.blocks.iter().enumerate() {
         let mut reads_flag = false;
         for index in block.first..block.end {
             let facts = &graph.instructions[index].facts;
@@ -190,17 +199,13 @@ fn polls(graph: &Graph, code: &Code<'_>, origins: &[Origin]) -> Vec<bool> {
             if !reads_flag || !facts.is_conditional {
                 continue;
             }
-            for successor in &block.successors {
-                let after = &graph.blocks[*successor];
-                let instructions = &graph.instructions[after.first..after.end];
-                if instructions.first().is_some_and(|first| first.facts.traps) {
-                    is_poll[after.first] = true;
-                } else if let [only] = instructions
-                    && let Flow::Jump(Some(target)) = only.flow
-                    && graph.at(target).is_some_and(|instruction| instruction.facts.traps)
-                {
-                    is_poll[after.first] = true;
-                }
+            // The poll's `unreachable` is what the jump skips: a trap, or a call that does not return.
+            let skipped = block_index + 1;
+            if let Some(after) = graph.blocks.get(skipped)
+                && block.successors.contains(&skipped)
+                && after.successors.iter().all(|next| block.successors.contains(next))
+            {
+                is_poll[after.first..after.end].fill(true);
             }
         }
     }

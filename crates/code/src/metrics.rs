@@ -495,6 +495,11 @@ mod tests {
         let polls: Vec<bool> = function.lines.iter().map(|line| line.is_poll).collect();
         assert_eq!(polls, [true, true, true, true, false, false]);
         assert_eq!((function.metrics.poll_instructions, function.metrics.trap_checks), (4, 0));
+        // The same, but what the jump skips is a call that does not return.
+        let called = [&bytes[..7], &[0x74, 5], &[0xe8, 0, 1, 0, 0], &bytes[11..]].concat();
+        let function = read(&Code { bytes: &called, ..code }, &SourceFunction::default());
+        let polls: Vec<bool> = function.lines.iter().map(|line| line.is_poll).collect();
+        assert_eq!(polls, [true, true, true, true, false, false]);
     }
 
     /// Whatever the bytes are, the result is consistent, and there is one.

@@ -83,7 +83,16 @@ impl Overview {
     }
 
     /// Adds what an engine made of the functions, which come in the order of their indices.
-    pub fn add(&mut self, engine: &str, version: &str, functions: impl Iterator<Item = Function>) {
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the first function that has one.
+    pub fn add<E>(
+        &mut self,
+        engine: &str,
+        version: &str,
+        functions: impl Iterator<Item = Result<Function, E>>,
+    ) -> Result<(), E> {
         let mut total = Total {
             engine: engine.to_owned(),
             version: version.to_owned(),
@@ -95,6 +104,7 @@ impl Overview {
             criticisms: Vec::new(),
         };
         for (row, function) in self.functions.iter_mut().zip(functions) {
+            let function = function?;
             let (innermost, loops) = judge::innermost(&function);
             total.metrics += function.metrics;
             total.innermost_metrics += innermost;
@@ -105,6 +115,7 @@ impl Overview {
         }
         total.criticisms = judge::criticisms(&total.metrics, &total.innermost_metrics, total.innermost_loops).to_vec();
         self.engines.push(total);
+        Ok(())
     }
 
     /// Adds what a run has executed, in the order of the functions.

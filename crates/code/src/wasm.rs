@@ -11,6 +11,8 @@ use wasmparser::{Encoding, ExternalKind, FunctionBody, KnownCustom, Name, Operat
 pub struct Source {
     bytes: Vec<u8>,
     imported_functions: u32,
+    /// What the imported functions are called where they come from.
+    imports: Vec<String>,
     /// The ranges of the functions' bodies in the module's bytes.
     bodies: Vec<Range<usize>>,
     /// For each function with a name, its names: that of the name section first, then those of exports.
@@ -138,8 +140,13 @@ impl Source {
     ///
     /// [`SourceError::Component`], [`SourceError::Malformed`], or [`SourceError::NoFunctions`].
     pub fn of(bytes: &[u8]) -> Result<Self, SourceError> {
-        let mut source =
-            Self { bytes: bytes.to_vec(), imported_functions: 0, bodies: Vec::new(), names: HashMap::new() };
+        let mut source = Self {
+            bytes: bytes.to_vec(),
+            imported_functions: 0,
+            imports: Vec::new(),
+            bodies: Vec::new(),
+            names: HashMap::new(),
+        };
         let mut imports = Vec::new();
         let mut exports = Vec::new();
         for payload in Parser::new(0).parse_all(bytes) {
@@ -171,9 +178,10 @@ impl Source {
             }
         }
         source.imported_functions = u32::try_from(imports.len()).unwrap_or(u32::MAX);
-        for (index, name) in (0..).zip(imports) {
-            source.names.entry(index).or_default().push(name);
+        for (index, name) in (0..).zip(&imports) {
+            source.names.entry(index).or_default().push(name.clone());
         }
+        source.imports = imports;
         for (index, name) in exports {
             let names = source.names.entry(index).or_default();
             if !names.contains(&name) {
@@ -233,7 +241,7 @@ impl Source {
             return Err(SourceError::OutOfRange { index, first, last });
         }
         if index < first {
-            let name = self.name(index).unwrap_or_default().to_owned();
+            let name = self.imports.get(index as usize).cloned().unwrap_or_default();
             return Err(SourceError::Imported { index, name, first, last });
         }
         Ok(index)

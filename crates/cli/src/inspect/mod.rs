@@ -14,7 +14,7 @@ use remuda_code::comparison::{Comparison, Given, NotShown, Profile};
 use remuda_code::overview::Overview;
 use remuda_code::render::html;
 use remuda_code::render::text::{self, Layout};
-use remuda_code::wasm::{Source, SourceError};
+use remuda_code::wasm::Source;
 use remuda_engine::{Form, Instances, Known, Module, Registry};
 use remuda_host::read_module;
 use remuda_model::ModuleLimits;
@@ -96,8 +96,7 @@ impl Inspect {
             None => {
                 let mut overview = Overview::new(&source, &name, !self.plain, not_shown);
                 for listing in &listings {
-                    let functions = listing.read_all(&source).collect::<Result<Vec<_>, SourceError>>()?;
-                    overview.add(listing.engine.id.as_str(), &listing.version, functions.into_iter());
+                    overview.add(listing.engine.id.as_str(), &listing.version, listing.read_all(&source))?;
                 }
                 if let Some(counts) = &counts {
                     overview.count(&counts.by_function());

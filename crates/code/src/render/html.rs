@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::text::printable;
-use super::{LETTERS, Section, alignment, letters, sections};
+use super::{Cell, LETTERS, Section, alignment, cells, letters, sections};
 use crate::comparison::{Comparison, NotShown};
 use crate::function::Line;
 use crate::judge::{Criticism, percent};
@@ -311,19 +311,18 @@ fn section_markup(comparison: &Comparison, section: &Section<'_>) -> Markup {
 }
 
 fn lines_markup(lines: &[&Line]) -> Markup {
-    let mut end = None;
     html! {
-        @for line in lines {
-            @if std::mem::replace(&mut end, Some(line.offset as usize + line.bytes.len() / 2))
-                .is_some_and(|end| end != line.offset as usize) {
-                div.gap { "···" }
-            }
-            @let class = if line.is_poll { "poll" } else { class_name(line.class) };
-            div.line data-at=[line.wasm_offset] title=(line.bytes) {
-                span.at { (format!("{:x}", line.offset)) }
-                span.marks { (letters(line)) }
-                span class=(class) { (printable(&line.text)) }
-                span.from { @if let Some(offset) = line.wasm_offset { (format!("{offset:x}")) } }
+        @for cell in cells(lines) {
+            @match cell {
+                Cell::Gap => { div.gap { "···" } }
+                Cell::Line(line) => {
+                    div.line data-at=[line.wasm_offset] title=(line.bytes) {
+                        span.at { (format!("{:x}", line.offset)) }
+                        span.marks { (letters(line)) }
+                        span class=(if line.is_poll { "poll" } else { class_name(line.class) }) { (printable(&line.text)) }
+                        span.from { @if let Some(offset) = line.wasm_offset { (format!("{offset:x}")) } }
+                    }
+                }
             }
         }
     }

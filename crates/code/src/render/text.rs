@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{LETTERS, alignment, letters, sections};
+use super::{Cell, LETTERS, alignment, cells, letters, rows, sections};
 use crate::comparison::{Comparison, NotShown};
 use crate::function::Line;
 use crate::judge::{Criticism, percent};
@@ -110,43 +110,29 @@ fn code(out: &mut String, comparison: &Comparison, layout: Layout) {
             let names: Vec<String> =
                 comparison.engines.iter().map(|column| pad(&column.engine, column_width)).collect();
             let _ = writeln!(out, "{}", names.join(BETWEEN).trim_end());
-            let columns: Vec<Vec<String>> = section
-                .columns
-                .iter()
-                .map(|lines| rows(lines).map(|row| cell(row, column_width, layout.colours)).collect())
-                .collect();
-            let height = columns.iter().map(Vec::len).max().unwrap_or(0);
-            for index in 0..height {
-                let cells: Vec<String> = columns
+            for row in rows(&section.columns) {
+                let cells: Vec<String> = row
                     .iter()
-                    .map(|rows| rows.get(index).cloned().unwrap_or_else(|| " ".repeat(column_width)))
+                    .map(|content| match content {
+                        Some(content) => cell(*content, column_width, layout.colours),
+                        None => " ".repeat(column_width),
+                    })
                     .collect();
                 let _ = writeln!(out, "{}", cells.join(BETWEEN).trim_end());
             }
         } else {
             for (column, lines) in comparison.engines.iter().zip(&section.columns) {
                 let _ = writeln!(out, "{}", column.engine);
-                for row in rows(lines) {
-                    let _ = writeln!(out, "{}", cell(row, layout.width, layout.colours).trim_end());
+                for content in cells(lines) {
+                    let _ = writeln!(out, "{}", cell(content, layout.width, layout.colours).trim_end());
                 }
             }
         }
     }
 }
 
-/// The lines of a section, with a gap where other sections' code stands between them.
-fn rows<'a>(lines: &'a [&'a Line]) -> impl Iterator<Item = Option<&'a Line>> {
-    lines.iter().enumerate().flat_map(move |(index, line)| {
-        let follows = index.checked_sub(1).is_none_or(|before| {
-            let before = lines[before];
-            before.offset as usize + before.bytes.len() / 2 == line.offset as usize
-        });
-        (!follows).then_some(None).into_iter().chain([Some(*line)])
-    })
-}
-
-fn cell(line: Option<&Line>, width: usize, colours: bool) -> String {
-    let Some(line) = line else { return pad("      ···", width) };
+fn cell(content: Cell<'_>, width: usize, colours: bool) -> String {
+    let Cell::Line(line) = content else { return pad("      ···", width) };
     let wasm = line.wasm_offset.map(|offset| format!("@{offset:x}")).unwrap_or_default();
     let head = format!("{:>5x} {:<3} ", line.offset, letters(line));
     let text_width = width.saturating_sub(head.chars().count() + wasm.len() + 1);
