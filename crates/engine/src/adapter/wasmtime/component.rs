@@ -445,6 +445,7 @@ struct Flag(Arc<AtomicPtr<u8>>);
 impl Flag {
     /// Takes note of where a guest's flag is.
     #[cfg(feature = "wasmtime.cranelift")]
+    #[expect(clippy::needless_pass_by_value, reason = "Wasmtime hands over arguments like this")]
     fn told(store: StoreContextMut<'_, State>, (flag,): (WasmList<u8>,)) -> wasmtime::Result<()> {
         let at = flag.as_le_slice(&store).as_ptr().cast_mut();
         let State { flag, interrupt, .. } = store.data();
