@@ -12,6 +12,7 @@ mod compile_child;
 mod engines;
 mod explain;
 mod inspect;
+mod microarch;
 mod options;
 mod profile;
 mod report;
@@ -61,6 +62,10 @@ enum Command {
     Compare(compare::Compare),
     /// Show the machine code that each compiler makes of a function, side by side, and count what makes it slower
     Inspect(inspect::Inspect),
+    /// Simulate caches and branch predictors on the machine code that each compiler makes of a module
+    Microarch(microarch::Microarch),
+    #[command(hide = true)]
+    MicroarchChild(microarch::MicroarchChild),
     /// Measure what each engine costs on this host, for functions that were never run
     Calibrate(calibrate::Calibrate),
     /// Show, export, import or forget what was measured of functions
@@ -83,6 +88,8 @@ fn main() -> ExitCode {
         Command::Report(report) => report.execute(),
         Command::Compare(compare) => compare.execute(),
         Command::Inspect(inspect) => inspect.execute(),
+        Command::Microarch(microarch) => microarch.execute(),
+        Command::MicroarchChild(child) => child.execute(),
         Command::Calibrate(calibrate) => calibrate.execute(),
         Command::Profile(profile) => profile.execute(),
     };

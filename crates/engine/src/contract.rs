@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use remuda_model::{EngineId, Entry, GuestContext, GuestLimits, GuestOutput, Interrupt, Outcome, Value};
@@ -85,6 +86,12 @@ pub trait Artifact: Send + Sync {
 
     /// About how much memory the artifact holds on to, in bytes.
     fn memory_bytes(&self) -> u64;
+
+    /// Where the machine code of the artifact's guests lies in this process: the addresses of the first byte, and of the one
+    /// after the last. `None` if there is none here.
+    fn code_addresses(&self) -> Option<Range<usize>> {
+        None
+    }
 
     /// Makes an instance and runs its start function, if it has one.
     ///

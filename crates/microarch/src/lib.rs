@@ -5,11 +5,11 @@
 //! - [`Predictor`] is a predictor of conditional branches: local, bi-mode and tournament with the rules of gem5, and TAGE.
 //! - [`TargetBuffer`] and [`ReturnStack`] are where branches go.
 //! - [`Core`] is all of them for one thread, fed with [`Block`]s and accesses; [`Report`] what cores have counted.
-//! - [`protocol`] is how a program under qemu says what is to be counted, and [`options`] are the arguments of the plugin
+//! - [`protocol`] is how a program under qemu says what is to be counted ([`tell`] does so), and [`options`] are the arguments of the plugin
 //!   (crate `remuda-microarch-plugin`) that feeds cores with what qemu executes.
 //! - [`Run`] runs a program with that plugin, and reads the report.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bank;
 mod cache;
@@ -22,6 +22,7 @@ pub mod protocol;
 mod report;
 mod run;
 mod targets;
+mod tell;
 
 pub use self::core::{AccessInfo, Block, BlockMaker, Core, Describe, InstructionTag, Setup};
 pub use bank::{CacheBank, FetchPlan};
@@ -37,3 +38,4 @@ pub use report::{
 };
 pub use run::{PLUGIN_FILE, Ran, Run, RunError, qemu_name};
 pub use targets::{ReturnStack, ReturnStackConfig, TargetBuffer, TargetBufferConfig, TargetCounts};
+pub use tell::tell;

@@ -130,6 +130,8 @@ impl Run {
             _ => {}
         }
         let mut child = Command::new(name)
+            // The processor that qemu shows otherwise is of 2003, for which compilers make other code than for today's.
+            .args(["-cpu", "max"])
             .arg("-plugin")
             .arg(self.plugin_option())
             .arg(&self.program)

@@ -13,6 +13,7 @@ mod guests;
 mod http;
 mod http_rules;
 mod inspect;
+mod microarch;
 mod outbound;
 mod profile;
 mod race;

@@ -11,6 +11,7 @@ mod frame;
 mod limits;
 
 use std::num::NonZero;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -222,6 +223,13 @@ impl Artifact for WasmerArtifact {
 
     fn memory_bytes(&self) -> u64 {
         self.memory_bytes
+    }
+
+    fn code_addresses(&self) -> Option<Range<usize>> {
+        let extents = self.code().module.sys_artifact()?.finished_function_extents()?;
+        let addresses =
+            extents.into_iter().map(|(_, extent)| (*extent.ptr as usize, *extent.ptr as usize + extent.length));
+        addresses.reduce(|all, one| (all.0.min(one.0), all.1.max(one.1))).map(|(start, end)| start..end)
     }
 
     fn instantiate(

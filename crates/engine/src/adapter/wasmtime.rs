@@ -8,6 +8,7 @@ mod component;
 mod part;
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -386,6 +387,11 @@ impl Artifact for WasmtimeArtifact {
         let image = self.module.image_range();
         let image_bytes = (image.end as usize - image.start as usize) as u64;
         image_bytes + self.unpooled.get().map_or(0, |unpooled| unpooled.memory_bytes())
+    }
+
+    fn code_addresses(&self) -> Option<Range<usize>> {
+        let text = self.module.text().as_ptr_range();
+        Some(text.start as usize..text.end as usize)
     }
 
     fn instantiate(

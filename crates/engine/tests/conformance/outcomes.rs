@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use remuda_engine::{Artifact, InstantiateError, Known, Module};
-use remuda_model::{Limit, TrapKind, Value};
+use remuda_model::{Limit, Tier, TrapKind, Value};
 
 use crate::support::{End, Setup, able, assert_end, compile, export, live, open, parse, trap_guests};
 use remuda_model::Entry;
@@ -366,6 +366,9 @@ fn steps_may_end_anywhere() {
         let Setup { context, limits, interrupt } = Setup::default();
         let artifact = open(known).compile(&module).unwrap();
         assert!(artifact.memory_bytes() > 0, "{}", known.id);
+        let is_compiler = !known.has_workers() && known.capabilities.tier != Tier::Interpreter;
+        let code = artifact.code_addresses();
+        assert_eq!(code.is_some_and(|code| !code.is_empty()), is_compiler, "{}", known.id);
         let instance = Arc::clone(&artifact).instantiate(&context, &limits, &interrupt).unwrap();
         assert_eq!(instance.into_output(), remuda_model::GuestOutput::default(), "{}", known.id);
         drop(Arc::clone(&artifact).instantiate(&context, &limits, &interrupt).unwrap());

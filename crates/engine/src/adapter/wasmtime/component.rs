@@ -15,6 +15,7 @@ mod p3;
 
 use std::cell::OnceCell;
 use std::future::poll_fn;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::pin::pin;
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
@@ -368,6 +369,12 @@ impl Artifact for ComponentArtifact {
         let image = self.component.image_range();
         let image_bytes = (image.end as usize - image.start as usize) as u64;
         image_bytes + self.unpooled.get().map_or(0, |unpooled| unpooled.memory_bytes())
+    }
+
+    fn code_addresses(&self) -> Option<Range<usize>> {
+        // The image has what the code reads beside the code itself.
+        let image = self.component.image_range();
+        Some(image.start as usize..image.end as usize)
     }
 
     fn instantiate(
