@@ -73,6 +73,16 @@ CHANGES = [
     (JIT + "LLVMJITPrivate.h", "attrs.addAttribute(", "attrs.addAttributeAtIndex(", 2),
     # Names are no strings by themselves.
     (JIT + "LLVMJIT.cpp", "llvm::sys::getHostCPUName()", "llvm::sys::getHostCPUName().str()", 1),
+    # LLVM takes a processor that it does not know, because it is newer or emulated, for one of 2003, which is too old for WAVM.
+    # What every such processor has is known by its features.
+    (JIT + "LLVMJIT.cpp", "\tresult.cpu = llvm::sys::getHostCPUName().str();\n",
+     "\tresult.cpu = llvm::sys::getHostCPUName().str();\n#ifdef __x86_64__\n\tllvm::StringMap<bool> has;\n"
+     "\tllvm::sys::getHostCPUFeatures(has);\n\tconst llvm::StringRef name = result.cpu;\n"
+     "\tconst bool isUnknown = name == \"generic\" || name == \"x86-64\" || name.startswith(\"k8\");\n"
+     "\tif(isUnknown && has.lookup(\"sse4.2\"))\n\t{\n"
+     "\t\tconst bool hasAll = has.lookup(\"avx2\") && has.lookup(\"bmi2\") && has.lookup(\"fma\")\n"
+     "\t\t\t&& has.lookup(\"f16c\") && has.lookup(\"lzcnt\") && has.lookup(\"movbe\");\n"
+     "\t\tresult.cpu = hasAll ? \"x86-64-v3\" : \"x86-64-v2\";\n\t}\n#endif\n", 1),
     (JIT + "LLVMModule.cpp", "nameToFunctionMap.addOrFail(*name, function)",
      "nameToFunctionMap.addOrFail(name->str(), function)", 1),
     # Names of files are asked for in other words, and addresses by a constructor.
