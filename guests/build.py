@@ -10,6 +10,7 @@ the compiler's version, and on nothing else of the machine.
     python guests/build.py canny polybench  build the guests below these folders
     python guests/build.py --check          rebuild below target/, compare with the committed bytes, check the cases' files
     python guests/build.py --native         build the native twins, target/native/<name>
+                                            (--native-target: for other processors, target/native-<target>/<name>)
 """
 
 import argparse
@@ -126,10 +127,15 @@ def parse_arguments():
     mode.add_argument("--native", action="store_true", help="build the native twins into target/native")
     parser.add_argument("--native-cc", default="cc", metavar="COMMAND",
                         help="compiler of the native twins (default: cc; 'zig' is the one that builds the modules)")
+    parser.add_argument("--native-target", metavar="TRIPLE",
+                        help="what the native twins are built for, with zig alone, such as aarch64-linux-musl; they go to "
+                             "target/native-TRIPLE")
     parser.add_argument("--verbose", action="store_true", help="print each compiler command")
     options = parser.parse_args()
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: at least 1")
+    if options.native_target and options.native_cc != "zig":
+        parser.error("--native-target needs --native-cc zig: other compilers are told their target by their command")
     return options
 
 
@@ -307,18 +313,19 @@ def make_component(guest, output, options):
 def build_native(guests, options):
     if options.native_cc == "zig":
         install_tools(TOOLS, GUESTS / "requirements.txt")
-        compiler = ZIG + ["--target=x86_64-linux-gnu"]
+        compiler = ZIG + [f"--target={options.native_target or 'x86_64-linux-gnu'}"]
     else:
         compiler = shlex.split(options.native_cc)
+    folder = f"native-{options.native_target}" if options.native_target else "native"
 
     def one(guest):
-        output = TARGET / "native" / guest.name
+        output = TARGET / folder / guest.name
         # The maths library comes last: a static linker takes only what is still missing.
         flags = source_flags(guest, [flag for flag in guest.flags if flag not in WASM_ONLY_FLAGS])
         problem = compile_to(guest, compiler + flags + guest.sources + ["-lm"], output, options)
         if problem:
             return [problem]
-        print(f"target/native/{guest.name}", flush=True)
+        print(f"target/{folder}/{guest.name}", flush=True)
         return []
 
     return in_parallel(one, [guest for guest in guests if guest.has_native_twin], options.jobs)
