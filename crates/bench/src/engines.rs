@@ -204,9 +204,15 @@ fn choice(id: &str, registry: &Registry) -> Engine {
 
 fn native(root: &Path) -> Option<Engine> {
     let folder = root.join("target/native");
-    let any = fs::read_dir(&folder).ok()?.find_map(|entry| Some(entry.ok()?.path()).filter(|path| path.is_file()))?;
-    let version = compiler_of(&fs::read(any).ok()?);
+    let version = compiler_in(&folder)?;
     Some(Engine { id: NATIVE.into(), version, flags: String::new(), launch: Launch::Native(folder) })
+}
+
+/// The compiler that has made the native twins in a folder; `None` if there are none.
+#[must_use]
+pub fn compiler_in(folder: &Path) -> Option<String> {
+    let any = fs::read_dir(folder).ok()?.find_map(|entry| Some(entry.ok()?.path()).filter(|path| path.is_file()))?;
+    Some(compiler_of(&fs::read(any).ok()?))
 }
 
 /// The compiler's name and version, as the compiler left them in a program.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
-use crate::row::{Failure, Pattern, Phase, Point, Record, Run, Sample};
+use crate::row::{Counters, Failure, Pattern, Phase, Point, Record, Run, Sample, Simulation};
 use crate::stats::{Estimate, Steady, geometric_mean, median, mser_5};
 
 pub use crate::engines::{AUTO, NATIVE, RACING};
@@ -187,6 +187,12 @@ pub struct Results {
     pub runs: Vec<Run>,
     /// The points that could not be measured.
     pub failures: Vec<Failure>,
+    /// What was counted in simulation, by instruction set and point. If a point was simulated twice, the last one counts.
+    simulations: BTreeMap<(String, Point), Simulation>,
+    /// What the processor's own counters counted.
+    pub counters: Vec<Counters>,
+    /// Why a machine had no counters.
+    pub without_counters: BTreeSet<String>,
     processes: BTreeMap<Point, BTreeMap<(String, u32), Process>>,
     estimates: RefCell<HashMap<(Point, Metric, Option<String>), Option<Rc<Estimate>>>>,
 }
@@ -198,11 +204,19 @@ impl Results {
     pub fn new(records: impl IntoIterator<Item = Record>) -> Self {
         let mut runs: Vec<Run> = Vec::new();
         let mut failures = Vec::new();
+        let (mut simulations, mut counters, mut without_counters) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         let mut processes: BTreeMap<Point, BTreeMap<(String, u32), Process>> = BTreeMap::new();
         for record in records {
             match record {
                 Record::Run(run) => runs.push(run),
                 Record::Failure(failure) => failures.push(failure),
+                Record::Simulation(simulation) => {
+                    simulations.insert((simulation.target.clone(), simulation.point.clone()), *simulation);
+                }
+                Record::Counters(counted) => counters.push(counted),
+                Record::NoCounters(none) => {
+                    without_counters.insert(none.reason);
+                }
                 Record::Sample(sample) => {
                     let of_point = processes.entry(sample.point.clone()).or_default();
                     let process = of_point.entry((sample.run.clone(), sample.process)).or_default();
@@ -220,12 +234,17 @@ impl Results {
         for process in processes.values_mut().flat_map(BTreeMap::values_mut) {
             process.calls.sort_by_key(|call| call.iteration);
         }
-        Self { runs, failures, processes, estimates: RefCell::default() }
+        Self { runs, failures, simulations, counters, without_counters, processes, estimates: RefCell::default() }
     }
 
     /// The points that have numbers.
     pub fn points(&self) -> impl Iterator<Item = &Point> {
         self.processes.keys()
+    }
+
+    /// What was counted in simulation for an instruction set, by point.
+    pub fn simulations(&self, target: &str) -> impl Iterator<Item = &Simulation> {
+        self.simulations.iter().filter(move |((of, _), _)| of == target).map(|(_, simulation)| simulation)
     }
 
     /// A point's processes.
@@ -274,9 +293,14 @@ impl Results {
     pub fn engines(&self, matches: impl Fn(&Point) -> bool) -> Vec<String> {
         let set: BTreeSet<&str> =
             self.points().filter(|point| matches(point)).map(|point| point.engine.as_str()).collect();
-        let mut engines: Vec<String> = set.into_iter().map(ToOwned::to_owned).collect();
-        engines.sort_by_key(|engine| rank(engine));
-        engines
+        in_order(set)
+    }
+
+    /// All engines that were measured or simulated, in the same order.
+    #[must_use]
+    pub fn all_engines(&self) -> Vec<String> {
+        let simulated = self.simulations.keys().map(|(_, point)| point);
+        in_order(self.points().chain(simulated).map(|point| point.engine.as_str()).collect())
     }
 
     /// The patterns of a suite, in the order of [`Pattern`].
@@ -384,6 +408,13 @@ impl Hasher for Fnv {
     fn finish(&self) -> u64 {
         self.0
     }
+}
+
+/// Native code first, then compilers, interpreters, Remuda's choice, and other programs.
+pub(crate) fn in_order(engines: BTreeSet<&str>) -> Vec<String> {
+    let mut engines: Vec<String> = engines.into_iter().map(ToOwned::to_owned).collect();
+    engines.sort_by_key(|engine| rank(engine));
+    engines
 }
 
 fn rank(engine: &str) -> (usize, String) {

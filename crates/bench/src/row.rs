@@ -16,6 +16,12 @@ pub enum Record {
     Run(Run),
     /// One measured call, or one process as a whole.
     Sample(Sample),
+    /// What was counted in simulated caches and predictors.
+    Simulation(Box<Simulation>),
+    /// What the processor's own counters counted.
+    Counters(Counters),
+    /// Why there is nothing that the processor's own counters counted.
+    NoCounters(NoCounters),
     /// A point of the plan that could not be measured.
     Failure(Failure),
 }
@@ -171,6 +177,153 @@ pub struct Sample {
     pub answered_by: Option<String>,
     /// The load average over the last minute when the process began.
     pub load: f64,
+}
+
+/// What one call of a guest did to simulated caches and branch predictors (`docs/microarchitecture.md`). Only the guest's own
+/// machine code counts. Unlike a time, a count is the same whenever the same code has the same input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Simulation {
+    /// The id of the run.
+    pub run: String,
+    /// The point that was counted.
+    #[serde(flatten)]
+    pub point: Point,
+    /// SHA-256 of the module's bytes; of a native twin, of its program.
+    pub digest: String,
+    /// The engine's version.
+    pub engine_version: String,
+    /// The instruction set, as qemu calls it: `x86_64` or `aarch64`.
+    pub target: String,
+    /// Instructions.
+    pub instructions: u64,
+    /// Loads.
+    pub loads: u64,
+    /// Stores.
+    pub stores: u64,
+    /// Conditional branches.
+    pub conditional_branches: u64,
+    /// Conditional branches that were taken.
+    pub taken_branches: u64,
+    /// Instruction caches, each of which has seen all fetches.
+    pub instruction_caches: Vec<SimulatedCache>,
+    /// Data caches, each of which has seen all loads and stores.
+    pub data_caches: Vec<SimulatedCache>,
+    /// Predictors, each of which has seen all branches.
+    pub predictors: Vec<SimulatedPredictor>,
+    /// Taken branches of which the branch target buffer knew no target, or a wrong one.
+    pub target_buffer_misses: Option<u64>,
+    /// Returns that the return address stack had predicted wrongly.
+    pub return_stack_misses: Option<u64>,
+    /// The blocks of code with the most executed instructions.
+    pub hottest: Vec<HotCode>,
+}
+
+/// What the processor's own counters counted of one call of a guest: of the process or thread that ran the guest, in user mode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// The id of the run.
+    pub run: String,
+    /// The point that was counted.
+    #[serde(flatten)]
+    pub point: Point,
+    /// The events, each with its count.
+    pub events: Vec<remuda_microarch::counters::EventCount>,
+}
+
+/// A machine without hardware counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoCounters {
+    /// The id of the run.
+    pub run: String,
+    /// Why there are none.
+    pub reason: String,
+}
+
+/// A simulated cache, and its misses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimulatedCache {
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// The size of a line in bytes.
+    pub line_bytes: u32,
+    /// The lines of a set.
+    pub ways: u32,
+    /// Accesses that missed.
+    pub misses: u64,
+}
+
+/// A simulated predictor, and what it predicted wrongly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimulatedPredictor {
+    /// Its name, as the plugin's argument has it.
+    pub name: String,
+    /// The memory that it learns in, in bits.
+    pub bits: u64,
+    /// Conditional branches that it predicted wrongly.
+    pub mispredictions: u64,
+}
+
+/// A straight run of machine code that was executed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HotCode {
+    /// The address of its first byte.
+    pub start: u64,
+    /// Its bytes, in hexadecimal.
+    pub code: String,
+    /// How many instructions it has.
+    pub instructions: u64,
+    /// How often it was executed.
+    pub executions: u64,
+}
+
+impl Simulation {
+    /// How many of the hottest blocks are written down: enough for a kernel's innermost loop, of which optimizing compilers make
+    /// several copies.
+    const HOTTEST_MAX: usize = 12;
+
+    /// What a report says of a point.
+    #[must_use]
+    pub fn new(run: &str, point: Point, digest: &str, engine_version: &str, report: &remuda_microarch::Report) -> Self {
+        let caches = |caches: &[remuda_microarch::CacheResult]| {
+            let cache = |cache: &remuda_microarch::CacheResult| SimulatedCache {
+                size_bytes: cache.config.size_bytes,
+                line_bytes: cache.config.line_bytes,
+                ways: cache.config.ways,
+                misses: cache.counts.misses(),
+            };
+            caches.iter().map(cache).collect()
+        };
+        let predictor = |predictor: &remuda_microarch::PredictorResult| SimulatedPredictor {
+            name: predictor.config.name().to_owned(),
+            bits: predictor.config.bits(),
+            mispredictions: predictor.counts.mispredictions,
+        };
+        let hot = |block: &remuda_microarch::HotBlock| HotCode {
+            start: block.start,
+            code: block.code.clone(),
+            instructions: block.instructions,
+            executions: block.executions,
+        };
+        let wrong = |buffer: &remuda_microarch::TargetBufferResult| buffer.counts.misses + buffer.counts.wrong_targets;
+        Self {
+            run: run.to_owned(),
+            point,
+            digest: digest.to_owned(),
+            engine_version: engine_version.to_owned(),
+            target: report.target.clone(),
+            instructions: report.instructions,
+            loads: report.loads,
+            stores: report.stores,
+            conditional_branches: report.conditional_branches,
+            taken_branches: report.taken_branches,
+            instruction_caches: caches(&report.instruction_caches),
+            data_caches: caches(&report.data_caches),
+            predictors: report.predictors.iter().map(predictor).collect(),
+            target_buffer_misses: report.target_buffer.as_ref().map(wrong),
+            return_stack_misses: report.return_stack.as_ref().map(|stack| stack.counts.mispredictions),
+            hottest: report.hottest.iter().take(Self::HOTTEST_MAX).map(hot).collect(),
+        }
+    }
 }
 
 /// A point that could not be measured. Its numbers do not count.

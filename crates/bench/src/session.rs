@@ -89,17 +89,7 @@ impl Session {
             }
         })?;
         let id = format!("{:08x}", draw());
-        results.begin(row::Run {
-            schema: row::SCHEMA,
-            run: id.clone(),
-            seed,
-            command: self.command,
-            unix_ms: unix_ms(),
-            remuda: env!("CARGO_PKG_VERSION").into(),
-            commit: COMMIT.into(),
-            machine,
-            request: Some(request),
-        })?;
+        results.begin(begin(&id, seed, self.command, request))?;
 
         let Self { time_budget, launcher, .. } = self;
         let run = run::Run { plan: &plan, id: &id, launcher, done, time_budget, stop: &stop };
@@ -157,8 +147,23 @@ fn conclude(summary: &Summary, output: &Path) {
     }
 }
 
+/// The record that a run begins with.
+pub(crate) fn begin(id: &str, seed: u64, command: String, request: Request) -> row::Run {
+    row::Run {
+        schema: row::SCHEMA,
+        run: id.to_owned(),
+        seed,
+        command,
+        unix_ms: unix_ms(),
+        remuda: env!("CARGO_PKG_VERSION").into(),
+        commit: COMMIT.into(),
+        machine: machine::look(),
+        request: Some(request),
+    }
+}
+
 /// A random number, short enough to be typed again.
-fn draw() -> u64 {
+pub(crate) fn draw() -> u64 {
     u64::from(rand::random::<u32>())
 }
 

@@ -119,7 +119,7 @@ impl From<PatternChoice> for Pattern {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SizeChoice {
+pub(crate) enum SizeChoice {
     /// For a first look
     Small,
     /// What the applications do in ordinary use; PolyBench's MEDIUM
@@ -156,7 +156,7 @@ impl Characterize {
             None => Begin::Anew {
                 request: Box::new(self.request()),
                 seed: self.seed,
-                output: self.output.clone().unwrap_or_else(default_output),
+                output: self.output.clone().unwrap_or_else(|| results_file("characterize")),
             },
         };
         let session = Session {
@@ -194,22 +194,23 @@ impl Characterize {
     }
 }
 
-fn default_output() -> PathBuf {
+/// A new file for results of this kind.
+pub(crate) fn results_file(kind: &str) -> PathBuf {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(':', "");
-    let name = format!("characterize-{now}.jsonl");
+    let name = format!("{kind}-{now}.jsonl");
     if Path::new(RESULTS_DIR).is_dir() { Path::new(RESULTS_DIR).join(name) } else { name.into() }
 }
 
 /// Finds the suite's folder here or in a folder above. The path is relative, so that results name no folders of the
 /// machine.
-fn find_guests() -> PathBuf {
+pub(crate) fn find_guests() -> PathBuf {
     let depth = std::env::current_dir().map_or(0, |here| here.ancestors().count());
     let above = (0..depth).map(|levels| std::iter::repeat_n("..", levels).collect::<PathBuf>().join("guests"));
     above.into_iter().find(|guests| guests.join("noop").is_dir()).unwrap_or_else(|| "guests".into())
 }
 
 /// The command line, quoted for a shell.
-fn command_line() -> String {
+pub(crate) fn command_line() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     let quote = |arg: String| {
         if !arg.is_empty() && arg.chars().all(plain) { arg } else { format!("'{}'", arg.replace('\'', r"'\''")) }

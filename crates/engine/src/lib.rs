@@ -30,4 +30,4 @@ pub use machine_code::{CodeOrigin, Form, MachineCode};
 pub use module::{EntryError, Findings, FunctionType, Module, ModuleError, ModuleStats};
 pub use osr::moves::{Extent, Moves, Part, Stay, Whereabouts};
 pub use osr::places::Point;
-pub use registry::{Availability, Instances, Known, Registry, UnknownEngine};
+pub use registry::{Availability, Emulator, Instances, Known, Registry, UnknownEngine};

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -25,6 +26,18 @@ pub struct Known {
     /// For an engine that is programs from elsewhere: finds them on this machine, or says which one is missing, and how to
     /// get it.
     pub(crate) programs: Option<fn() -> Result<Vec<PathBuf>, String>>,
+    /// For such an engine: the function that starts it with these programs in an emulator.
+    pub(crate) open_emulated: Option<fn(&Emulator) -> Result<Arc<dyn Engine>, EngineError>>,
+}
+
+/// An emulator of a processor, such as qemu's user mode, for programs of engines. They are looked at then, and not walled in:
+/// what they may do is what the emulator may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Emulator {
+    /// The emulator and its arguments where guests run; the program and its arguments follow.
+    pub running: Vec<OsString>,
+    /// The same where modules are compiled.
+    pub compiling: Vec<OsString>,
 }
 
 /// Where the instances of an engine's artifacts come from, if the engine has the choice.
@@ -78,6 +91,16 @@ impl Known {
     #[must_use]
     pub fn programs(&self) -> Vec<PathBuf> {
         self.programs.and_then(|programs| programs().ok()).unwrap_or_default()
+    }
+
+    /// Starts an engine whose guests run in processes of their own, with these in an emulator.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine has no such processes, is not part of this build, or does not start on this machine.
+    pub fn open_emulated(&self, emulator: &Emulator) -> Result<Arc<dyn Engine>, EngineError> {
+        let unavailable = |reason: &str| EngineError::Unavailable { engine: self.id, reason: reason.into() };
+        self.open_emulated.ok_or_else(|| unavailable("this build has no programs of it to emulate"))?(emulator)
     }
 
     /// A text of all that decides, beside the module, whether a stored artifact can be used: the engine, its version,

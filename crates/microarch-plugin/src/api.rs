@@ -48,6 +48,7 @@ pub(crate) type OnTranslate = extern "C" fn(PluginId, *mut TranslationBlock);
 pub(crate) type OnExecute = extern "C" fn(c_uint, *mut c_void);
 pub(crate) type OnAccess = extern "C" fn(c_uint, MemInfo, u64, *mut c_void);
 pub(crate) type OnExit = extern "C" fn(PluginId, *mut c_void);
+pub(crate) type OnSystemReturn = extern "C" fn(PluginId, c_uint, i64, i64);
 pub(crate) type OnSystemCall = extern "C" fn(PluginId, c_uint, i64, u64, u64, u64, u64, u64, u64, u64, u64);
 
 unsafe extern "C" {
@@ -66,6 +67,7 @@ unsafe extern "C" {
         data: *mut c_void,
     );
     pub(crate) fn qemu_plugin_register_vcpu_syscall_cb(id: PluginId, callback: OnSystemCall);
+    pub(crate) fn qemu_plugin_register_vcpu_syscall_ret_cb(id: PluginId, callback: OnSystemReturn);
     pub(crate) fn qemu_plugin_register_atexit_cb(id: PluginId, callback: OnExit, data: *mut c_void);
     pub(crate) fn qemu_plugin_tb_n_insns(block: *const TranslationBlock) -> usize;
     pub(crate) fn qemu_plugin_tb_vaddr(block: *const TranslationBlock) -> u64;
@@ -74,4 +76,8 @@ unsafe extern "C" {
     pub(crate) fn qemu_plugin_insn_size(instruction: *const Instruction) -> usize;
     pub(crate) fn qemu_plugin_mem_size_shift(info: MemInfo) -> c_uint;
     pub(crate) fn qemu_plugin_mem_is_store(info: MemInfo) -> bool;
+    /// The address of the first executable byte of the program's own file. Only callbacks of a thread of the program may ask.
+    pub(crate) fn qemu_plugin_start_code() -> u64;
+    /// The address behind the last one.
+    pub(crate) fn qemu_plugin_end_code() -> u64;
 }

@@ -22,6 +22,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use remuda_microarch::options::{Options, RangeOption};
 use remuda_microarch::protocol::Message;
+use remuda_microarch::system_calls::Call;
 use remuda_microarch::{
     Access, AccessInfo, Block, BlockMaker, CodeRange, Core, InstructionSet, InstructionTag, Report, Scope, is_cut_off,
 };
@@ -39,6 +40,8 @@ struct Plugin {
     blocks: Mutex<HashMap<(u64, Vec<u8>), &'static Block>>,
     /// The code that is counted, if not all is.
     ranges: Mutex<Vec<CodeRange>>,
+    /// Threads that have asked for executable memory and have not got it yet, with its length in bytes.
+    mapping: Mutex<HashMap<c_uint, u64>>,
     /// The process in which the plugin was loaded. A child of it has all this, too, and is not to write the same report.
     process: u32,
 }
@@ -89,6 +92,7 @@ unsafe extern "C" fn qemu_plugin_install(
     unsafe {
         api::qemu_plugin_register_vcpu_tb_trans_cb(id, on_translate);
         api::qemu_plugin_register_vcpu_syscall_cb(id, on_system_call);
+        api::qemu_plugin_register_vcpu_syscall_ret_cb(id, on_system_return);
         api::qemu_plugin_register_atexit_cb(id, on_exit, ptr::null_mut());
     }
     0
@@ -109,7 +113,7 @@ impl Plugin {
         let maker = BlockMaker::new(set, &options.setup).map_err(|error| error.to_string())?;
         let ranges = match &options.range {
             RangeOption::Fixed(ranges) => ranges.clone(),
-            RangeOption::All | RangeOption::Told => Vec::new(),
+            RangeOption::All | RangeOption::Told | RangeOption::Generated | RangeOption::Program => Vec::new(),
         };
         COUNTING.store(options.range != RangeOption::Told, Ordering::Relaxed);
         Ok(Self {
@@ -119,20 +123,29 @@ impl Plugin {
             maker,
             blocks: Mutex::default(),
             ranges: Mutex::new(ranges),
+            mapping: Mutex::default(),
             process: std::process::id(),
         })
     }
 
-    /// Whether the code at this address is counted.
+    /// Whether the code at this address is counted. Only threads of the program may ask.
     fn covers(&self, address: u64) -> bool {
-        self.options.range == RangeOption::All || lock(&self.ranges).iter().any(|range| range.contains(address))
+        let mut ranges = lock(&self.ranges);
+        if self.options.range == RangeOption::Program && ranges.is_empty() {
+            // SAFETY: qemu is translating for a thread of the program, so that it knows whose file is meant.
+            let (start, end) = unsafe { (api::qemu_plugin_start_code(), api::qemu_plugin_end_code()) };
+            ranges.push(CodeRange { start, length: end.saturating_sub(start) });
+        }
+        self.options.range == RangeOption::All || ranges.iter().any(|range| range.contains(address))
     }
 
     /// The record of a block; the same for the same code.
     fn block(&self, start: u64, instructions: &[&[u8]]) -> &'static Block {
         // Where one instruction ends and the next begins follows from the bytes.
         let key = (start, instructions.concat());
-        lock(&self.blocks).entry(key).or_insert_with(|| Box::leak(Box::new(self.maker.block(start, instructions))))
+        let mut blocks = lock(&self.blocks);
+        let number = u32::try_from(blocks.len()).expect("a process has no memory for so many blocks");
+        blocks.entry(key).or_insert_with(|| Box::leak(Box::new(self.maker.block(number, start, instructions))))
     }
 
     fn report(&self) -> Report {
@@ -148,9 +161,11 @@ impl Plugin {
             .collect();
         let scope = match self.options.range {
             RangeOption::All => Scope::All,
-            RangeOption::Told | RangeOption::Fixed(_) => Scope::Ranges(lock(&self.ranges).clone()),
+            _ => Scope::Ranges(lock(&self.ranges).clone()),
         };
-        Report::new(&self.target, self.options.setup.counting, scope, &cores)
+        let blocks = lock(&self.blocks);
+        let with_bytes = blocks.iter().map(|((_, bytes), block)| (*block, bytes.as_slice()));
+        Report::new(&self.target, self.options.setup.counting, scope, with_bytes, &cores)
     }
 }
 
@@ -264,7 +279,7 @@ extern "C" fn on_access(thread: c_uint, info: api::MemInfo, address: u64, tag: *
 
 extern "C" fn on_system_call(
     _id: api::PluginId,
-    _thread: c_uint,
+    thread: c_uint,
     number: i64,
     a1: u64,
     a2: u64,
@@ -276,6 +291,16 @@ extern "C" fn on_system_call(
     _a8: u64,
 ) {
     let Some(plugin) = PLUGIN.get() else { return };
+    if plugin.options.range == RangeOption::Generated {
+        match Call::from_call(plugin.set, number, [a1, a2, a3, a4]) {
+            None => {}
+            Some(Call::Map { length }) => {
+                lock(&plugin.mapping).insert(thread, length);
+            }
+            Some(Call::Protect { start, length }) => CodeRange { start, length }.add_to(&mut lock(&plugin.ranges)),
+        }
+        return;
+    }
     if plugin.options.range != RangeOption::Told {
         return;
     }
@@ -286,6 +311,15 @@ extern "C" fn on_system_call(
         Ok(Some(Message::Begin)) => COUNTING.store(true, Ordering::Relaxed),
         Ok(Some(Message::End)) => COUNTING.store(false, Ordering::Relaxed),
         Err(error) => eprintln!("remuda-microarch-plugin: {error}"),
+    }
+}
+
+extern "C" fn on_system_return(_id: api::PluginId, thread: c_uint, _number: i64, result: i64) {
+    let Some(plugin) = PLUGIN.get() else { return };
+    let Some(length) = lock(&plugin.mapping).remove(&thread) else { return };
+    // A negative result is an error.
+    if let Ok(start) = u64::try_from(result) {
+        CodeRange { start, length }.add_to(&mut lock(&plugin.ranges));
     }
 }
 

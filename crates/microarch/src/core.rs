@@ -39,7 +39,9 @@ pub struct Setup {
 /// A straight run of instructions, of which only the last may be a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    start: u64,
+    /// Which one of the program's blocks it is: its place in [`Core::executions`].
+    number: u32,
+    pub(crate) start: u64,
     /// The address after the last instruction.
     end: u64,
     /// The address of the last instruction.
@@ -51,6 +53,10 @@ pub struct Block {
 
 impl Block {
     /// Whether this is nothing but a string instruction that repeats.
+    pub(crate) fn instructions(&self) -> u64 {
+        self.plan.instructions()
+    }
+
     #[inline]
     fn only_repeats(&self) -> bool {
         self.kind == Kind::Repeated && self.last == self.start
@@ -73,9 +79,9 @@ impl BlockMaker {
         Ok(Self { set, bank: CacheBank::new(&setup.instruction_caches)? })
     }
 
-    /// The block of these instructions, given by their bytes.
+    /// The block of these instructions, given by their bytes. Blocks are numbered from 0 on.
     #[must_use]
-    pub fn block(&self, start: u64, instructions: &[&[u8]]) -> Block {
+    pub fn block(&self, number: u32, start: u64, instructions: &[&[u8]]) -> Block {
         #[expect(clippy::cast_possible_truncation, reason = "an instruction has at most 15 bytes")]
         let plan = self.bank.plan(start, instructions.iter().map(|bytes| bytes.len() as u32));
         let end = instructions.iter().fold(start, |at, bytes| at.wrapping_add(bytes.len() as u64));
@@ -83,7 +89,7 @@ impl BlockMaker {
             let pc = end.wrapping_sub(bytes.len() as u64);
             (pc, decode(self.set, pc, bytes))
         });
-        Block { start, end, last, kind, plan }
+        Block { number, start, end, last, kind, plan }
     }
 }
 
@@ -162,6 +168,8 @@ pub struct Core {
     pub(crate) target_buffer: Option<TargetBuffer>,
     pub(crate) return_stack: Option<ReturnStack>,
     pub(crate) totals: Totals,
+    /// How often each block was executed, by its number.
+    executions: Vec<u64>,
     /// `BATCH` places for blocks to be simulated; `None` stands for code that is not counted.
     blocks: Box<[Option<&'static Block>]>,
     blocks_count: usize,
@@ -202,6 +210,7 @@ impl Core {
             target_buffer: setup.target_buffer.map(TargetBuffer::new).transpose()?,
             return_stack: setup.return_stack.map(ReturnStack::new).transpose()?,
             totals: Totals::default(),
+            executions: Vec::new(),
             blocks: vec![None; BATCH].into(),
             blocks_count: 0,
             events: vec![Event { address: 0, info: 0, sequence: 0, tag: InstructionTag(0) }; BATCH].into(),
@@ -354,12 +363,29 @@ impl Core {
                     self.fetches.bring(&block.plan);
                 } else {
                     self.totals.instructions += block.plan.instructions();
+                    self.count(block.number);
                     self.fetches.fetch(&block.plan);
                 }
             }
             previous = next;
         }
         self.previous = previous;
+    }
+
+    #[inline]
+    fn count(&mut self, number: u32) {
+        let at = number as usize;
+        if let Some(executions) = self.executions.get_mut(at) {
+            *executions += 1;
+        } else {
+            self.executions.resize(at + 1, 0);
+            self.executions[at] = 1;
+        }
+    }
+
+    /// How often this core has executed a block.
+    pub(crate) fn executions(&self, block: &Block) -> u64 {
+        self.executions.get(block.number as usize).copied().unwrap_or(0)
     }
 
     /// What the branch at the end of a block did is known by what comes next.
@@ -466,7 +492,25 @@ mod tests {
 
     fn block(start: u64, instructions: &[&[u8]]) -> &'static Block {
         let maker = BlockMaker::new(InstructionSet::X86_64, &setup(Counting::Architecture)).unwrap();
-        Box::leak(Box::new(maker.block(start, instructions)))
+        Box::leak(Box::new(maker.block(0, start, instructions)))
+    }
+
+    #[test]
+    fn each_block_is_counted_by_its_number() {
+        let maker = BlockMaker::new(InstructionSet::X86_64, &setup(Counting::Architecture)).unwrap();
+        let made = |number, start, instructions: &[&[u8]]| -> &'static Block {
+            Box::leak(Box::new(maker.block(number, start, instructions)))
+        };
+        // More executions than fit into one batch; then blocks with higher and with lower numbers; and one never.
+        let (loops, once, never) = (made(7, 0x1000, &[NOP, NOP]), made(2, 0x2000, &[NOP]), made(9, 0x3000, &[NOP]));
+        let mut core = core(Counting::Architecture);
+        for _ in 0..BATCH + 300 {
+            core.execute(loops);
+        }
+        core.execute(once);
+        core.finish();
+        assert_eq!(core.executions(loops), BATCH as u64 + 300);
+        assert_eq!((core.executions(once), core.executions(never)), (1, 0));
     }
 
     #[test]

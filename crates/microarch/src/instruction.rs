@@ -24,6 +24,15 @@ impl InstructionSet {
             _ => None,
         }
     }
+
+    /// What qemu calls it, and Linux.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
 }
 
 /// What an instruction does to the order of execution. Targets are given where the instruction's bytes say them.

@@ -5,8 +5,10 @@
 //! - [`Predictor`] is a predictor of conditional branches: local, bi-mode and tournament with the rules of gem5, and TAGE.
 //! - [`TargetBuffer`] and [`ReturnStack`] are where branches go.
 //! - [`Core`] is all of them for one thread, fed with [`Block`]s and accesses; [`Report`] what cores have counted.
-//! - [`protocol`] is how a program under qemu says what is to be counted ([`tell`] does so), and [`options`] are the arguments of the plugin
-//!   (crate `remuda-microarch-plugin`) that feeds cores with what qemu executes.
+//! - [`protocol`] is how a program under qemu says what is to be counted ([`tell`] does so), [`system_calls`] is how it makes code at
+//!   run time, and [`options`] are the arguments of the plugin (crate `remuda-microarch-plugin`) that feeds cores with what qemu
+//!   executes.
+//! - [`counters`] are those of the processor itself.
 //! - [`Run`] runs a program with that plugin, and reads the report.
 
 #![deny(unsafe_code)]
@@ -14,6 +16,7 @@
 mod bank;
 mod cache;
 mod core;
+pub mod counters;
 mod error;
 mod instruction;
 pub mod options;
@@ -21,6 +24,7 @@ mod predictor;
 pub mod protocol;
 mod report;
 mod run;
+pub mod system_calls;
 mod targets;
 mod tell;
 
@@ -33,9 +37,9 @@ pub use predictor::{
     BiModeConfig, Branch, BranchCounts, LocalConfig, Outcome, Predictor, PredictorConfig, TageConfig, TournamentConfig,
 };
 pub use report::{
-    CacheResult, CodeRange, Counting, PredictorResult, REPORT_VERSION, ReadError, Report, ReturnStackResult, Scope,
-    TargetBufferResult,
+    CacheResult, CodeRange, Counting, HotBlock, PredictorResult, REPORT_VERSION, ReadError, Report, ReturnStackResult,
+    Scope, TargetBufferResult,
 };
-pub use run::{PLUGIN_FILE, Ran, Run, RunError, qemu_name};
+pub use run::{PLUGIN_FILE, Ran, Run, RunError, emulator, instruction_set, qemu_name};
 pub use targets::{ReturnStack, ReturnStackConfig, TargetBuffer, TargetBufferConfig, TargetCounts};
 pub use tell::tell;

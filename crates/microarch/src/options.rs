@@ -3,7 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `out` | the file that the report is written to when the program ends; needed |
-//! | `range` | `told` (default): the code that the program tells, see [`crate::protocol`]; `all`: everything from the first instruction; `START+LENGTH`: these addresses. The last may be given several times. Numbers are decimal, or hexadecimal with `0x` |
+//! | `range` | `told` (default): the code that the program tells, see [`crate::protocol`]; `generated`: code that the program has made at run time, see [`crate::system_calls`]; `program`: the program's own file without its shared libraries; `all`: everything from the first instruction; `START+LENGTH`: these addresses. The last may be given several times. Numbers are decimal, or hexadecimal with `0x` |
 //! | `icache`, `dcache` | caches, with `:` between them, each `SIZE`, `SIZE/LINE` or `SIZE/LINE/WAYS` in bytes; sizes may end in `k` or `m`; or `none` |
 //! | `predictor` | predictors, with `:` between them: `local`, `bimode`, `tournament`, `tage`, each with sizes such as `local/counters=2048/bits=2`; or `none` |
 //! | `btb` | the branch target buffer: `ENTRIES` or `ENTRIES/WAYS`; or `none` |
@@ -34,6 +34,10 @@ const SIZES: (u64, u64) = (4 << 10, 1 << 20);
 pub enum RangeOption {
     /// What the program tells.
     Told,
+    /// What the program has made at run time: memory that it makes executable, and that no file was mapped to.
+    Generated,
+    /// The program's own file, without the shared libraries that are loaded beside it.
+    Program,
     /// Everything.
     All,
     /// These addresses.
@@ -89,7 +93,8 @@ const KEYS: [&str; 9] = ["out", "range", "icache", "dcache", "predictor", "btb",
 const NUMBER: &str = "expected a whole number such as 16";
 const CACHES: &str = "expected caches such as 32k/64/8 (size/line/ways in bytes), with : between them, or none";
 const PREDICTORS: &str = "expected local, bimode, tournament or tage, with : between them, or none";
-const RANGE: &str = "expected told, all, or START+LENGTH such as 0x401000+0x200, not ending beyond the address space";
+const RANGE: &str = "expected told, generated, program, all, or START+LENGTH such as 0x401000+0x200, not ending beyond the \
+                     address space";
 
 impl Options {
     /// Understands the arguments.
@@ -296,6 +301,8 @@ fn sizes_of(name: &str) -> &'static str {
 fn range(values: &[&str]) -> Result<RangeOption, OptionError> {
     match values {
         [] | ["told"] => return Ok(RangeOption::Told),
+        ["generated"] => return Ok(RangeOption::Generated),
+        ["program"] => return Ok(RangeOption::Program),
         ["all"] => return Ok(RangeOption::All),
         _ => {}
     }
@@ -366,7 +373,14 @@ mod tests {
         assert_eq!(options.setup.counting, Counting::Cachegrind);
         let range = CodeRange { start: 4096, length: 16 };
         assert_eq!(options.range, RangeOption::Fixed(vec![range, range]));
-        assert_eq!(parse(&["out=x", "range=all"]).unwrap().range, RangeOption::All);
+        for (name, range) in [
+            ("all", RangeOption::All),
+            ("generated", RangeOption::Generated),
+            ("program", RangeOption::Program),
+            ("told", RangeOption::Told),
+        ] {
+            assert_eq!(parse(&["out=x", &format!("range={name}")]).unwrap().range, range);
+        }
     }
 
     #[test]
@@ -399,8 +413,11 @@ mod tests {
             (&["out=x", "btb=8/x"], "btb=x: expected a whole number"),
             (&["out=x", "ras=0"], "ras=0: the entries of a return address stack is 0"),
             (&["out=x", "count=gem5"], "count=gem5: expected architecture or cachegrind"),
-            (&["out=x", "range=all", "range=told"], "range=all: expected told, all, or START+LENGTH"),
-            (&["out=x", "range=0x10"], "range=0x10: expected told, all"),
+            (
+                &["out=x", "range=all", "range=told"],
+                "range=all: expected told, generated, program, all, or START+LENGTH",
+            ),
+            (&["out=x", "range=0x10"], "range=0x10: expected told, generated"),
             (&["out=x", "range=0xffffffffffffffff+2"], "range=0xffffffffffffffff+2: expected told"),
         ] {
             let said = refused(arguments);

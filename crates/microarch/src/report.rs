@@ -1,5 +1,6 @@
 //! What was counted, with the configuration beside each count.
 
+use std::cmp::Reverse;
 use std::fs::Permissions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,12 +9,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{CacheConfig, CacheCounts};
-use crate::core::Core;
+use crate::core::{Block, Core};
 use crate::predictor::{BranchCounts, PredictorConfig};
 use crate::targets::{ReturnStackConfig, TargetBufferConfig, TargetCounts};
 
 /// The version of a report's format.
-pub const REPORT_VERSION: u32 = 1;
+pub const REPORT_VERSION: u32 = 2;
+
+/// How many blocks of code a report names. The loop in which a program spends its time is a few of them; more make reports larger.
+const HOTTEST_MAX: usize = 64;
 
 /// What is an instruction, and what an access to memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +46,19 @@ impl CodeRange {
     #[must_use]
     pub fn contains(&self, address: u64) -> bool {
         address.wrapping_sub(self.start) < self.length
+    }
+
+    /// Adds this code to ranges that are sorted and apart from each other, and keeps them so.
+    pub fn add_to(self, ranges: &mut Vec<Self>) {
+        if self.length == 0 {
+            return;
+        }
+        let end = |range: &Self| range.start.saturating_add(range.length);
+        let first = ranges.partition_point(|range| end(range) < self.start);
+        let touched = ranges[first..].iter().take_while(|range| range.start <= end(&self)).count();
+        let all = ranges[first..first + touched].iter().chain([&self]);
+        let (start, after) = all.fold((u64::MAX, 0), |(start, after), one| (start.min(one.start), after.max(end(one))));
+        ranges.splice(first..first + touched, [Self { start, length: after - start }]);
     }
 }
 
@@ -80,6 +97,8 @@ pub struct Report {
     pub taken_branches: u64,
     /// Branches that were counted nowhere else, because what came next was a signal or code that is not counted.
     pub unresolved_branches: u64,
+    /// The blocks of code with the most executed instructions, the first with the most.
+    pub hottest: Vec<HotBlock>,
     /// Instruction caches.
     pub instruction_caches: Vec<CacheResult>,
     /// Data caches.
@@ -90,6 +109,42 @@ pub struct Report {
     pub target_buffer: Option<TargetBufferResult>,
     /// The return address stack.
     pub return_stack: Option<ReturnStackResult>,
+}
+
+/// A block of code: a straight run of instructions as qemu has translated it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HotBlock {
+    /// The address of its first byte.
+    pub start: u64,
+    /// Its bytes, in hexadecimal.
+    pub code: String,
+    /// How many instructions it has.
+    pub instructions: u64,
+    /// How often it was executed.
+    pub executions: u64,
+}
+
+impl HotBlock {
+    /// Instructions that were executed of it.
+    #[must_use]
+    pub fn executed(&self) -> u64 {
+        self.executions * self.instructions
+    }
+}
+
+/// The hottest of these blocks, each of which is given with its bytes.
+fn hottest<'a>(blocks: impl Iterator<Item = (&'a Block, &'a [u8])>, cores: &[&Core]) -> Vec<HotBlock> {
+    let executions = |block: &Block| cores.iter().map(|core| core.executions(block)).sum::<u64>();
+    let mut all: Vec<_> = blocks.map(|(block, bytes)| (block, bytes, executions(block))).collect();
+    all.retain(|(.., executions)| *executions > 0);
+    all.sort_unstable_by_key(|(block, _, executions)| (Reverse(executions * block.instructions()), block.start));
+    let named = all.into_iter().take(HOTTEST_MAX).map(|(block, bytes, executions)| HotBlock {
+        start: block.start,
+        code: hex::encode(bytes),
+        instructions: block.instructions(),
+        executions,
+    });
+    named.collect()
 }
 
 /// What was counted at one cache.
@@ -165,9 +220,16 @@ fn summed<C: Copy, N: Copy + std::ops::AddAssign>(lists: impl Iterator<Item = Ve
 }
 
 impl Report {
-    /// What these cores counted, which have the same setup and have finished.
+    /// What these cores counted, which have the same setup and have finished. `blocks` are those that they were fed with, with
+    /// their bytes.
     #[must_use]
-    pub fn new(target: &str, counting: Counting, scope: Scope, cores: &[&Core]) -> Self {
+    pub fn new<'a>(
+        target: &str,
+        counting: Counting,
+        scope: Scope,
+        blocks: impl Iterator<Item = (&'a Block, &'a [u8])>,
+        cores: &[&Core],
+    ) -> Self {
         let total = |count: fn(&Core) -> u64| cores.iter().map(|core| count(core)).sum::<u64>();
         let instructions = total(|core| core.totals.instructions);
         let caches = |bank: fn(&Core) -> Vec<(CacheConfig, CacheCounts)>| {
@@ -206,6 +268,7 @@ impl Report {
             conditional_branches: total(|core| core.totals.conditional_branches),
             taken_branches: total(|core| core.totals.taken_branches),
             unresolved_branches: total(|core| core.totals.unresolved_branches),
+            hottest: hottest(blocks, cores),
             instruction_caches: caches(|core| core.fetches.counts().collect()),
             data_caches: caches(|core| core.data.counts().collect()),
             predictors: predictors.collect(),
@@ -280,4 +343,21 @@ pub enum ReadError {
         /// Its version.
         version: u32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_meet_become_one() {
+        let mut ranges = Vec::new();
+        for (start, length) in [(100, 10), (300, 10), (0, 0), (200, 10), (110, 5), (295, 5), (u64::MAX - 1, 1)] {
+            CodeRange { start, length }.add_to(&mut ranges);
+        }
+        let range = |start, length| CodeRange { start, length };
+        assert_eq!(ranges, [range(100, 15), range(200, 10), range(295, 15), range(u64::MAX - 1, 1)]);
+        range(90, 215).add_to(&mut ranges);
+        assert_eq!(ranges, [range(90, 220), range(u64::MAX - 1, 1)]);
+    }
 }

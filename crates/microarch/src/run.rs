@@ -26,6 +26,8 @@ pub struct Run {
     pub program: PathBuf,
     /// Its arguments, without its name.
     pub arguments: Vec<OsString>,
+    /// The file that is its standard input; `None`: it is empty.
+    pub stdin: Option<PathBuf>,
     /// The plugin's file, see [`PLUGIN_FILE`].
     pub plugin: PathBuf,
     /// The plugin's arguments but `out`, see [`crate::options`].
@@ -64,11 +66,11 @@ pub enum RunError {
         /// The program.
         path: PathBuf,
     },
-    /// There is no qemu.
-    #[error("cannot start {name}: {source}; it is in the package qemu-user of Debian 12, version 7.2")]
-    NoQemu {
-        /// The name of qemu for the program's instruction set.
-        name: &'static str,
+    /// The command does not start: most often, there is no qemu.
+    #[error("cannot start {name}: {source}; qemu is in the package qemu-user of Debian 12, version 7.2")]
+    NoStart {
+        /// The name of the command.
+        name: String,
         /// Why it does not start.
         source: io::Error,
     },
@@ -95,8 +97,8 @@ pub enum RunError {
     /// The program, qemu or the plugin failed.
     #[error("{name} ended with {status}; its error output ends with:\n{stderr}")]
     Failed {
-        /// The name of qemu.
-        name: &'static str,
+        /// The name of the command.
+        name: String,
         /// How it ended.
         status: ExitStatus,
         /// The end of its error output.
@@ -118,10 +120,45 @@ impl Run {
     /// # Errors
     /// If it cannot be started, does not end in time, ends with another exit code than 0, or leaves no report.
     pub fn run(&self) -> Result<Ran, RunError> {
-        let name = qemu_for(&self.program)?;
+        self.watch(self.command()?)
+    }
+
+    /// The program in the emulator, as a command to be changed before it is [watched](Run::watch).
+    ///
+    /// # Errors
+    /// If there is no emulator for the program, or no plugin.
+    pub fn command(&self) -> Result<Command, RunError> {
+        let mut command = Command::new(qemu_name(instruction_set(&self.program)?));
+        command.args(self.emulator_arguments()?).arg(&self.program).args(&self.arguments);
+        Ok(command)
+    }
+
+    /// The emulator with its arguments, for another program that starts [`Run::program`] in it; see [`Run::watch`].
+    ///
+    /// # Errors
+    /// If there is no emulator for the program, or no plugin.
+    pub fn emulator(&self) -> Result<Vec<OsString>, RunError> {
+        let mut words = vec![qemu_name(instruction_set(&self.program)?).into()];
+        words.extend(self.emulator_arguments()?);
+        Ok(words)
+    }
+
+    fn emulator_arguments(&self) -> Result<Vec<OsString>, RunError> {
         if !self.plugin.is_file() {
             return Err(RunError::NoPlugin { path: self.plugin.clone() });
         }
+        let mut arguments = plain_arguments();
+        arguments.extend(["-plugin".into(), self.plugin_option()]);
+        Ok(arguments)
+    }
+
+    /// Runs a command, and reads the report that [`Run::program`] has left when it ends, be it the command itself or one that the
+    /// command has started.
+    ///
+    /// # Errors
+    /// If it cannot be started, does not end in time, ends with another exit code than 0, or leaves no report.
+    pub fn watch(&self, mut command: Command) -> Result<Ran, RunError> {
+        let name = command.get_program().to_string_lossy().into_owned();
         match std::fs::remove_file(&self.report) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let what = format!("remove the old report {}", self.report.display());
@@ -129,18 +166,19 @@ impl Run {
             }
             _ => {}
         }
-        let mut child = Command::new(name)
-            // The processor that qemu shows otherwise is of 2003, for which compilers make other code than for today's.
-            .args(["-cpu", "max"])
-            .arg("-plugin")
-            .arg(self.plugin_option())
-            .arg(&self.program)
-            .args(&self.arguments)
-            .stdin(Stdio::null())
+        let stdin = match &self.stdin {
+            None => Stdio::null(),
+            Some(path) => {
+                let failed = |source| RunError::Io { what: format!("read {}", path.display()), source };
+                std::fs::File::open(path).map_err(failed)?.into()
+            }
+        };
+        let mut child = command
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|source| RunError::NoQemu { name, source })?;
+            .map_err(|source| RunError::NoStart { name: name.clone(), source })?;
         let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
         let status = self.wait(&mut child)?;
         let (stdout, stderr) = (collect(stdout), collect(stderr));
@@ -181,6 +219,22 @@ impl Run {
     }
 }
 
+/// The arguments of qemu without a plugin.
+fn plain_arguments() -> Vec<OsString> {
+    // The processor that qemu shows otherwise is of 2003, for which compilers make other code than for today's.
+    vec!["-cpu".into(), "max".into()]
+}
+
+/// The emulator for a program with its arguments, without the plugin.
+///
+/// # Errors
+/// If there is none.
+pub fn emulator(program: &Path) -> Result<Vec<OsString>, RunError> {
+    let mut words = vec![qemu_name(instruction_set(program)?).into()];
+    words.extend(plain_arguments());
+    Ok(words)
+}
+
 fn double_commas(text: &OsStr) -> OsString {
     use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
     let doubled = text.as_bytes().iter().flat_map(|&byte| std::iter::repeat_n(byte, if byte == b',' { 2 } else { 1 }));
@@ -207,8 +261,11 @@ fn end_of(output: &[u8]) -> String {
     String::from_utf8_lossy(&output[output.len().saturating_sub(ERROR_OUTPUT_BYTES_MAX)..]).trim_end().to_owned()
 }
 
-/// The name of the qemu that runs a program, by the machine in its ELF header.
-fn qemu_for(program: &Path) -> Result<&'static str, RunError> {
+/// The instruction set of a program, by the machine in its ELF header.
+///
+/// # Errors
+/// If the file cannot be read, or is no program for one of the two.
+pub fn instruction_set(program: &Path) -> Result<InstructionSet, RunError> {
     let mut header = [0; 20];
     let read = std::fs::File::open(program).and_then(|mut file| file.read_exact(&mut header));
     match read {
@@ -218,8 +275,8 @@ fn qemu_for(program: &Path) -> Result<&'static str, RunError> {
             // The System V ABI, chapter 4: magic number, class (2: 64 bits), byte order (1: little), and at 18 the machine.
             if let ([0x7f, b'E', b'L', b'F', 2, 1, ..], [.., low, high]) = (&header, &header) {
                 match u16::from_le_bytes([*low, *high]) {
-                    62 => return Ok(qemu_name(InstructionSet::X86_64)),
-                    183 => return Ok(qemu_name(InstructionSet::Aarch64)),
+                    62 => return Ok(InstructionSet::X86_64),
+                    183 => return Ok(InstructionSet::Aarch64),
                     _ => {}
                 }
             }
@@ -245,6 +302,7 @@ mod tests {
         Run {
             program: program.into(),
             arguments: Vec::new(),
+            stdin: None,
             plugin: plugin.into(),
             options: vec!["range=all".to_owned()],
             report: "a,b.json".into(),

@@ -8,13 +8,13 @@ use crate::plan::{Expected, Subject};
 
 /// Checks results. It remembers the first result of each module for which no result is prescribed.
 #[derive(Debug, Default)]
-pub(super) struct Checker {
+pub(crate) struct Checker {
     first: HashMap<(String, String), (String, i32, Output)>,
 }
 
 impl Checker {
     /// Returns an error that says what is wrong.
-    pub(super) fn check(&mut self, subject: &Subject, engine: &str, result: &CallResult) -> Result<(), String> {
+    pub(crate) fn check(&mut self, subject: &Subject, engine: &str, result: &CallResult) -> Result<(), String> {
         let CallResult { ended, output, stderr } = result;
         let code = *ended.as_ref().map_err(|how| format!("it {how}{}", saying(stderr)))?;
         match &subject.expected {

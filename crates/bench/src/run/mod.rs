@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use self::check::Checker;
 use self::eta::Eta;
 use self::process::{Finished, Input};
 use self::progress::Progress;
@@ -26,6 +25,7 @@ use crate::measure::{CallJob, CallResult, Called, Job, Output, Repeat, Reply, Ti
 use crate::plan::{Block, Plan, Subject, Task};
 use crate::row::{Failure, Pattern, Phase, Point, Record, Sample};
 
+pub(crate) use check::Checker;
 pub use process::Stop;
 pub use results::{Earlier, ResultsError, ResultsFile};
 

@@ -129,7 +129,7 @@ impl ResultsFile {
 
     /// Writes records that belong together. After a crash in between, [`ResultsFile::resume`] cuts off the part that was
     /// written.
-    pub(super) fn write(&mut self, records: &[Record]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, records: &[Record]) -> io::Result<()> {
         let mut lines = Vec::new();
         for record in records {
             row::write(&mut lines, record)?;

@@ -18,6 +18,9 @@ fn point_is(record: &Record, matches: impl Fn(&remuda_bench::row::Point) -> bool
     match record {
         Record::Run(_) => true,
         Record::Sample(sample) => matches(&sample.point),
+        Record::Simulation(simulation) => matches(&simulation.point),
+        Record::Counters(counters) => matches(&counters.point),
+        Record::NoCounters(_) => true,
         Record::Failure(failure) => matches(&failure.point),
     }
 }

@@ -1,25 +1,27 @@
 //! `remuda microarch`
 
 mod child;
+mod code;
+mod suite;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use remuda_engine::{Instances, Known, Module, Registry};
-use remuda_host::read_module;
-use remuda_microarch::{PLUGIN_FILE, Report, Run};
-use remuda_model::{ModuleLimits, Tier};
+use remuda_microarch::Report;
+use remuda_microarch::counters::{Counters, EventCount};
 use serde::Serialize;
 
 pub(crate) use child::MicroarchChild;
+use code::{Call, Code, Looker, Place};
 
+use crate::characterize::{SizeChoice, find_guests};
 use crate::options::{print, start_log};
 
-/// The options of the plugin that users may give, and what it simulates without them: see docs/microarchitecture.md.
+/// The predictors that are simulated if none are named: those of the paper's Table III, and a modern one.
 const PREDICTORS: &str = "local:bimode:tournament:tage";
 
 /// Simulate caches and branch predictors on the machine code that each compiler makes of a module
@@ -28,7 +30,7 @@ const PREDICTORS: &str = "local:bimode:tournament:tage";
 /// docs/microarchitecture.md defines what is simulated.
 #[derive(Args)]
 pub(crate) struct Microarch {
-    /// Engines [default: all compilers in this program]
+    /// Engines, or native [default: all compilers in this program, or all that are here with --suite]
     #[arg(long = "engine", value_name = "ID", value_delimiter = ',')]
     engines: Vec<String>,
 
@@ -57,13 +59,42 @@ pub(crate) struct Microarch {
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
 
+    /// The build of remuda whose engines are looked at, also one for AArch64 [default: this one]
+    #[arg(long, value_name = "FILE")]
+    build: Option<PathBuf>,
+
+    /// Read the processor's own counters, where it has them, instead of simulating. With --suite, both are done
+    #[arg(long, conflicts_with_all = ["icache", "dcache", "build", "suites"])]
+    counters: bool,
+
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
 
+    /// Simulate guests, for `remuda report`: polybench, edge, matmul, micro, a folder with guests, or modules [default: the
+    /// first two]
+    #[arg(long = "suite", value_name = "SUITE|DIR|FILE.wasm", num_args = 0.., value_delimiter = ',', conflicts_with_all = ["module", "args", "input", "json"])]
+    suites: Option<Vec<String>>,
+
+    /// How large the suite's inputs are
+    #[arg(long, value_enum, default_value_t = SizeChoice::Medium, requires = "suites")]
+    size: SizeChoice,
+
+    /// Simulations at the same time [default: one for each core]
+    #[arg(long, value_name = "N", requires = "suites", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+
+    /// Where the suite's results are written, "-" for standard output [default: a new file in results/ or here]
+    #[arg(short, long, value_name = "FILE", requires = "suites")]
+    output: Option<PathBuf>,
+
+    /// The suite's folder [default: guests/ here or above]
+    #[arg(long, value_name = "DIR", env = "REMUDA_GUESTS")]
+    guests: Option<PathBuf>,
+
     /// The module's file
-    #[arg(value_name = "MODULE")]
-    module: PathBuf,
+    #[arg(value_name = "MODULE", required_unless_present = "suites")]
+    module: Option<PathBuf>,
 
     /// Arguments of the guest
     #[arg(last = true, value_name = "ARGS")]
@@ -79,69 +110,85 @@ struct Counted {
     report: Report,
 }
 
+/// What the processor counted of one engine.
+#[derive(Serialize)]
+struct HardwareCounted {
+    engine: String,
+    version: String,
+    events: Vec<EventCount>,
+}
+
 impl Microarch {
     pub(crate) fn execute(self) -> anyhow::Result<ExitCode> {
         start_log("error", false);
-        let at = || self.module.display().to_string();
-        let module = Module::parse(read_module(&self.module)?, &ModuleLimits::default()).with_context(at)?;
-        let registry = Registry::new(Instances::OnDemand);
+        let options =
+            [("icache", self.icache.as_ref()), ("dcache", self.dcache.as_ref()), ("predictor", Some(&self.predictor))];
+        let options = options.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+        let looker = Looker::new(self.build.clone(), self.plugin.clone(), options.collect(), self.timeout)?;
+        let guests = self.guests.clone().unwrap_or_else(find_guests);
+        match &self.module {
+            Some(module) => self.one(&looker, module, &guests),
+            None => self.suite(&looker, guests),
+        }
+    }
+
+    /// Counts one module, and prints what was counted.
+    fn one(&self, looker: &Looker, module: &Path, guests: &Path) -> anyhow::Result<ExitCode> {
+        let at = || module.display().to_string();
+        let name = module.file_stem().unwrap_or_default().to_string_lossy();
+        let call = Call { module, guest: &name, args: &self.args, env: &[], stdin: self.input.as_deref() };
+        std::fs::metadata(module).with_context(at)?;
+        if self.counters {
+            return self.hardware(looker, &call, guests);
+        }
         let mut counted = Vec::new();
-        for known in self.compilers(&registry, &module)? {
-            let report = self.count(known).with_context(|| format!("{} on {}", at(), known.id))?;
-            let version = registry.open(known.id)?.version().unwrap_or(known.version).to_owned();
-            counted.push(Counted { engine: known.id.to_string(), version, report });
+        for code in self.codes(looker, guests, |code| matches!(code.place, Place::Build))? {
+            let ran = looker.simulate(&code, &call).with_context(|| format!("{} on {}", at(), code.id))?;
+            counted.push(Counted { engine: code.id, version: code.version, report: ran.report });
         }
         let words = if self.json { serde_json::to_string_pretty(&counted)? + "\n" } else { table::of(&counted) };
         print(&words)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The engines whose code is counted.
-    fn compilers(&self, registry: &Registry, module: &Module) -> anyhow::Result<Vec<&'static Known>> {
-        let has_code =
-            |known: &Known| known.runs_wasm() && !known.has_workers() && known.capabilities.tier != Tier::Interpreter;
-        let mut compilers = Vec::new();
-        for name in &self.engines {
-            let known = registry.find(name)?;
-            if !has_code(known) {
-                bail!("{} has no machine code of the module in its own process", known.id);
-            }
-            if !compilers.iter().any(|engine: &&Known| engine.id == known.id) {
-                compilers.push(known);
-            }
+    /// Counts one module with the processor's own counters, and prints what was counted.
+    fn hardware(&self, looker: &Looker, call: &Call<'_>, guests: &Path) -> anyhow::Result<ExitCode> {
+        Counters::open().context("without --counters, caches and predictors are simulated")?;
+        let mut counted = Vec::new();
+        for code in self.codes(looker, guests, |code| matches!(code.place, Place::Build))? {
+            let at = || format!("{} on {}", call.module.display(), code.id);
+            let events = looker.count(&code, call).with_context(at)?;
+            counted.push(HardwareCounted { engine: code.id, version: code.version, events });
         }
-        if compilers.is_empty() {
-            compilers.extend(registry.able(module).filter(|known| has_code(known) && known.is_here()));
-        }
-        if compilers.is_empty() {
-            bail!("no compiler in this program can run the module");
-        }
-        Ok(compilers)
+        let words = if self.json { serde_json::to_string_pretty(&counted)? + "\n" } else { table::hardware(&counted) };
+        print(&words)?;
+        Ok(ExitCode::SUCCESS)
     }
 
-    /// Runs the module on an engine, under qemu.
-    fn count(&self, known: &Known) -> anyhow::Result<Report> {
-        let program = std::env::current_exe().context("this program cannot be found")?;
-        let plugin = self.plugin.clone().unwrap_or_else(|| program.with_file_name(PLUGIN_FILE));
-        let folder = tempfile::tempdir().context("there is no temporary folder")?;
-        let mut arguments =
-            vec!["microarch-child".into(), known.id.as_str().into(), self.module.clone().into_os_string()];
-        if let Some(input) = &self.input {
-            arguments.extend(["--input".into(), input.clone().into_os_string()]);
+    /// The code that is asked for; without names, that of which `by_default` holds.
+    fn codes(&self, looker: &Looker, guests: &Path, by_default: fn(&Code) -> bool) -> anyhow::Result<Vec<Code>> {
+        let root = guests.parent().unwrap_or(Path::new("."));
+        let (mut here, absent) = looker.codes(root)?;
+        if self.engines.is_empty() {
+            here.retain(by_default);
+        } else {
+            for name in &self.engines {
+                if here.iter().any(|code| code.id == *name) {
+                    continue;
+                }
+                match absent.iter().find(|(id, _)| id == name) {
+                    Some((_, reason)) => bail!("the code of {name} cannot be looked at: {reason}"),
+                    None => bail!(
+                        "{name} has no machine code of the module here; there is that of {}",
+                        here.iter().map(|code| code.id.as_str()).collect::<Vec<_>>().join(", ")
+                    ),
+                }
+            }
+            here.retain(|code| self.engines.contains(&code.id));
         }
-        arguments.push("--".into());
-        arguments.extend(self.args.iter().map(Into::into));
-        let options =
-            [("icache", self.icache.as_ref()), ("dcache", self.dcache.as_ref()), ("predictor", Some(&self.predictor))];
-        let options = options.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
-        let run = Run {
-            program,
-            arguments,
-            plugin,
-            options: options.collect(),
-            report: folder.path().join("report.json"),
-            timeout: self.timeout,
-        };
-        Ok(run.run()?.report)
+        if here.is_empty() {
+            bail!("no compiler in this program can run the module");
+        }
+        Ok(here)
     }
 }

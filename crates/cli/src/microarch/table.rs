@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use remuda_microarch::{CacheConfig, CacheResult, PredictorConfig};
 
-use super::Counted;
+use super::{Counted, HardwareCounted};
 
 /// The width of the first column, in characters.
 const NAMES: usize = 34;
@@ -63,6 +63,24 @@ pub(super) fn of(counted: &[Counted]) -> String {
             })
         }),
     );
+    out
+}
+
+/// What the processor's own counters counted.
+pub(super) fn hardware(counted: &[HardwareCounted]) -> String {
+    let mut out = String::new();
+    row(&mut out, "events, per 1000 instructions", counted.iter().map(|it| it.engine.clone()));
+    let count =
+        |it: &HardwareCounted, event: &str| it.events.iter().find(|one| one.event == event).map(|one| one.count);
+    for event in counted.first().map_or(&[][..], |it| &it.events) {
+        let cell = |it: &HardwareCounted| match (count(it, &event.event), count(it, "instructions")) {
+            (Some(events), Some(instructions)) => {
+                format!("{events}, {:.3}", events as f64 * 1000.0 / instructions.max(1) as f64)
+            }
+            _ => "-".to_owned(),
+        };
+        row(&mut out, &event.event, counted.iter().map(cell));
+    }
     out
 }
 

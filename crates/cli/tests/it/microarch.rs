@@ -1,6 +1,7 @@
 //! `remuda microarch`: what is counted of a guest's own code, under a real qemu with the plugin that cargo built beside these
 //! tests.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -47,7 +48,7 @@ fn a_loop_is_counted_to_the_last_instruction() {
               (func (export "_start") (local $i i32)
                 (local.set $i (i32.const {turns}))
                 (loop $again
-                  (i32.store (local.get $i) (i32.load (local.get $i)))
+                  (i32.store (local.get $i) (i32.add (i32.load (local.get $i)) (i32.const 1)))
                   (br_if $again (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))))"#
         );
         std::fs::write(&path, module).unwrap();
@@ -62,7 +63,8 @@ fn a_loop_is_counted_to_the_last_instruction() {
         for name in ["instructions", "loads", "stores", "conditional_branches"] {
             assert_eq!(more(name) % 1000, 0, "{engine} {name}");
         }
-        // The guest's own load, store, subtraction and branch, and the poll's load and branch.
+        // The guest's own load, addition, store, subtraction and branch, and the poll's load and branch; on x86-64, the first
+        // three may be one instruction.
         assert!(more("instructions") >= 6000, "{engine}");
         assert!(more("loads") >= 2000 && more("stores") >= 1000, "{engine}");
         // The loop's and the poll's; engines that compare each address with the memory's end have more.
@@ -95,6 +97,61 @@ fn it_prints_a_column_for_each_engine_that_is_asked_for() {
     let refused = run("wasmi.lazy");
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("no machine code of the module"), "{}", text(&refused.stderr));
+}
+
+/// Engines with programs of their own run their guests in the emulator, too, and what they write is what it should be.
+#[test]
+fn guests_of_every_engine_are_counted_and_verified() {
+    let Some(plugin) = plugin() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let results = dir.path().join("results.jsonl");
+    let mut command = remuda();
+    command.args(["microarch", "--size", "small", "--jobs", "2", "--plugin"]).arg(&plugin);
+    let folders = [guest("fib"), guest("sha256")];
+    let out = output(command.arg("--output").arg(&results).arg("--suite").args(&folders), b"");
+    let said = text(&out.stderr);
+    assert!(out.status.success() && said.contains(", 0 failed"), "{said}");
+    let records: Vec<Value> =
+        std::fs::read_to_string(&results).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let simulated: Vec<&Value> = records.iter().filter(|record| record["record"] == "simulation").collect();
+    let engines: BTreeSet<&str> = simulated.iter().map(|one| one["engine"].as_str().unwrap()).collect();
+    let compilers: BTreeSet<&str> =
+        crate::support::engines().iter().copied().filter(|engine| *engine != "wasmi.lazy").collect();
+    assert!(compilers.is_subset(&engines), "{engines:?}");
+    // fib, sha256 and noop, which is in every plan.
+    assert_eq!(simulated.len(), 3 * engines.len(), "{said}");
+    for one in simulated.iter().filter(|one| one["guest"] == "fib") {
+        // fib(20) makes 21,891 calls, each of which compares, adds and returns.
+        assert!(number(one, "instructions") > 21_891 * 3, "{one}");
+        assert!(number(one, "conditional_branches") > 10_000, "{one}");
+    }
+    let report = output(remuda().arg("report").arg(&results), b"");
+    let page = text(&report.stdout);
+    assert!(report.status.success() && page.contains("Table I: what the code asks of a processor"), "{page}");
+    // The file is not overwritten.
+    let mut again = remuda();
+    again.args(["microarch", "--suite", "--plugin"]).arg(&plugin).arg("--output").arg(&results);
+    let refused = output(&mut again, b"");
+    assert!(text(&refused.stderr).contains("is there already"), "{}", text(&refused.stderr));
+}
+
+/// A machine counts, or says that it does not and what there is instead.
+#[test]
+fn hardware_counters_are_read_or_said_to_be_missing() {
+    let out = output(remuda().args(["microarch", "--counters", "--json"]).arg(guest("fib/fib.wasm")), b"");
+    if out.status.success() {
+        let counted: Vec<Value> = serde_json::from_slice(&out.stdout).expect("it is JSON");
+        assert!(counted.len() >= 2, "{counted:?}");
+        for one in &counted {
+            let events = one["events"].as_array().unwrap();
+            let instructions = events.iter().find(|event| event["event"] == "instructions").unwrap();
+            assert!(number(instructions, "count") > 1_000_000, "{one}");
+        }
+    } else {
+        let message = text(&out.stderr);
+        let says = ["no hardware counters", "are refused"].iter().any(|words| message.contains(words));
+        assert!(says && message.contains("without --counters, caches and predictors are simulated"), "{message}");
+    }
 }
 
 #[test]

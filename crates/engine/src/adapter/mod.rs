@@ -89,6 +89,7 @@ const WASMTIME_WINCH: Known = Known {
     #[cfg(not(feature = "wasmtime.winch"))]
     open: None,
     programs: None,
+    open_emulated: None,
 };
 
 const WASMTIME_CRANELIFT: Known = Known {
@@ -126,6 +127,7 @@ const WASMTIME_CRANELIFT: Known = Known {
     #[cfg(not(feature = "wasmtime.cranelift"))]
     open: None,
     programs: None,
+    open_emulated: None,
 };
 
 const WASMER_SINGLEPASS: Known = Known {
@@ -150,6 +152,7 @@ const WASMER_SINGLEPASS: Known = Known {
     #[cfg(not(feature = "wasmer.singlepass"))]
     open: None,
     programs: None,
+    open_emulated: None,
 };
 
 const WASMI_LAZY: Known = Known {
@@ -179,6 +182,7 @@ const WASMI_LAZY: Known = Known {
     #[cfg(not(feature = "wasmi.lazy"))]
     open: None,
     programs: None,
+    open_emulated: None,
 };
 
 const NODE_V8: Known = Known {
@@ -209,6 +213,10 @@ const NODE_V8: Known = Known {
     programs: Some(worker::node::programs),
     #[cfg(not(feature = "node.v8"))]
     programs: None,
+    #[cfg(feature = "node.v8")]
+    open_emulated: Some(worker::node::open_emulated),
+    #[cfg(not(feature = "node.v8"))]
+    open_emulated: None,
 };
 
 /// Engines of ours that run guests in workers. Whether this build can open one hangs on the feature with its name.
@@ -234,6 +242,10 @@ macro_rules! workers {
             programs: Some(|| worker::own::$own.programs()),
             #[cfg(not(feature = $id))]
             programs: None,
+            #[cfg(feature = $id)]
+            open_emulated: Some(|emulator| worker::own::$own.open_emulated(emulator)),
+            #[cfg(not(feature = $id))]
+            open_emulated: None,
         };
     )*};
 }
@@ -266,6 +278,7 @@ pub(crate) const MOCK: Known = Known {
     #[cfg(not(feature = "mock"))]
     open: None,
     programs: None,
+    open_emulated: None,
 };
 
 /// The version that the workspace pins; a test compares it with the lock file.

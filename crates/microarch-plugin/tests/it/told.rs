@@ -1,9 +1,11 @@
-//! Programs that tell by system calls which of their code is to be counted.
+//! Which code is counted: what a program tells, what it makes at run time, its own file.
 
 use remuda_microarch::{Report, Scope};
 use tempfile::TempDir;
 
-use crate::tools::{GCC, GCC_AARCH64, QEMU_AARCH64, QEMU_X86_64, Tool, compile, have, program, ran};
+use crate::tools::{
+    FREESTANDING, GCC, GCC_AARCH64, QEMU_AARCH64, QEMU_X86_64, Tool, compile, compile_shared, have, program, ran,
+};
 
 fn report(compiler: &Tool, what: &str) -> Report {
     let folder = TempDir::new().unwrap();
@@ -61,6 +63,43 @@ fn code_that_is_written_anew_is_counted_as_it_is_then() {
         return;
     }
     assert_eq!(report(&GCC, "writes-code").instructions, 10 * (2 + 5 + 2));
+}
+
+#[test]
+fn code_that_is_made_at_run_time_is_counted_without_being_told() {
+    if !have(&[QEMU_X86_64, GCC]) {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let elf = compile(&GCC, "program.c", &["-pthread"], &folder);
+    let counted = |what: &str| ran(&program(&elf, &[what], &["range=generated"], &folder)).report;
+    let written = counted("writes-code-silently");
+    assert_eq!(written.instructions, 10 * (2 + 5 + 2));
+    let Scope::Ranges(ranges) = &written.scope else { panic!("{:?}", written.scope) };
+    assert!(ranges.len() == 1 && ranges[0].length == 4096, "{ranges:?}");
+    assert_eq!(counted("maps-code").instructions, 10 * 2);
+    assert_eq!(counted("nothing").instructions, 0);
+}
+
+#[test]
+fn the_programs_own_file_is_counted_without_its_libraries() {
+    if !have(&[QEMU_X86_64, GCC]) {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    // Without a C library, all that is executed is in the program's file.
+    let elf = compile(&GCC, "gemm.c", FREESTANDING, &folder);
+    let counted = |range: &str| ran(&program(&elf, &[], &[range], &folder)).report;
+    let (own, all) = (counted("range=program"), counted("range=all"));
+    assert!(own.instructions > 0);
+    assert_eq!((own.instructions, own.loads, own.stores), (all.instructions, all.loads, all.stores));
+    let Scope::Ranges(ranges) = &own.scope else { panic!("{:?}", own.scope) };
+    assert_eq!(ranges.len(), 1);
+    // With a library that is loaded beside it, most of what is executed is not.
+    let elf = compile_shared(&GCC, "program.c", &["-pthread"], &folder);
+    let counted = |range: &str| ran(&program(&elf, &["nothing"], &[range], &folder)).report.instructions;
+    let (own, all) = (counted("range=program"), counted("range=all"));
+    assert!(own > 10 && own * 20 < all, "{own} of {all}");
 }
 
 #[test]

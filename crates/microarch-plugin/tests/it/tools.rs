@@ -48,12 +48,22 @@ pub(crate) fn plugin() -> PathBuf {
     if beside.is_file() { beside } else { this.parent().unwrap().parent().unwrap().join(PLUGIN_FILE) }
 }
 
-/// Compiles one of the programs in guests/.
+/// Compiles one of the programs in guests/, with all that it needs in one file at a fixed address.
 pub(crate) fn compile(compiler: &Tool, source: &str, options: &[&str], folder: &TempDir) -> PathBuf {
+    compile_as(&["-static", "-no-pie"], compiler, source, options, folder)
+}
+
+/// Compiles one of the programs in guests/ so that shared libraries are loaded beside it.
+pub(crate) fn compile_shared(compiler: &Tool, source: &str, options: &[&str], folder: &TempDir) -> PathBuf {
+    compile_as(&["-pie", "-fPIE"], compiler, source, options, folder)
+}
+
+fn compile_as(kind: &[&str], compiler: &Tool, source: &str, options: &[&str], folder: &TempDir) -> PathBuf {
     let program = folder.path().join(source).with_extension("elf");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/guests").join(source);
     let output = Command::new(compiler.name)
-        .args(["-static", "-no-pie", "-O2"])
+        .args(kind)
+        .arg("-O2")
         .args(options)
         .arg("-o")
         .args([&program, &source])
@@ -71,6 +81,7 @@ pub(crate) fn program(program: &Path, arguments: &[&str], options: &[&str], fold
     Run {
         program: program.to_owned(),
         arguments: arguments.iter().map(Into::into).collect(),
+        stdin: None,
         plugin: plugin(),
         options: options.iter().map(ToString::to_string).collect(),
         report: folder.path().join("report.json"),

@@ -72,6 +72,40 @@ pub enum PredictorConfig {
     Tage(TageConfig),
 }
 
+impl PredictorConfig {
+    /// The predictor's name, as the plugin's argument has it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Local(_) => "local",
+            Self::BiMode(_) => "bimode",
+            Self::Tournament(_) => "tournament",
+            Self::Tage(_) => "tage",
+        }
+    }
+
+    /// The memory that the predictor learns in, in bits: its tables, without the few registers for histories.
+    #[must_use]
+    pub fn bits(&self) -> u64 {
+        let of = |entries: u32, bits: u32| u64::from(entries) * u64::from(bits);
+        match self {
+            Self::Local(local) => of(local.counters, local.counter_bits),
+            Self::BiMode(bimode) => {
+                of(bimode.choice_counters, bimode.counter_bits) + 2 * of(bimode.direction_counters, bimode.counter_bits)
+            }
+            Self::Tournament(tournament) => {
+                of(tournament.local_histories, tournament.local_counters.ilog2())
+                    + of(tournament.local_counters, tournament.counter_bits)
+                    + of(tournament.global_counters, tournament.counter_bits)
+                    + of(tournament.choice_counters, tournament.counter_bits)
+            }
+            Self::Tage(tage) => {
+                of(tage.base_counters, 2) + u64::from(tage.tables) * of(tage.table_entries, tage.tag_bits + 3 + 2)
+            }
+        }
+    }
+}
+
 /// What was counted at one predictor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BranchCounts {
@@ -193,6 +227,27 @@ mod tests {
             Branch { pc: 4, outcome: Outcome::Taken },
         ]);
         assert_eq!(predictor.counts(), BranchCounts { branches: 2, mispredictions: 1 });
+    }
+
+    #[test]
+    fn predictors_say_how_large_they_are() {
+        let sizes = [
+            PredictorConfig::Local(LocalConfig::default()),
+            PredictorConfig::BiMode(BiModeConfig::default()),
+            PredictorConfig::Tournament(TournamentConfig::default()),
+            PredictorConfig::Tage(TageConfig::default()),
+        ]
+        .map(|config| (config.name(), config.bits()));
+        let tournament = 2048 * 11 + 2048 * 2 + 8192 * 2 + 8192 * 2;
+        assert_eq!(
+            sizes,
+            [
+                ("local", 1024 * 2),
+                ("bimode", 3 * 8192 * 2),
+                ("tournament", tournament),
+                ("tage", 4096 * 2 + 7 * 512 * (9 + 3 + 2))
+            ]
+        );
     }
 
     #[test]

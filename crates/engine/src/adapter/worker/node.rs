@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::process::Launch;
 use super::{Kind, WorkerEngine};
 use crate::adapter::NODE_V8;
-use crate::{Engine, EngineError, Instances};
+use crate::{Emulator, Engine, EngineError, Instances};
 
 /// The oldest Node.js that is used: V8 has all that [`NODE_V8`] claims.
 const MAJOR_MIN: u32 = 24;
@@ -22,11 +22,20 @@ const OPTIONS: [&str; 3] = [
 static KIND: Kind = Kind { known: &NODE_V8, check };
 
 pub(in crate::adapter) fn open(instances: Instances) -> Result<Arc<dyn Engine>, EngineError> {
+    Ok(Arc::new(WorkerEngine::open(&KIND, launch()?, None, instances)?))
+}
+
+pub(in crate::adapter) fn open_emulated(emulator: &Emulator) -> Result<Arc<dyn Engine>, EngineError> {
+    let launch = launch()?.emulated(&emulator.running);
+    Ok(Arc::new(WorkerEngine::open(&KIND, launch, None, Instances::OnDemand)?))
+}
+
+fn launch() -> Result<Launch, EngineError> {
     let unavailable = |reason: String| EngineError::Unavailable { engine: NODE_V8.id, reason };
     let program = program().map_err(unavailable)?;
     let mut args = OPTIONS.map(str::to_owned).to_vec();
     args.extend(["--eval".into(), include_str!("worker.js").into()]);
-    Ok(Arc::new(WorkerEngine::open(&KIND, Launch { program, args }, None, instances)?))
+    Ok(Launch::new(program, args))
 }
 
 /// The programs that are started, or why one of them is missing.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::process::Launch;
 use super::{Kind, WorkerEngine, installed};
-use crate::{Engine, EngineError, Instances, Known, adapter};
+use crate::{Emulator, Engine, EngineError, Instances, Known, adapter};
 
 /// An engine of ours.
 pub(in crate::adapter) struct Own {
@@ -66,13 +66,23 @@ pub(in crate::adapter) static LUCET_CRANELIFT: Own = Own {
 
 impl Own {
     pub(in crate::adapter) fn open(&'static self, instances: Instances) -> Result<Arc<dyn Engine>, EngineError> {
-        let launch = |program| {
-            let program = self.find(program);
-            let program = program.map_err(|reason| EngineError::Unavailable { engine: self.kind.known.id, reason })?;
-            Ok(Launch { program, args: vec![self.compiler.to_owned()] })
-        };
-        let (runs, compiles) = (launch(self.runs)?, launch(self.compiles)?);
-        Ok(Arc::new(WorkerEngine::open(&self.kind, runs, Some(compiles), instances)?))
+        let (running, compiling) = (self.launch(self.runs)?, self.launch(self.compiles)?);
+        Ok(Arc::new(WorkerEngine::open(&self.kind, running, Some(compiling), instances)?))
+    }
+
+    pub(in crate::adapter) fn open_emulated(
+        &'static self,
+        emulator: &Emulator,
+    ) -> Result<Arc<dyn Engine>, EngineError> {
+        let running = self.launch(self.runs)?.emulated(&emulator.running);
+        let compiling = self.launch(self.compiles)?.emulated(&emulator.compiling);
+        Ok(Arc::new(WorkerEngine::open(&self.kind, running, Some(compiling), Instances::OnDemand)?))
+    }
+
+    fn launch(&self, program: &str) -> Result<Launch, EngineError> {
+        let program = self.find(program);
+        let program = program.map_err(|reason| EngineError::Unavailable { engine: self.kind.known.id, reason })?;
+        Ok(Launch::new(program, vec![self.compiler.to_owned()]))
     }
 
     /// The programs that are started, or why one of them is missing.

@@ -1,6 +1,8 @@
 //! One worker: a process with nothing but a socket to the host.
 
+use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -46,7 +48,25 @@ const INPUT_BYTES: usize = 64 << 10;
 #[derive(Clone, Debug)]
 pub(super) struct Launch {
     pub(super) program: PathBuf,
-    pub(super) args: Vec<String>,
+    args: Vec<String>,
+    /// The emulator that runs the program, and its arguments; empty without one. It needs files, and the program is only looked
+    /// at, so that it is not walled in; and it has to end by itself, so that the emulator can say what it has seen.
+    emulator: Vec<OsString>,
+}
+
+impl Launch {
+    pub(super) fn new(program: PathBuf, args: Vec<String>) -> Self {
+        Self { program, args, emulator: Vec::new() }
+    }
+
+    /// The same in an emulator.
+    pub(super) fn emulated(self, emulator: &[OsString]) -> Self {
+        Self { emulator: emulator.to_vec(), ..self }
+    }
+
+    fn is_emulated(&self) -> bool {
+        !self.emulator.is_empty()
+    }
 }
 
 /// Starts the workers of one kind, and sees them to their end, on a thread of its own. A worker is to die with the
@@ -54,6 +74,7 @@ pub(super) struct Launch {
 /// it starts the first worker, what a worker has no use for ([`rights`]), since a process inherits that.
 pub(super) struct Nursery {
     requests: Sender<Request>,
+    is_emulated: bool,
 }
 
 /// A process that was asked for.
@@ -68,8 +89,9 @@ enum Request {
 impl Nursery {
     pub(super) fn open(launch: Launch) -> io::Result<Self> {
         let (requests, received) = channel();
+        let is_emulated = launch.is_emulated();
         std::thread::Builder::new().name("workers".into()).spawn(move || serve(&launch, &received))?;
-        Ok(Self { requests })
+        Ok(Self { requests, is_emulated })
     }
 
     /// Asks for a process, which starts meanwhile.
@@ -93,12 +115,12 @@ pub(super) fn rights(program: &Path) -> Rights {
 }
 
 fn serve(launch: &Launch, requests: &Receiver<Request>) {
-    let jailed = rights(&launch.program).enter();
+    let jailed = if launch.is_emulated() { Ok(()) } else { rights(&launch.program).enter().map(drop) };
     for request in requests {
         match request {
             Request::Start(answer) => {
                 let started = match &jailed {
-                    Ok(_) => spawn(launch),
+                    Ok(()) => spawn(launch),
                     Err(error) => Err(io::Error::other(format!("it cannot be kept from the host's files: {error}"))),
                 };
                 if let Err(unwanted) = answer.send(started)
@@ -117,14 +139,17 @@ fn serve(launch: &Launch, requests: &Receiver<Request>) {
 
 fn spawn(launch: &Launch) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
-    let mut command = Command::new(&launch.program);
+    let mut words = launch.emulator.iter().map(OsString::as_os_str).chain([launch.program.as_os_str()]);
+    let mut command = Command::new(words.next().expect("there is a program"));
     command
+        .args(words)
         .args(&launch.args)
-        .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+        .stdout(Stdio::null());
+    if !launch.is_emulated() {
+        command.env_clear().stderr(Stdio::null());
+    }
     // SAFETY: between fork and exec, only this one system call is made; it allocates nothing and takes no lock.
     unsafe {
         command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?));
@@ -206,7 +231,9 @@ impl Worker {
             return Err(io::Error::other(format!("it speaks version {protocol} of the protocol, not {VERSION}")));
         }
         worker.versions = versions;
-        Self::confine(pid)?;
+        if !nursery.is_emulated {
+            Self::confine(pid)?;
+        }
         Ok(worker)
     }
 
@@ -222,6 +249,7 @@ impl Worker {
     /// Sets what the guest of the worker may have of memory, in bytes.
     pub(super) fn set_guest_bytes_max(&mut self, bytes_max: u64) -> io::Result<()> {
         if self.guest_bytes_max != Some(bytes_max)
+            && !self.nursery.is_emulated
             && let Some(child) = &self.child
         {
             // Only the soft limit follows the guest: the hard one could not be raised again. It is this process's own, if
@@ -337,8 +365,13 @@ fn describe(status: ExitStatus) -> String {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // An error means that it has ended already.
+        let Some(mut child) = self.child.take() else { return };
+        // An error means that it has ended already.
+        if self.nursery.is_emulated {
+            // It ends when it reads that nobody is there any more.
+            let _ = self.socket.shutdown(Shutdown::Both);
+            let _ = child.wait();
+        } else {
             let _ = child.kill();
             self.nursery.bury(child);
         }

@@ -16,7 +16,7 @@ use crate::{Artifact, Engine, EngineError, Instance, Instances, InstantiateError
 static KIND: Kind = Kind { known: &NODE_V8, check: |versions| Ok(versions.join(" ")) };
 
 fn engine(script: &str) -> Result<WorkerEngine, EngineError> {
-    let launch = Launch { program: PathBuf::from("/bin/sh"), args: vec!["-c".into(), format!("exec >&0\n{script}")] };
+    let launch = Launch::new(PathBuf::from("/bin/sh"), vec!["-c".into(), format!("exec >&0\n{script}")]);
     WorkerEngine::open(&KIND, launch, None, Instances::OnDemand)
 }
 

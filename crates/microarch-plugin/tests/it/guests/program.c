@@ -71,11 +71,13 @@ static void forks(void) {
 
 #if defined(__x86_64__)
 /* Code that is written at run time, twice at the same place, as just-in-time compilers do. */
-static void writes_code(void) {
+static void writes_code(int tells) {
     static const unsigned char first[] = {0x90, 0xc3}, second[] = {0x90, 0x90, 0x90, 0x90, 0xc3};
     unsigned char *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    tell_range(code, 4096);
-    tell_begin();
+    if (tells) {
+        tell_range(code, 4096);
+        tell_begin();
+    }
     for (int round = 0; round < 3; round++) {
         mprotect(code, 4096, PROT_READ | PROT_WRITE);
         if (round % 2 == 0)
@@ -86,6 +88,14 @@ static void writes_code(void) {
         for (int i = 0; i < 10; i++) ((void (*)(void))code)();
     }
 }
+
+/* Code in memory that can be executed from the beginning. */
+static void maps_code(void) {
+    static const unsigned char nop_ret[] = {0x90, 0xc3};
+    unsigned char *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memcpy(code, nop_ret, sizeof nop_ret);
+    for (int i = 0; i < 10; i++) ((void (*)(void))code)();
+}
 #endif
 
 int main(int argc, char **argv) {
@@ -94,7 +104,9 @@ int main(int argc, char **argv) {
     if (!strcmp(what, "threads")) threads();
     if (!strcmp(what, "forks")) forks();
 #if defined(__x86_64__)
-    if (!strcmp(what, "writes-code")) writes_code();
+    if (!strcmp(what, "writes-code")) writes_code(1);
+    if (!strcmp(what, "writes-code-silently")) writes_code(0);
+    if (!strcmp(what, "maps-code")) maps_code();
 #endif
     if (!strcmp(what, "unknown")) syscall(SYS_getpid, MAGIC, 9ul, 0ul, 0ul);
     if (!strcmp(what, "fails")) return 3;
