@@ -19,3 +19,17 @@ pub mod wasm;
 mod x86;
 
 pub use machine::{Architecture, Class};
+
+/// The instructions of a straight run of machine code, as text. It ends where the bytes mean nothing.
+#[must_use]
+pub fn disassemble(architecture: Architecture, code: &[u8]) -> Vec<String> {
+    let Architecture::X86_64 = architecture;
+    let mut decoder = x86::X86::new(code, &|_| None);
+    let mut at = 0;
+    std::iter::from_fn(|| {
+        let instruction = decoder.decode(at)?;
+        at += u32::from(instruction.length);
+        Some(instruction.text)
+    })
+    .collect()
+}

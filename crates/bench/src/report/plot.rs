@@ -205,7 +205,10 @@ pub(crate) struct Lines<'a> {
     pub palette: &'a Palette,
     pub lines: &'a [Line],
     pub x_axis: &'a str,
+    /// Writes a value on the axis.
+    pub x_tick: fn(f64) -> String,
     pub y_axis: &'a str,
+    pub y_tick: fn(f64) -> String,
     pub best: &'a [(f64, String)],
 }
 
@@ -224,8 +227,8 @@ impl Lines<'_> {
                 let y = Scale::logarithmic(all().flat_map(|point| [point.1, point.2, point.3]), bottom, top);
                 grid(
                     canvas,
-                    (&x, units::plain),
-                    (&y, units::time_tick),
+                    (&x, self.x_tick),
+                    (&y, self.y_tick),
                     self.x_axis,
                     self.y_axis,
                     [left, right, top, bottom],
@@ -248,7 +251,9 @@ impl Lines<'_> {
                     canvas.text((right + 12, end), Side::Right, ink, &engine);
                 }
                 let strip = bottom + 56;
-                canvas.text((0, strip), Side::Right, Ink::Muted, "best:");
+                if !self.best.is_empty() {
+                    canvas.text((0, strip), Side::Right, Ink::Muted, "best:");
+                }
                 for (size, engine) in self.best {
                     let (ink, mark) = self.palette.of(engine);
                     canvas.mark((x.at(*size), strip), mark, ink, 6);

@@ -36,7 +36,15 @@ pub(super) fn section(results: &Results, palette: &Palette) -> Section {
             if pattern == Pattern::Cold || section.claims.is_empty() {
                 section.claims.push(claim(results, sizes, pattern, family, &best));
             }
-            let plot = Lines { palette, lines: &lines, x_axis: "rows and columns", y_axis: "total time", best: &best };
+            let plot = Lines {
+                palette,
+                lines: &lines,
+                x_axis: "rows and columns",
+                x_tick: units::plain,
+                y_axis: "total time",
+                y_tick: units::time_tick,
+                best: &best,
+            };
             let words = format!("Total time by matrix size of each engine, {}, {family}", pattern_words(pattern));
             section.parts.push(Part::Picture(plot.draw(words)));
             section.parts.push(Part::Table(table(results, sizes, pattern, family)));

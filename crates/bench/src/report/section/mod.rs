@@ -9,6 +9,7 @@ mod matmul;
 mod pareto;
 mod polybench;
 mod regret;
+mod simulated;
 mod start_up;
 mod tables;
 
@@ -24,7 +25,7 @@ use crate::stats::{Estimate, Interval};
 
 /// All sections, in the order of the page.
 pub(crate) fn all(results: &Results) -> Vec<Section> {
-    let palette = Palette::new(&results.engines(|_| true));
+    let palette = Palette::new(&results.all_engines());
     let finding = [Some(everywhere::section(results)), field::section(results)];
     let sections = [
         polybench::section(results, &palette),
@@ -34,9 +35,9 @@ pub(crate) fn all(results: &Results) -> Vec<Section> {
         hybrid::section(results),
         regret::section(results),
         pareto::section(results, &palette),
-        tables::section(results),
     ];
-    finding.into_iter().flatten().chain(sections).collect()
+    let simulated = simulated::sections(results, &palette);
+    finding.into_iter().flatten().chain(sections).chain(simulated).chain([tables::section(results)]).collect()
 }
 
 /// A pattern in words.
