@@ -187,6 +187,6 @@ impl Column {
 fn column(given: &Given<'_>, source: &SourceFunction) -> Column {
     let code = function::read(&given.code, source);
     let (innermost, loops) = judge::innermost(&code);
-    let criticisms = judge::criticisms(&code.metrics, &innermost, loops).to_vec();
+    let criticisms = judge::criticisms(&code.metrics, &innermost, loops).map(|it| it.on(code.architecture)).to_vec();
     Column { engine: given.engine.clone(), version: given.version.clone(), code, criticisms }
 }

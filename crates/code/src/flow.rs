@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::machine::{Flow, Instruction, Registers};
+use crate::machine::{Architecture, Flow, Instruction, Registers};
 
 /// The instructions of a function in the order of their addresses, in blocks.
 pub(crate) struct Graph {
@@ -44,9 +44,14 @@ pub(crate) struct Loop {
 }
 
 impl Graph {
-    /// Decodes the code of a function of `length` bytes, by `decode`, which gives the instruction at an offset.
-    pub(crate) fn of(code: &[u8], mut decode: impl FnMut(u32) -> Option<Instruction>) -> Self {
+    /// Decodes the code of a function by `decode`, which gives the instruction at an offset.
+    pub(crate) fn of(
+        architecture: Architecture,
+        code: &[u8],
+        mut decode: impl FnMut(u32) -> Option<Instruction>,
+    ) -> Self {
         let mut found = Found {
+            architecture,
             at: vec![NOWHERE; code.len()],
             instructions: Vec::new(),
             targets: BTreeSet::from([0]),
@@ -78,6 +83,7 @@ const NOWHERE: u32 = u32::MAX;
 const TABLE_WINDOW: usize = 12;
 
 struct Found {
+    architecture: Architecture,
     /// For each byte of the function, the index of the instruction that begins there.
     at: Vec<u32>,
     instructions: Vec<Instruction>,
@@ -145,7 +151,11 @@ impl Found {
         let jump = *window.last()?;
         let start = window.iter().rev().find_map(|instruction| instruction.facts.points_to)?;
         let is_table = window.iter().any(|instruction| instruction.facts.table_entry.is_some());
-        let targets = if is_table { self.distances(code, start) } else { row_of_jumps(code, start.max(jump.end())) };
+        let targets = if is_table {
+            self.distances(code, start)
+        } else {
+            row_of_jumps(self.architecture, code, start.max(jump.end()))
+        };
         if is_table {
             self.table_bytes.insert(start);
         }
@@ -222,11 +232,15 @@ impl Found {
 }
 
 /// The offsets of jumps of one length that stand one after another.
-fn row_of_jumps(code: &[u8], start: u32) -> Vec<u32> {
-    const NEAR_JUMP: u8 = 0xe9;
-    const BYTES: usize = 5;
+fn row_of_jumps(architecture: Architecture, code: &[u8], start: u32) -> Vec<u32> {
+    let (bytes, is_jump): (usize, fn(&[u8]) -> bool) = match architecture {
+        // A near jump.
+        Architecture::X86_64 => (5, |at| at[0] == 0xe9),
+        // `b`: its first six bits, in the last byte.
+        Architecture::Aarch64 => (4, |at| at.get(3).is_some_and(|last| last >> 2 == 0b00_0101)),
+    };
     let end = u32::try_from(code.len()).unwrap_or(u32::MAX);
-    (start..end).step_by(BYTES).take_while(|at| code[*at as usize] == NEAR_JUMP).collect()
+    (start..end).step_by(bytes).take_while(|at| is_jump(&code[*at as usize..])).collect()
 }
 
 impl Graph {

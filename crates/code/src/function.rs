@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::arm64::Arm64;
 use crate::flow::{Graph, Loop};
 use crate::machine::{Architecture, Class};
 use crate::metrics::{self, Mark, Metrics};
@@ -101,6 +102,8 @@ pub struct CodeLoop {
 /// What was found in the code.
 #[derive(Clone, Debug, Serialize)]
 pub struct Function {
+    /// What the code is made for.
+    pub architecture: Architecture,
     /// How loops were matched with those of the source.
     pub alignment: Alignment,
     /// The bytes of code and data together.
@@ -120,10 +123,16 @@ pub struct Function {
 /// Reads the code of a function. It never fails: bytes that are no code count as data.
 #[must_use]
 pub fn read(code: &Code<'_>, source: &SourceFunction) -> Function {
-    let mut decoder = match code.architecture {
-        Architecture::X86_64 => X86::new(code.bytes, code.callee),
+    let graph = match code.architecture {
+        Architecture::X86_64 => {
+            let mut decoder = X86::new(code.bytes, code.callee);
+            Graph::of(code.architecture, code.bytes, |offset| decoder.decode(offset))
+        }
+        Architecture::Aarch64 => {
+            let decoder = Arm64::new(code.bytes, code.callee);
+            Graph::of(code.architecture, code.bytes, |offset| decoder.decode(offset))
+        }
     };
-    let graph = Graph::of(code.bytes, |offset| decoder.decode(offset));
     let (loops, innermost) = graph.loops();
     let origins: Vec<Origin> =
         graph.instructions.iter().map(|at| origin(code.origins, at.offset, &source.operators)).collect();
@@ -157,6 +166,7 @@ pub fn read(code: &Code<'_>, source: &SourceFunction) -> Function {
         })
         .collect();
     Function {
+        architecture: code.architecture,
         alignment,
         bytes: code.bytes.len(),
         data_bytes: graph.data_bytes,

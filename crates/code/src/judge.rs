@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::function::Function;
+use crate::machine::Architecture;
 use crate::metrics::Metrics;
 
 /// One of the criticisms that "Characterization and Implication of Edge WebAssembly Runtimes" (HPCC 2021, Fig. 6) made of
@@ -17,10 +18,25 @@ pub struct Criticism {
     pub count: u64,
     /// Among how many places where it could be.
     pub of: u64,
+    /// Whether the architecture has what was criticised. If not, nothing was overcome: there was nothing to do wrong.
+    pub applies: bool,
     /// Whether it was found at all.
     pub holds: bool,
     /// What holds today, as a sentence.
     pub today: String,
+}
+
+impl Criticism {
+    /// The criticism as it is of code for an architecture, which may not have what was criticised.
+    #[must_use]
+    pub(crate) fn on(self, architecture: Architecture) -> Self {
+        let missing = match (architecture, self.key) {
+            (Architecture::Aarch64, "redundant-rex") => "AArch64 has no prefixes",
+            (Architecture::Aarch64, "load-operate") => "AArch64 computes with registers and constants alone",
+            _ => return self,
+        };
+        Self { applies: false, holds: false, today: format!("does not apply: {missing}"), ..self }
+    }
 }
 
 /// Checks the five criticisms on counts: of the whole code, and of its innermost loops together.
@@ -31,6 +47,7 @@ pub(crate) fn criticisms(whole: &Metrics, innermost: &Metrics, loops: usize) -> 
         criticism,
         count,
         of,
+        applies: true,
         holds: count > 0,
         today: match (count, of) {
             (_, 0) => format!("there are no {of_what}"),

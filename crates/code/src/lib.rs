@@ -6,6 +6,7 @@
 //! [`render`] shows both. Nothing here runs code, reads files, or knows an engine.
 #![forbid(unsafe_code)]
 
+mod arm64;
 pub mod comparison;
 pub mod counting;
 mod flow;

@@ -9,13 +9,20 @@ pub enum Architecture {
     /// 64-bit x86.
     #[serde(rename = "x86_64")]
     X86_64,
+    /// 64-bit Arm.
+    #[serde(rename = "aarch64")]
+    Aarch64,
 }
 
 impl Architecture {
     /// The architecture of this name, as `std::env::consts::ARCH` spells it; `None` if there is no decoder for it.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        (name == "x86_64").then_some(Self::X86_64)
+        match name {
+            "x86_64" => Some(Self::X86_64),
+            "aarch64" => Some(Self::Aarch64),
+            _ => None,
+        }
     }
 }
 
@@ -95,6 +102,9 @@ pub(crate) struct Facts {
     pub named: Registers,
     /// Of `reads`, those of which it reads more than the lower 32 bits.
     pub wide: Registers,
+    /// Of `reads`, the vector registers of which it reads more than the lower 64 bits, on architectures whose copies of a
+    /// scalar clear the rest of the register.
+    pub wider: Registers,
     /// Registers that it writes, in whole or in part.
     pub writes: Registers,
     /// Registers whose old value is gone afterwards.
@@ -141,8 +151,8 @@ pub(crate) struct Facts {
 pub(crate) struct Copy {
     pub to: u8,
     pub from: u8,
-    /// Only the lower 32 bits are kept.
-    pub narrows: bool,
+    /// How many of the lower bytes are kept, but no fewer than 4.
+    pub bytes: u8,
     /// The stack pointer is copied: whoever walks the stack needs it.
     pub is_frame: bool,
 }

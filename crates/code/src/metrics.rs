@@ -194,7 +194,9 @@ fn count_block(graph: &Graph, block: &Block, is_poll: &[bool], marks: &mut [Vec<
         if let Some((test, jump)) = set_and_test(instruction, window) {
             metrics.set_and_test_chains += 1;
             for part in [index, index + test, index + jump] {
-                marks[part].push(Mark::SetAndTest);
+                if !marks[part].contains(&Mark::SetAndTest) {
+                    marks[part].push(Mark::SetAndTest);
+                }
             }
         }
     }
@@ -216,8 +218,12 @@ fn could_go(instruction: &Instruction, window: &[Instruction], live_after: Optio
     let mut source_is_same = true;
     for next in window {
         if reads_of(next).has(copy.to) {
-            let replaceable =
-                source_is_same && next.facts.named.has(copy.to) && !(copy.narrows && next.facts.wide.has(copy.to));
+            let reads_more = match copy.bytes {
+                0..=4 => next.facts.wide.has(copy.to),
+                5..=8 => next.facts.wider.has(copy.to),
+                _ => false,
+            };
+            let replaceable = source_is_same && next.facts.named.has(copy.to) && !reads_more;
             if !replaceable {
                 return false;
             }
@@ -236,7 +242,9 @@ fn could_go(instruction: &Instruction, window: &[Instruction], live_after: Optio
 /// Whether an instruction clears the upper half of a register that is clear already: the last one that wrote to the
 /// register did so.
 fn extends_for_nothing(instruction: &Instruction, before: &[Instruction]) -> bool {
-    let Some(copy) = instruction.facts.copy.filter(|copy| copy.narrows && copy.to == copy.from) else { return false };
+    let Some(copy) = instruction.facts.copy.filter(|copy| copy.bytes <= 4 && copy.to == copy.from) else {
+        return false;
+    };
     let last = before.iter().rev().find(|it| matches!(it.flow, Flow::Call) || it.facts.writes.has(copy.to));
     last.is_some_and(|last| last.facts.clears_upper.has(copy.to))
 }
@@ -273,6 +281,10 @@ fn set_and_test(instruction: &Instruction, window: &[Instruction]) -> Option<(us
     let mut carriers = Registers::one(instruction.facts.sets?);
     for (distance, next) in (1..).zip(window) {
         if next.facts.tests.is_some_and(|register| carriers.has(register)) {
+            if next.facts.branches_on_equal {
+                // One instruction tests and jumps.
+                return Some((distance, distance));
+            }
             // The jump follows at once, or after an instruction that leaves the flags alone.
             let jump = window[distance..].iter().take(2).position(|after| after.facts.branches_on_equal)?;
             return Some((distance, distance + 1 + jump));

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::comparison::{NotShown, SCHEMA};
 use crate::function::Function;
 use crate::judge::{self, Criticism};
+use crate::machine::Architecture;
 use crate::metrics::Metrics;
 use crate::wasm::Source;
 
@@ -32,6 +33,8 @@ pub struct Total {
     pub engine: String,
     /// Its version.
     pub version: String,
+    /// What the code is made for; nothing if there is no function.
+    pub architecture: Option<Architecture>,
     /// Counts over all functions.
     pub metrics: Metrics,
     /// Bytes that no path reaches.
@@ -96,6 +99,7 @@ impl Overview {
         let mut total = Total {
             engine: engine.to_owned(),
             version: version.to_owned(),
+            architecture: None,
             metrics: Metrics::default(),
             data_bytes: 0,
             unknown_jumps: 0,
@@ -106,6 +110,7 @@ impl Overview {
         for (row, function) in self.functions.iter_mut().zip(functions) {
             let function = function?;
             let (innermost, loops) = judge::innermost(&function);
+            total.architecture = Some(function.architecture);
             total.metrics += function.metrics;
             total.innermost_metrics += innermost;
             total.innermost_loops += loops;
@@ -113,7 +118,8 @@ impl Overview {
             total.unknown_jumps += u64::from(function.unknown_jumps);
             row.metrics.push(function.metrics);
         }
-        total.criticisms = judge::criticisms(&total.metrics, &total.innermost_metrics, total.innermost_loops).to_vec();
+        let found = judge::criticisms(&total.metrics, &total.innermost_metrics, total.innermost_loops);
+        total.criticisms = found.map(|it| if let Some(on) = total.architecture { it.on(on) } else { it }).to_vec();
         self.engines.push(total);
         Ok(())
     }

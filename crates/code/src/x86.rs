@@ -182,8 +182,8 @@ impl<'a> X86<'a> {
             && let [Some(to), Some(from)] = registers
             && (to < VECTORS) == (from < VECTORS)
         {
-            let narrows = to < VECTORS && decoded.op0_register().size() < 8;
-            facts.copy = Some(Copy { to, from, narrows, is_frame: to == RSP || from == RSP });
+            let bytes = u8::try_from(decoded.op0_register().size().max(4)).unwrap_or(u8::MAX);
+            facts.copy = Some(Copy { to, from, bytes, is_frame: to == RSP || from == RSP });
         }
         // Of what depends on a condition, only `setcc` has one operand and is no jump.
         let is_set = decoded.condition_code() != ConditionCode::None

@@ -231,7 +231,7 @@ fn criticisms(engines: &[(&str, &[Criticism])]) -> Markup {
                             tr {
                                 th scope="row" { (criticism.criticism) }
                                 @for (_, all) in engines {
-                                    td class=(if all[index].holds { "holds" } else { "fails" }) { (all[index].today) }
+                                    td class=(verdict(&all[index])) { (all[index].today) }
                                 }
                             }
                         }
@@ -239,6 +239,15 @@ fn criticisms(engines: &[(&str, &[Criticism])]) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// The class of a criticism's cell, which gives it its colour: none if it does not apply.
+fn verdict(criticism: &Criticism) -> &'static str {
+    match criticism {
+        Criticism { applies: false, .. } => "apart",
+        Criticism { holds: true, .. } => "holds",
+        Criticism { .. } => "fails",
     }
 }
 
