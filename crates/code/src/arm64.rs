@@ -129,7 +129,7 @@ impl<'a> Arm64<'a> {
             }
             return head.to_owned() + &(self.callee)(target).unwrap_or_else(|| "outside".to_owned());
         }
-        if let Some(extension) = hidden_extension(word) {
+        if let Some(extension) = hidden_extension(word).filter(|extension| !text.contains(extension)) {
             let (head, amount) = text.split_once(", lsl ").unwrap_or((&text, ""));
             return format!("{head}, {extension} {amount}").trim_end().to_owned();
         }
@@ -584,3 +584,6 @@ fn class(flow: Flow, facts: &Facts) -> Class {
         Flow::Next => Class::Compute,
     }
 }
+
+#[cfg(test)]
+mod tests;

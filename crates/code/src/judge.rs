@@ -189,6 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn what_an_architecture_does_not_have_is_not_overcome() {
+        let whole = Metrics { conditional_jumps: 3, ..Metrics::default() };
+        let on = |architecture| {
+            criticisms(&whole, &Metrics::default(), 0)
+                .map(|found| found.on(architecture))
+                .map(|it| (it.applies, it.today))
+        };
+        let found = criticisms(&whole, &Metrics::default(), 0).map(|it| (true, it.today));
+        assert_eq!(on(Architecture::X86_64), found);
+        let [rex, set_and_test, load_operate, redundant_move, spills] = on(Architecture::Aarch64);
+        assert_eq!([set_and_test, redundant_move, spills], [found[1].clone(), found[3].clone(), found[4].clone()]);
+        assert_eq!(rex, (false, "does not apply: AArch64 has no prefixes".to_owned()));
+        assert_eq!(
+            load_operate,
+            (false, "does not apply: AArch64 computes with registers and constants alone".to_owned())
+        );
+    }
+
+    #[test]
     fn the_longer_code_says_what_it_has_more_of() {
         let short = Metrics { instructions: 10, loads: 2, ..Metrics::default() };
         let long = Metrics { instructions: 25, loads: 3, reloads: 6, spills: 4, ..Metrics::default() };
