@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::arm64::Arm64;
 use crate::flow::{Graph, Loop};
-use crate::machine::{Architecture, Class};
+use crate::machine::{Architecture, Class, Flow};
 use crate::metrics::{self, Mark, Metrics};
 use crate::wasm::{SourceFunction, SourceOperator};
 use crate::x86::X86;
@@ -211,11 +211,22 @@ fn polls(graph: &Graph, code: &Code<'_>, origins: &[Origin]) -> Vec<bool> {
             }
             // The poll's `unreachable` is what the jump skips: a trap, or a call that does not return.
             let skipped = block_index + 1;
-            if let Some(after) = graph.blocks.get(skipped)
-                && block.successors.contains(&skipped)
-                && after.successors.iter().all(|next| block.successors.contains(next))
-            {
+            let Some(after) = graph.blocks.get(skipped).filter(|_| block.successors.contains(&skipped)) else {
+                continue;
+            };
+            if after.successors.iter().all(|next| block.successors.contains(next)) {
                 is_poll[after.first..after.end].fill(true);
+                continue;
+            }
+            // Or it skips a jump, which goes further than one on a condition can, and `unreachable` is behind that.
+            let target = skipped + 1;
+            if after.end == after.first + 1
+                && matches!(graph.instructions[after.first].flow, Flow::Jump(_))
+                && let Some(trap) = graph.blocks.get(target)
+                && block.successors.contains(&target)
+                && trap.successors.iter().all(|next| after.successors.contains(next))
+            {
+                is_poll[after.first..trap.end].fill(true);
             }
         }
     }

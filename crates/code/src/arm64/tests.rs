@@ -433,6 +433,33 @@ fn a_poll_without_a_map_is_found_by_its_flag() {
     assert_eq!((function.metrics.poll_instructions, function.metrics.trap_checks), (3, 0));
 }
 
+/// As Singlepass writes it: the jump on the condition skips another one, which a distance of any length fits.
+#[test]
+fn a_poll_that_jumps_over_a_jump_is_found() {
+    // ldr x8, [x28, #16]; mov x9, x8; cmp w9, #0; b.ne to the second ldr; b to ret;
+    // ldr x27, [x28, #128]; sub sp, sp, #0; mov x0, #9; blr x27, which does not return; ret
+    let words = [
+        0xf940_0b88,
+        0xaa08_03e9,
+        0x7100_013f,
+        0x5400_0041,
+        0x1400_0005,
+        0xf940_439b,
+        0xd100_03ff,
+        0xd280_0120,
+        0xd63f_0360,
+        0xd65f_03c0,
+    ];
+    let bytes = bytes(&words);
+    let code = Code { flag: Some(Flag { register: 28, displacement: 16 }), ..code_of(&bytes) };
+    let polls =
+        |code: &Code<'_>| read(code, &SourceFunction::default()).lines.iter().filter(|line| line.is_poll).count();
+    assert_eq!(polls(&code), 9);
+    // If what it leads to goes on elsewhere, it is no `unreachable`: in place of the call, b to the first instruction.
+    let goes_on = [&bytes[..32], &0x17ff_fff8_u32.to_le_bytes(), &bytes[36..]].concat();
+    assert_eq!(polls(&Code { bytes: &goes_on[..], ..code }), 4);
+}
+
 /// Whatever the words are, the result is consistent, and there is one.
 #[test]
 fn any_words_can_be_read() {
