@@ -1,16 +1,17 @@
 //! Decoding 64-bit Arm (`aarch64`): from bytes to what [`crate::machine`] knows of an instruction.
 //!
-//! The decoder is `yaxpeax-arm`: it is written in Rust alone, its licence (0BSD) asks for nothing, it brings no table of
-//! its own to the build but 11,000 lines, and it gives operands as values. `disarm64` is Rust, too, but writes no aliases
-//! (`orr` for `mov`), and is nine times the code; `bad64` and `capstone` are written in C. What was looked at: over the
-//! 276,001 instructions of a C library, `yaxpeax-arm` and GNU `objdump` name all but 231 alike, if `b.hs` and `b.cs` count
-//! as one name; of these 231, 197 are of SVE, which no compiler here makes, and 34 are other aliases of the same
-//! instruction. All 57,788 targets of branches are equal. Over all words of 32 bits it never panics. Its text leaves the
-//! extension of a register away in `add x0, x1, w2, uxtw`, which is put back here.
+//! The decoder is `yaxpeax-arm`, because it is written in Rust alone, has a licence that asks for nothing (0BSD), is 11,000
+//! lines long, and gives operands as values. `disarm64` is Rust, too, but writes no aliases (`orr` for `mov`), and is nine
+//! times as long. `bad64` and `capstone` need a C compiler. Over the 276,001 instructions of a C library, it gives another
+//! name than GNU `objdump` to 237, if `b.hs` and `b.cs` count as one name: 197 of these are of SVE, which it does not know
+//! and no compiler here makes, and 40 are other aliases of the same instruction. The 57,788 targets of branches are equal.
+//! None of the 2^32 words makes it panic. Its text leaves out the extension in `add x0, x1, w2, uxtw`, which is put back
+//! here.
 //!
 //! The decoder does not say which operands an instruction reads and which it writes: [`accesses`] does. As a rule, the
 //! first one is written and the others are read. Exceptions are listed there; whoever adds one that only half-writes a
-//! register must list it, or a value would count as dead that is still read.
+//! register must list it, or a value would count as dead that is still read. Over 95,243 different instructions, the lists
+//! were compared with those of Capstone 5.0.7; each kind of difference was looked at, and is a mistake of Capstone.
 
 use yaxpeax_arch::{Decoder as _, U8Reader};
 use yaxpeax_arm::armv8::a64::{
@@ -467,6 +468,7 @@ fn accesses(decoded: &Decoded) -> [Access; 4] {
             [Read; 4]
         }
         FCMP | FCMPE | FCCMP | FCCMPE | CCMP | CCMN | SYS(_) | SETF8 | SETF16 | RMIF | PRFM | PRFUM => [Read; 4],
+        Opcode::SYSL(_) => [Write; 4],
         opcode if updates(opcode) => [Update, Read, Read, Read],
         // `orr` and `bic` of a vector and a constant.
         Opcode::ORR | Opcode::BIC

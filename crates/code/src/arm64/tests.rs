@@ -292,6 +292,7 @@ fn registers_that_are_read_and_written() {
         (0xd51b_d040, &[0], NONE, NONE),                // msr tpidr_el0, x0
         (0xd53b_d040, NONE, &[0], &[0]),                // mrs x0, tpidr_el0
         (0xd50b_7420, &[0], NONE, NONE),                // dc zva, x0
+        (0xd52d_3051, NONE, &[17], &[17]),              // sysl x17, #5, C3, C0, #2
         (0x9400_0000, NONE, &[30], &[30]),              // bl .
         (0xd63f_0000, &[0], &[30], &[30]),              // blr x0
         (0xd65f_03c0, &[30], NONE, NONE),               // ret
