@@ -21,16 +21,44 @@ mod x86;
 
 pub use machine::{Architecture, Class};
 
-/// The instructions of a straight run of machine code, as text. It ends where the bytes mean nothing.
+/// The instructions of a straight run of machine code, as text. It ends where the bytes mean nothing. Where a jump leads is given
+/// as the distance from the first byte, in bytes.
 #[must_use]
 pub fn disassemble(architecture: Architecture, code: &[u8]) -> Vec<String> {
-    let Architecture::X86_64 = architecture;
-    let mut decoder = x86::X86::new(code, &|_| None);
+    let distance = |distance: i64| {
+        let sign = if distance < 0 { "-" } else { "" };
+        Some(format!("{sign}{:#x}", distance.unsigned_abs()))
+    };
+    let mut decode: Box<dyn FnMut(u32) -> Option<machine::Instruction> + '_> = match architecture {
+        Architecture::X86_64 => {
+            let mut decoder = x86::X86::new(code, &distance);
+            Box::new(move |at| decoder.decode(at))
+        }
+        Architecture::Aarch64 => {
+            let decoder = arm64::Arm64::new(code, &distance);
+            Box::new(move |at| decoder.decode(at))
+        }
+    };
     let mut at = 0;
     std::iter::from_fn(|| {
-        let instruction = decoder.decode(at)?;
+        let instruction = decode(at)?;
         at += u32::from(instruction.length);
         Some(instruction.text)
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn straight_code_is_shown_with_its_jumps() {
+        // add eax, 1; cmp eax, ecx; jne -7; je +0x10; then a byte that begins nothing.
+        let x86 = [0x83, 0xc0, 0x01, 0x39, 0xc8, 0x75, 0xf9, 0x74, 0x10, 0x06];
+        assert_eq!(disassemble(Architecture::X86_64, &x86), ["add eax, 1", "cmp eax, ecx", "jne 0x0", "je 0x19"]);
+        // add w0, w0, #1; b.ne to 8 bytes before the first
+        let arm: Vec<u8> = [0x1100_0400_u32, 0x54ff_ffa1].into_iter().flat_map(u32::to_le_bytes).collect();
+        assert_eq!(disassemble(Architecture::Aarch64, &arm), ["add w0, w0, #0x1", "b.ne -0x8"]);
+    }
 }

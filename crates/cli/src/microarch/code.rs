@@ -101,7 +101,10 @@ impl Looker {
         timeout: Duration,
     ) -> anyhow::Result<Self> {
         let this = std::env::current_exe().context("this program cannot be found")?;
-        let plugin = plugin.unwrap_or_else(|| this.with_file_name(PLUGIN_FILE));
+        // Where cargo puts it for its own sake, and where it puts it if it was asked for.
+        let in_deps = this.with_file_name("deps").join(PLUGIN_FILE);
+        let beside = if in_deps.is_file() { in_deps } else { this.with_file_name(PLUGIN_FILE) };
+        let plugin = plugin.unwrap_or(beside);
         let build = std::path::absolute(build.unwrap_or(this))?;
         let set = instruction_set(&build)?;
         // Workers start in another folder.
