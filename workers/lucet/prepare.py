@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Changes two crates, so that Lucet builds today, and compiles without files.
+"""Changes some crates, so that Lucet builds today, compiles without files, and runs on processors of today.
 
     prepare.py FOLDER
 
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 OWN = Path(__file__).resolve().parent
-VERSIONS = {"cranelift-codegen": "0.51.0", "lucetc": "0.6.1"}
+VERSIONS = [("cranelift-codegen", "0.51.0"), ("lucetc", "0.6.1"), ("raw-cpuid", "6.1.0"), ("raw-cpuid", "7.0.4")]
 
 # (crate, file, text, what it becomes), and above each why.
 CHANGES = [
@@ -26,6 +26,9 @@ CHANGES = [
     ("cranelift-codegen", "src/lib.rs", "#![deny(missing_docs, trivial_numeric_casts, unused_extern_crates)]",
      "#![allow(warnings)]"),
     ("lucetc", "src/lib.rs", "#![deny(bare_trait_objects)]", "#![allow(warnings)]"),
+    ("raw-cpuid", "src/lib.rs", '#![crate_type = "lib"]', "#![allow(warnings)]"),
+    # What a processor says here is how many more lists of its features it has. Those of the time had none.
+    ("raw-cpuid", "src/lib.rs", "            assert!(res.eax == 0);\n", ""),
     # A worker has no files to write an object file to.
     ("lucetc", "src/output.rs", "    pub fn write<P: AsRef<Path>>(&self, path: P) -> Result<(), Error> {\n        let _ =",
      "    pub fn emit(&self) -> Result<Vec<u8>, Error> {\n"
@@ -41,7 +44,7 @@ CHANGES = [
 
 
 def sources(folder):
-    """Has cargo bring the crates and check them, and returns where they are, by their names."""
+    """Has cargo bring the crates and check them, and returns where they are, by their names and versions."""
     package = folder / "crates"
     (package / "src").mkdir(parents=True, exist_ok=True)
     (package / "src/lib.rs").write_text("")
@@ -49,14 +52,20 @@ def sources(folder):
     (package / "Cargo.toml").write_text(
         "# Never built: for the sources of its dependencies.\n"
         '[package]\nname = "sources-of-lucet"\nversion = "0.0.0"\nedition = "2021"\n\n[dependencies]\n'
-        + "".join(f'{crate} = "={version}"\n' for crate, version in VERSIONS.items())
+        + "".join(f'{own_name(crate, version)} = {{ package = "{crate}", version = "={version}" }}\n'
+                  for crate, version in VERSIONS)
         + f"\n[patch.crates-io]\nwabt = {{ path = {json.dumps(str(OWN / 'wabt'))} }}\n\n[workspace]\n")
     manifest = ["--manifest-path", package / "Cargo.toml"]
     subprocess.run(["cargo", "fetch", "--quiet", *manifest], check=True)
     metadata = subprocess.run(["cargo", "metadata", "--offline", "--format-version", "1", *manifest], check=True,
                               stdout=subprocess.PIPE).stdout
-    return {found["name"]: Path(found["manifest_path"]).parent for found in json.loads(metadata)["packages"]
-            if found["name"] in VERSIONS}
+    return {(found["name"], found["version"]): Path(found["manifest_path"]).parent
+            for found in json.loads(metadata)["packages"] if (found["name"], found["version"]) in VERSIONS}
+
+
+def own_name(crate, version):
+    """A name for one version of a crate."""
+    return f"{crate}-{version.replace('.', '-')}"
 
 
 def copy(crate, original, target):
@@ -83,9 +92,10 @@ def copy(crate, original, target):
 def main():
     folder = Path(sys.argv[1]).resolve()
     lines = ["[patch.crates-io]", f"wabt = {{ path = {json.dumps(str(OWN / 'wabt'))} }}"]
-    for crate, original in sources(folder).items():
-        copy(crate, original, folder / crate)
-        lines.append(f"{crate} = {{ path = {json.dumps(str(folder / crate))} }}")
+    for (crate, version), original in sources(folder).items():
+        target = folder / own_name(crate, version)
+        copy(crate, original, target)
+        lines.append(f'{own_name(crate, version)} = {{ package = "{crate}", path = {json.dumps(str(target))} }}')
     (folder / "patch.toml").write_text("\n".join(lines) + "\n")
 
 
