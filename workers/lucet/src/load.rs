@@ -19,10 +19,11 @@ use object::read::elf::ElfFile64;
 use object::{
     Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags, RelocationTarget, SectionFlags, SymbolIndex,
 };
+use remuda_worker::MachineCode;
 
 use crate::PAGE_BYTES;
 use crate::calls;
-use crate::lower::{Plan, Table, exported};
+use crate::lower::{Builtin, Plan, Table, exported};
 
 /// The names that Lucet gives to the table, to the list with its length, and to the start function.
 const TABLE: &str = "guest_table_0";
@@ -170,6 +171,28 @@ impl Loaded {
         });
         let exports = exports.collect::<Result<_, String>>()?;
         Ok(Self { plan, image, data, functions, start, exports, table, first, passive })
+    }
+
+    /// The code of the functions that the source defines, as it lies in memory.
+    pub(crate) fn machine_code(&self) -> MachineCode {
+        // The lowered module has the worker's functions behind the source's imports. What Lucet adds comes last, with indices that
+        // the source does not have.
+        let imported = self.plan.imports.len();
+        let own = self.functions.get(imported + Builtin::IMPORTED..).unwrap_or_default();
+        let place = |function: &FunctionSpec| {
+            let start = function.ptr().as_usize();
+            start..start + function.code_len() as usize
+        };
+        let Some(first) = own.iter().map(|function| place(function).start).min() else { return MachineCode::default() };
+        let end = own.iter().map(|function| place(function).end).max().unwrap_or(first);
+        // SAFETY: all functions lie in one section of the image, which is mapped as long as the module is.
+        let text = unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(first), end - first) };
+        let functions = own.iter().enumerate().map(|(position, function)| {
+            let index = u32::try_from(imported + position).expect("a module has fewer functions");
+            let Range { start, end } = place(function);
+            (index, start - first..end - first)
+        });
+        MachineCode { text: text.to_vec(), functions: functions.collect() }
     }
 
     /// The position of an exported global.

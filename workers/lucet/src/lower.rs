@@ -68,7 +68,7 @@ impl Builtin {
     ];
 
     /// How many of them lowered modules import, from the first on. Lucet itself adds calls of the others.
-    const IMPORTED: usize = 7;
+    pub(crate) const IMPORTED: usize = 7;
 
     /// The number of its parameters, which are `i32`.
     pub(crate) const fn params(self) -> usize {

@@ -16,7 +16,7 @@ use lucet_runtime_internals::region::Region as _;
 use lucet_runtime_internals::region::mmap::MmapRegion;
 use lucet_runtime_internals::val::Val;
 use lucetc::{Lucetc, LucetcOpts as _, OptLevel};
-use remuda_worker::{End, Failure, HostFunction, Integer, MemoryType, Runtime};
+use remuda_worker::{End, Failure, HostFunction, Integer, MachineCode, MemoryType, Runtime};
 
 use crate::load::Loaded;
 use crate::lower::{Builtin, Misfit, Plan};
@@ -24,8 +24,8 @@ use crate::lower::{Builtin, Misfit, Plan};
 /// The version of Lucet, as `Cargo.toml` pins it.
 const LUCET_VERSION: &str = "0.6.1";
 
-/// Counts the changes to what artifacts are like. The host uses a program of its own revision only.
-const REVISION: &str = "1";
+/// Counts the changes to what artifacts are like, and to what orders there are. The host uses a program of its own revision only.
+const REVISION: &str = "2";
 
 /// The size of a guest's stack in bytes: that of Remuda's other engines.
 const STACK_BYTES: usize = 512 << 10;
@@ -109,6 +109,10 @@ impl Runtime for Worker {
 
     fn serialize(&mut self, compiled: &Compiled) -> Result<Vec<u8>, String> {
         compiled.artifact.clone().ok_or_else(|| "it was not compiled here".to_owned())
+    }
+
+    fn machine_code(&mut self, compiled: &Compiled) -> Result<MachineCode, String> {
+        Ok(compiled.module.machine_code())
     }
 
     fn load(&mut self, artifact: &[u8]) -> Result<Compiled, String> {

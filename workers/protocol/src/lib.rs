@@ -11,5 +11,5 @@ mod serve;
 mod stop;
 
 pub use host::{HostFunction, Type, Unwound, call};
-pub use serve::{End, Failure, Integer, MemoryType, Runtime, serve};
+pub use serve::{End, Failure, Integer, MachineCode, MemoryType, Runtime, serve};
 pub use stop::{block_signal, stopped_at};

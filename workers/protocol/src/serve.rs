@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 
@@ -27,6 +28,7 @@ pub(crate) mod order {
     pub(crate) const DROP: u8 = 8;
     pub(crate) const SERIALIZE: u8 = 9;
     pub(crate) const LOAD: u8 = 10;
+    pub(crate) const CODE: u8 = 11;
 }
 
 pub(crate) mod report {
@@ -38,6 +40,7 @@ pub(crate) mod report {
     pub(crate) const RETURNED: u8 = 69;
     pub(crate) const ENDED: u8 = 70;
     pub(crate) const SERIALIZED: u8 = 71;
+    pub(crate) const CODE: u8 = 72;
 }
 
 /// How a guest ended that did not return.
@@ -101,6 +104,15 @@ pub enum Integer {
     I64(u64),
 }
 
+/// The machine code of a module, to be looked at.
+#[derive(Clone, Debug, Default)]
+pub struct MachineCode {
+    /// All code.
+    pub text: Vec<u8>,
+    /// The functions that the module defines: the index of each in the module, in ascending order, and where its code is.
+    pub functions: Vec<(u32, Range<usize>)>,
+}
+
 /// An engine. Guests' code runs only within [`Runtime::instantiate`] and [`Runtime::call`].
 pub trait Runtime {
     /// A compiled module.
@@ -125,6 +137,13 @@ pub trait Runtime {
     ///
     /// Returns the reason if the engine cannot do that.
     fn serialize(&mut self, module: &Self::Module) -> Result<Vec<u8>, String>;
+
+    /// The module's machine code.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if the engine cannot show it.
+    fn machine_code(&mut self, module: &Self::Module) -> Result<MachineCode, String>;
 
     /// Makes a module of what [`Runtime::serialize`] gave.
     ///
@@ -214,6 +233,15 @@ impl<R: Runtime> Worker<R> {
                 }
                 connection.send();
             }
+            order::CODE => {
+                let module = &self.modules[&frame.get_u32_le()];
+                match guarded(|| self.runtime.machine_code(module)) {
+                    Ok(code) => put_code(report.begin(report::CODE), &code),
+                    Err(reason) => put_bytes(report.begin(report::REFUSED), reason.as_bytes()),
+                }
+                connection.send();
+                connection.shrink();
+            }
             order::FORGET => {
                 self.modules.remove(&frame.get_u32_le());
             }
@@ -286,6 +314,18 @@ impl<R: Runtime> Worker<R> {
         }
         connection.send();
     }
+}
+
+/// Writes the number of functions, for each its index, its first byte and its length, and then all code.
+fn put_code(out: &mut Vec<u8>, code: &MachineCode) {
+    let short = |number: usize| u32::try_from(number).expect("a frame is not so long");
+    out.put_u32_le(short(code.functions.len()));
+    for (index, range) in &code.functions {
+        out.put_u32_le(*index);
+        out.put_u32_le(short(range.start));
+        out.put_u32_le(short(range.len()));
+    }
+    out.put_slice(&code.text);
 }
 
 /// The bits of an `i32`: the upper half means nothing.

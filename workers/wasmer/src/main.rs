@@ -1,10 +1,11 @@
 //! A worker that runs guests in Wasmer: `remuda-wasmer COMPILER`, where COMPILER is `cranelift` or `llvm`.
 
+mod code;
 #[cfg(feature = "llvm")]
 mod llvm;
 mod memory;
 
-use remuda_worker::{End, Failure, HostFunction, Integer, MemoryType, Runtime, Type, Unwound};
+use remuda_worker::{End, Failure, HostFunction, Integer, MachineCode, MemoryType, Runtime, Type, Unwound};
 use wasmer::sys::{BaseTunables, CompilerConfig, Cranelift, EngineBuilder, Features, NativeEngineExt as _};
 use wasmer::{
     Engine, Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, Instance, InstantiationError, Memory, Module,
@@ -17,8 +18,8 @@ use crate::memory::GuestMemory;
 /// The version of Wasmer, as `Cargo.toml` pins it.
 const WASMER_VERSION: &str = "4.4.0";
 
-/// Counts the changes to what artifacts are like. The host uses a program of its own revision only.
-const REVISION: &str = "1";
+/// Counts the changes to what artifacts are like, and to what orders there are. The host uses a program of its own revision only.
+const REVISION: &str = "2";
 
 /// Stands in an artifact between the name of the compiler, by which Wasmer does not tell artifacts apart, and the code.
 const SEPARATOR: &[u8] = b"\n";
@@ -135,6 +136,11 @@ impl Runtime for Worker {
     fn serialize(&mut self, compiled: &Compiled) -> Result<Vec<u8>, String> {
         let code = compiled.module.serialize().map_err(|error| error.to_string())?;
         Ok([self.compiler.as_bytes(), SEPARATOR, &*code].concat())
+    }
+
+    fn machine_code(&mut self, compiled: &Compiled) -> Result<MachineCode, String> {
+        let bytes = compiled.module.serialize().map_err(|error| error.to_string())?;
+        code::of(&bytes)
     }
 
     fn load(&mut self, artifact: &[u8]) -> Result<Compiled, String> {

@@ -58,7 +58,7 @@ impl Run<'_> {
             .context("with its counters, the module is not accepted")?;
         let engine = registry
             .able(&rewritten)
-            .find(|known| known.runs_wasm() && !known.has_workers())
+            .find(|known| known.runs_wasm() && !known.has_workers() && registry.open(known.id).is_ok())
             .context("no engine in this program can run the module")?;
         let failed = || format!("cannot count with {}", engine.id);
         let artifact = registry.open(engine.id)?.compile(&rewritten).with_context(failed)?;

@@ -48,7 +48,7 @@ impl Listing {
         }
         let opened = registry.open(engine.id).map_err(|error| not_shown(error.to_string()))?;
         let code = opened.machine_code(module, form).map_err(|error| not_shown(error.to_string()))?;
-        let code = code.ok_or_else(|| not_shown("it has no machine code to show".to_owned()))?;
+        let code = code.ok_or_else(|| not_shown("its program hands over no machine code".to_owned()))?;
         let Some(architecture) = Architecture::named(code.architecture) else {
             return Err(not_shown(format!("there is no decoder for {}", code.architecture)));
         };
@@ -117,8 +117,6 @@ impl Listing {
 fn has_none(engine: &Known) -> Option<String> {
     if !engine.runs_wasm() {
         Some("it runs no WebAssembly".to_owned())
-    } else if engine.has_workers() {
-        Some("it is a program of its own, which hands over no machine code".to_owned())
     } else if engine.capabilities.tier == Tier::Interpreter {
         Some("it interprets, and makes no machine code".to_owned())
     } else {

@@ -138,7 +138,9 @@ impl Inspect {
             }
         }
         if engines.is_empty() {
-            engines.extend(registry.known().filter(|known| known.runs_wasm() && known.is_here()));
+            // Those that are programs of their own are there for comparison, and some compile for long.
+            let is_here = |known: &&Known| known.runs_wasm() && known.is_here() && !known.has_workers();
+            engines.extend(registry.known().filter(is_here));
         }
         let form = if self.plain { Form::Plain } else { Form::AsServed };
         let (mut listings, mut not_shown) = (Vec::new(), Vec::new());

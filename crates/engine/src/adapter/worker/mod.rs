@@ -30,14 +30,14 @@ use rustix::process::Signal;
 
 use self::pool::{Lease, Pool};
 use self::process::{Launch, NoReport, Worker};
-use self::protocol::{Code, ImportCall, Malformed, MemoryOrder, ModuleNumber, Report, WorkerEnd};
+use self::protocol::{Code, ImportCall, Malformed, MemoryOrder, ModuleNumber, Orders, Report, WorkerEnd};
 use self::rewrite::Rewritten;
 use super::enter::{Exports, enter};
 use super::guest::{End, Guest};
 use super::region::{PAGE_BYTES, Region};
 use crate::{
-    Artifact, Called, Capabilities, Engine, EngineError, Instance, Instances, InstantiateError, Known, Module,
-    StoredArtifact, start,
+    Artifact, Called, Capabilities, Engine, EngineError, Form, Instance, Instances, InstantiateError, Known,
+    MachineCode, Module, StoredArtifact, start,
 };
 
 /// The time that a guest has to stop once its worker was told to. Workers stop in well under a millisecond, but not in
@@ -66,6 +66,8 @@ struct Kind {
     known: &'static Known,
     /// Makes sure that the program's versions, as a worker tells them, will do, and returns the engine's version.
     check: fn(&[String]) -> Result<String, String>,
+    /// Whether its programs can show machine code.
+    shows_code: bool,
 }
 
 pub(super) struct WorkerEngine {
@@ -118,6 +120,20 @@ impl WorkerEngine {
 
     /// Compiles a module in a process of its own, and returns its code. The inner error is why it is refused.
     fn compile_apart(&self, compilers: &Arc<Pool>, module: Vec<u8>) -> Result<Result<Vec<u8>, String>, EngineError> {
+        self.ask_apart(compilers, module, Orders::serialize, |report| match report {
+            Report::Serialized { artifact } => Some(artifact.to_vec()),
+            _ => None,
+        })
+    }
+
+    /// Compiles a module in a process of its own, and asks that for something. The inner error is why it is refused.
+    fn ask_apart<T>(
+        &self,
+        compilers: &Arc<Pool>,
+        module: Vec<u8>,
+        ask: impl FnOnce(&mut Orders, ModuleNumber),
+        take: impl Fn(Report<'_>) -> Option<T>,
+    ) -> Result<Result<T, String>, EngineError> {
         let engine = self.kind.known.id;
         let lost = |error: &io::Error| EngineError::Lost { engine, reason: error.to_string() };
         let mut lease = compilers.start().map_err(|error| lost(&error))?;
@@ -129,11 +145,8 @@ impl WorkerEngine {
         if let Err(reason) = make_on(engine, worker, number, &Code::Module(module))? {
             return Ok(Err(reason));
         }
-        worker.orders.serialize(number);
-        answer(engine, worker, |report| match report {
-            Report::Serialized { artifact } => Some(artifact.to_vec()),
-            _ => None,
-        })
+        ask(&mut worker.orders, number);
+        answer(engine, worker, take)
     }
 
     /// Has a worker make the module ready. The inner error is why the worker refuses it.
@@ -182,6 +195,24 @@ impl Engine for WorkerEngine {
             Some(compilers) => Code::Artifact(self.compile_apart(compilers, bytes)?.map_err(failed)?),
         };
         self.artifact(module, code, rewritten)?.map_err(failed)
+    }
+
+    /// Guests here have no polls, so that there is one form of their code.
+    fn machine_code(&self, module: &Module, _: Form) -> Result<Option<MachineCode>, EngineError> {
+        let Some(compilers) = self.compilers.as_ref().filter(|_| self.kind.shows_code) else { return Ok(None) };
+        let failed = |reason: String| EngineError::Compile { engine: self.kind.known.id, reason };
+        let (bytes, _) = self.rewrite(module).map_err(failed)?;
+        let code = self.ask_apart(compilers, bytes, Orders::code, |report| match report {
+            Report::Code { functions, text } => Some(MachineCode {
+                architecture: std::env::consts::ARCH,
+                text: text.to_vec(),
+                functions,
+                origins: None,
+                flag: None,
+            }),
+            _ => None,
+        })?;
+        code.map(Some).map_err(failed)
     }
 
     fn load(&self, module: &Module, stored: &StoredArtifact) -> Result<Arc<dyn Artifact>, EngineError> {
@@ -580,7 +611,9 @@ impl WorkerInstance {
                     Heard::Ended(end, detail)
                 }
                 Report::Refused { reason } => Heard::Refused(reason),
-                Report::Hello { .. } | Report::Compiled | Report::Serialized { .. } => return Err(Malformed.into()),
+                Report::Hello { .. } | Report::Compiled | Report::Serialized { .. } | Report::Code { .. } => {
+                    return Err(Malformed.into());
+                }
             });
         }
     }

@@ -19,7 +19,7 @@ const OPTIONS: [&str; 3] = [
     "--openssl-config=/dev/null",
 ];
 
-static KIND: Kind = Kind { known: &NODE_V8, check };
+static KIND: Kind = Kind { known: &NODE_V8, check, shows_code: false };
 
 pub(in crate::adapter) fn open(instances: Instances) -> Result<Arc<dyn Engine>, EngineError> {
     Ok(Arc::new(WorkerEngine::open(&KIND, launch()?, None, instances)?))

@@ -23,7 +23,11 @@ pub(in crate::adapter) struct Own {
 
 #[cfg(feature = "wasmer.cranelift")]
 pub(in crate::adapter) static WASMER_CRANELIFT: Own = Own {
-    kind: Kind { known: &adapter::WASMER_CRANELIFT, check: |versions| WASMER_CRANELIFT.check(versions) },
+    kind: Kind {
+        known: &adapter::WASMER_CRANELIFT,
+        check: |versions| WASMER_CRANELIFT.check(versions),
+        shows_code: true,
+    },
     runtime: "wasmer",
     compiler: "cranelift",
     revision: WASMER_REVISION,
@@ -33,7 +37,7 @@ pub(in crate::adapter) static WASMER_CRANELIFT: Own = Own {
 
 #[cfg(feature = "wasmer.llvm")]
 pub(in crate::adapter) static WASMER_LLVM: Own = Own {
-    kind: Kind { known: &adapter::WASMER_LLVM, check: |versions| WASMER_LLVM.check(versions) },
+    kind: Kind { known: &adapter::WASMER_LLVM, check: |versions| WASMER_LLVM.check(versions), shows_code: true },
     runtime: "wasmer",
     compiler: "llvm",
     revision: WASMER_REVISION,
@@ -42,11 +46,11 @@ pub(in crate::adapter) static WASMER_LLVM: Own = Own {
 };
 
 #[cfg(any(feature = "wasmer.cranelift", feature = "wasmer.llvm"))]
-const WASMER_REVISION: &str = "1";
+const WASMER_REVISION: &str = "2";
 
 #[cfg(feature = "wavm.llvm")]
 pub(in crate::adapter) static WAVM_LLVM: Own = Own {
-    kind: Kind { known: &adapter::WAVM_LLVM, check: |versions| WAVM_LLVM.check(versions) },
+    kind: Kind { known: &adapter::WAVM_LLVM, check: |versions| WAVM_LLVM.check(versions), shows_code: false },
     runtime: "wavm",
     compiler: "llvm",
     revision: "1",
@@ -56,10 +60,14 @@ pub(in crate::adapter) static WAVM_LLVM: Own = Own {
 
 #[cfg(feature = "lucet.cranelift")]
 pub(in crate::adapter) static LUCET_CRANELIFT: Own = Own {
-    kind: Kind { known: &adapter::LUCET_CRANELIFT, check: |versions| LUCET_CRANELIFT.check(versions) },
+    kind: Kind {
+        known: &adapter::LUCET_CRANELIFT,
+        check: |versions| LUCET_CRANELIFT.check(versions),
+        shows_code: true,
+    },
     runtime: "lucet",
     compiler: "cranelift",
-    revision: "1",
+    revision: "2",
     runs: "remuda-lucet",
     compiles: "remuda-lucet",
 };

@@ -2,6 +2,8 @@
 //!
 //! A worker is not trusted: every report is checked, and one that makes no sense is an error.
 
+use std::ops::Range;
+
 use bytes::{Buf, BufMut, TryGetError};
 use remuda_model::TrapKind;
 use remuda_wasi::{Import, Read, Span, Type};
@@ -30,6 +32,7 @@ mod order {
     pub(super) const DROP: u8 = 8;
     pub(super) const SERIALIZE: u8 = 9;
     pub(super) const LOAD: u8 = 10;
+    pub(super) const CODE: u8 = 11;
 }
 
 mod report {
@@ -41,6 +44,7 @@ mod report {
     pub(super) const RETURNED: u8 = 69;
     pub(super) const ENDED: u8 = 70;
     pub(super) const SERIALIZED: u8 = 71;
+    pub(super) const CODE: u8 = 72;
 }
 
 mod code {
@@ -122,6 +126,11 @@ impl Orders {
     /// Asks for the code of a module that the worker has compiled.
     pub(super) fn serialize(&mut self, module: ModuleNumber) {
         self.order(order::SERIALIZE, |out| out.put_u32_le(module.0));
+    }
+
+    /// Asks for the machine code of a module that the worker has compiled, to be looked at.
+    pub(super) fn code(&mut self, module: ModuleNumber) {
+        self.order(order::CODE, |out| out.put_u32_le(module.0));
     }
 
     pub(super) fn forget(&mut self, module: ModuleNumber) {
@@ -242,6 +251,8 @@ pub(super) enum Report<'a> {
     Compiled,
     /// The code of a module.
     Serialized { artifact: &'a [u8] },
+    /// The machine code of a module: the functions, each with its index and its place, and all code.
+    Code { functions: Vec<(u32, Range<usize>)>, text: &'a [u8] },
     /// The order could not be carried out, although no guest is to blame.
     Refused { reason: String },
     /// The instance is made, and its start function has returned.
@@ -345,6 +356,22 @@ impl<'a> Report<'a> {
             }
             report::COMPILED => Self::Compiled,
             report::SERIALIZED => return Ok(Self::Serialized { artifact: frame }),
+            report::CODE => {
+                let mut functions = Vec::new();
+                for _ in 0..frame.try_get_u32_le()? {
+                    let (index, start) = (frame.try_get_u32_le()?, frame.try_get_u32_le()? as usize);
+                    let length = frame.try_get_u32_le()? as usize;
+                    functions.push((index, start..start.checked_add(length).ok_or(Malformed)?));
+                }
+                let text = *frame;
+                let is_right = |(_, range): &(u32, Range<usize>)| range.end <= text.len();
+                let is_sorted = functions.is_sorted_by(|(one, _), (other, _)| one < other);
+                return if is_sorted && functions.iter().all(is_right) {
+                    Ok(Self::Code { functions, text })
+                } else {
+                    Err(Malformed)
+                };
+            }
             report::REFUSED => Self::Refused { reason: take_text(frame)? },
             report::READY => Self::Ready,
             report::IMPORT => {

@@ -13,7 +13,7 @@ use super::{Kind, WorkerEngine};
 use crate::adapter::NODE_V8;
 use crate::{Artifact, Engine, EngineError, Instance, Instances, InstantiateError, Module};
 
-static KIND: Kind = Kind { known: &NODE_V8, check: |versions| Ok(versions.join(" ")) };
+static KIND: Kind = Kind { known: &NODE_V8, check: |versions| Ok(versions.join(" ")), shows_code: false };
 
 fn engine(script: &str) -> Result<WorkerEngine, EngineError> {
     let launch = Launch::new(PathBuf::from("/bin/sh"), vec!["-c".into(), format!("exec >&0\n{script}")]);
