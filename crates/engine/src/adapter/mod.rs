@@ -308,6 +308,12 @@ const WASMI_VERSION: &str = "2.0.0";
 pub(crate) fn cpu_features() -> &'static str {
     static FEATURES: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
         let mut features = vec![std::env::consts::ARCH];
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::arch::is_aarch64_feature_detected as has;
+            let all = [("lse", has!("lse")), ("paca", has!("paca")), ("fp16", has!("fp16"))];
+            features.extend(all.into_iter().filter_map(|(name, is_here)| is_here.then_some(name)));
+        }
         #[cfg(target_arch = "x86_64")]
         {
             macro_rules! detect {

@@ -55,6 +55,11 @@ const IDLE_SLOTS_MAX: usize = 64;
 
 #[cfg(feature = "wasmtime.winch")]
 pub(super) fn open_winch(instances: Instances) -> Result<Arc<dyn Engine>, EngineError> {
+    if cfg!(target_arch = "aarch64") {
+        let engine = super::WASMTIME_WINCH.id;
+        let reason = "Winch has no shared memories on this processor, and the flag that stops guests is in one";
+        return Err(EngineError::Unavailable { engine, reason: reason.into() });
+    }
     Ok(Arc::new(WasmtimeEngine::open(&super::WASMTIME_WINCH, Strategy::Winch, instances)?))
 }
 
