@@ -32,7 +32,7 @@ pub fn warnings(results: &Results) -> Vec<Warning> {
 }
 
 fn machines(results: &Results) -> Option<Warning> {
-    let machines: BTreeSet<&str> = results.runs.iter().map(|run| run.machine.fingerprint.as_str()).collect();
+    let machines: BTreeSet<&str> = results.timed_runs().map(|run| run.machine.fingerprint.as_str()).collect();
     (machines.len() > 1).then(|| Warning {
         what: format!(
             "the results come from {} machines; times of different machines are put together in one median",
@@ -44,7 +44,7 @@ fn machines(results: &Results) -> Option<Warning> {
 
 fn commits(results: &Results) -> Option<Warning> {
     let builds: BTreeSet<(&str, &str)> =
-        results.runs.iter().map(|run| (run.remuda.as_str(), run.commit.as_str())).collect();
+        results.timed_runs().map(|run| (run.remuda.as_str(), run.commit.as_str())).collect();
     (builds.len() > 1).then(|| Warning {
         what: format!("the results come from {} builds of Remuda", builds.len()),
         remedy: "report each build by itself, and hold them against each other with `remuda compare`".into(),
@@ -70,7 +70,7 @@ fn modules(results: &Results) -> Option<Warning> {
 
 fn load(results: &Results) -> Option<Warning> {
     let (mut loaded, mut all, mut highest) = (0, 0, 0.0_f64);
-    let cores = results.runs.iter().map(|run| run.machine.cores).min().filter(|cores| *cores > 0)?;
+    let cores = results.timed_runs().map(|run| run.machine.cores).min().filter(|cores| *cores > 0)?;
     for process in results.points().flat_map(|point| results.processes(point)) {
         all += 1;
         if process.load() > f64::from(cores) {
@@ -90,7 +90,7 @@ fn load(results: &Results) -> Option<Warning> {
 
 fn governor(results: &Results) -> Option<Warning> {
     let other =
-        results.runs.iter().filter_map(|run| run.machine.governor.as_deref()).find(|name| *name != "performance")?;
+        results.timed_runs().filter_map(|run| run.machine.governor.as_deref()).find(|name| *name != "performance")?;
     Some(Warning {
         what: format!("the frequency governor is `{other}`: short runs may have been measured at a low frequency"),
         remedy: "set it to `performance` (`cpupower frequency-set -g performance`) and measure again".into(),

@@ -237,6 +237,13 @@ impl Results {
         Self { runs, failures, simulations, counters, without_counters, processes, estimates: RefCell::default() }
     }
 
+    /// The runs that measured times. Counts of simulations do not hang on the machine.
+    pub fn timed_runs(&self) -> impl Iterator<Item = &Run> {
+        let ids: BTreeSet<&str> =
+            self.processes.values().flat_map(BTreeMap::keys).map(|(run, _)| run.as_str()).collect();
+        self.runs.iter().filter(move |run| ids.contains(run.run.as_str()))
+    }
+
     /// The points that have numbers.
     pub fn points(&self) -> impl Iterator<Item = &Point> {
         self.processes.keys()

@@ -207,6 +207,8 @@ pub(crate) struct Lines<'a> {
     pub x_axis: &'a str,
     /// Writes a value on the axis.
     pub x_tick: fn(f64) -> String,
+    /// The values on the axis, if they are not round decimal numbers.
+    pub x_ticks: &'a [f64],
     pub y_axis: &'a str,
     pub y_tick: fn(f64) -> String,
     pub best: &'a [(f64, String)],
@@ -225,9 +227,12 @@ impl Lines<'_> {
                 let all = || self.lines.iter().flat_map(|line| &line.points);
                 let x = Scale::logarithmic(all().map(|point| point.0), left, right);
                 let y = Scale::logarithmic(all().flat_map(|point| [point.1, point.2, point.3]), bottom, top);
+                // A narrow picture has no room for all of them.
+                let step = if canvas.is_narrow() { 2 } else { 1 };
+                let ticks: Vec<f64> = self.x_ticks.iter().copied().step_by(step).collect();
                 grid(
                     canvas,
-                    (&x, self.x_tick),
+                    (&x, self.x_tick, &ticks),
                     (&y, self.y_tick),
                     self.x_axis,
                     self.y_axis,
@@ -296,7 +301,7 @@ impl Spots<'_> {
                 let y = Scale::logarithmic(self.spots.iter().map(|spot| spot.y).chain(limit), bottom, top);
                 grid(
                     canvas,
-                    (&x, units::time_tick),
+                    (&x, units::time_tick, &[]),
                     (&y, units::ratio_tick),
                     self.x_axis,
                     self.y_axis,
@@ -376,7 +381,7 @@ fn axis_below(canvas: &mut Canvas<'_>, scale: &Scale, tick: fn(f64) -> String, (
 
 fn grid(
     canvas: &mut Canvas<'_>,
-    (x, x_tick): (&Scale, fn(f64) -> String),
+    (x, x_tick, x_ticks): (&Scale, fn(f64) -> String, &[f64]),
     (y, y_tick): (&Scale, fn(f64) -> String),
     x_axis: &str,
     y_axis: &str,
@@ -387,7 +392,8 @@ fn grid(
         canvas.line(&[(left, at), (right, at)], Ink::Grid, 1);
         canvas.text((left - 8, at), Side::Left, Ink::Muted, &y_tick(value));
     }
-    for value in x.ticks(56) {
+    let ticks = if x_ticks.is_empty() { x.ticks(56) } else { x_ticks.to_vec() };
+    for value in ticks {
         let at = x.at(value);
         canvas.line(&[(at, top), (at, bottom)], Ink::Grid, 1);
         canvas.text((at, bottom + 16), Side::Middle, Ink::Muted, &x_tick(value));

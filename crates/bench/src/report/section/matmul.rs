@@ -41,6 +41,7 @@ pub(super) fn section(results: &Results, palette: &Palette) -> Section {
                 lines: &lines,
                 x_axis: "rows and columns",
                 x_tick: units::plain,
+                x_ticks: &[],
                 y_axis: "total time",
                 y_tick: units::time_tick,
                 best: &best,

@@ -10,7 +10,8 @@ pub(super) fn section(sets: &[Set<'_>]) -> Section {
         title: "Table III: branch predictors".into(),
         lead: "Mispredicted conditional branches of the guest's own code, for each 1000 instructions and (in brackets) of 100 such \
                branches, as means over the PolyBench kernels. The first three predictors follow gem5's rules at gem5's sizes; TAGE \
-               stands for today's processors. The paper's own percentages are of 2021's engines under gem5, and not repeated here."
+               stands for today's processors. The paper's percentages, of 2021's engines under gem5, were not at hand \
+               to be put beside these."
             .into(),
         ..Section::default()
     };

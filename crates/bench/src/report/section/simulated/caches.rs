@@ -25,7 +25,7 @@ pub(super) fn section(sets: &[Set<'_>], palette: &Palette) -> Section {
             "Misses for each 1000 instructions of the guest's own code in simulated caches (64-byte lines, 8 ways, LRU, no prefetching), \
              as means over the guests of a suite; less is better. Code that does more in one instruction has more misses for each \
              1000 of them, and not more misses: the tables have those, too. Less than {LEAST} is drawn as {LEAST}. The paper simulated such \
-             caches with gem5; its own curves are of 2021's engines, and not repeated here."
+             caches with gem5; its curves, of 2021's engines, were not at hand to be put beside these."
         ),
         ..Section::default()
     };
@@ -40,11 +40,13 @@ pub(super) fn section(sets: &[Set<'_>], palette: &Palette) -> Section {
             let words = format!("Misses for each 1000 instructions by the size of the cache for each engine: {scope}");
             section.claims.push(claim(&scope, &lines));
             section.parts.push(Part::Heading(scope.clone()));
+            let ticks: Vec<f64> = sizes(set, of).into_iter().map(|size| size as f64).collect();
             let plot = Lines {
                 palette,
                 lines: &lines,
-                x_axis: "size of the cache",
-                x_tick: kib,
+                x_axis: "size of the cache, KiB",
+                x_tick: |bytes| units::plain(bytes / 1024.0),
+                x_ticks: &ticks,
                 y_axis: "misses per 1000 instructions",
                 y_tick: units::plain,
                 best: &[],

@@ -18,7 +18,8 @@ pub(super) fn section(sets: &[Set<'_>]) -> Section {
         title: "Figure 6: the same loop by several compilers".into(),
         lead: format!(
             "Machine code of the loop in which `{SHOWN}` spends its time, as each engine has it in memory: the hottest blocks of code, in \
-             order of address, that together are at least half of all executed instructions. LLVM unrolls loops and makes several \
+             order of address, that together are at least half of all executed instructions. Native code is by the compiler that made the \
+             modules, which is LLVM's; on x86-64 it is for any such processor, engines' code for one with AVX2. LLVM unrolls loops and makes several \
              copies of them, so look at executed instructions, not at the length of the listing. `remuda inspect` shows whole \
              functions, and counts each of the five weaknesses that the paper found in 2021's Cranelift (docs/inspect.md)."
         ),

@@ -16,7 +16,7 @@ pub(super) fn section(results: &Results, sets: &[Set<'_>]) -> Section {
             "The paper read hardware counters. Where a machine has them, they stand first. The other figures are simulated: the guest's own code in first-level caches of {} (64-byte \
              lines, 8 ways) and with a TAGE predictor of some 57 Kbit, without prefetching or speculation. The counts are means over \
              the PolyBench kernels, for each 1000 instructions; instructions, loads and stores are geometric means of ratios. The \
-             paper's own numbers are not shown beside them: they are of 2021's engines on a processor that had counters.",
+             paper's numbers, of 2021's engines, were not at hand to be put beside these.",
             kib(CACHE_BYTES as f64)
         ),
         ..Section::default()
