@@ -439,6 +439,10 @@ impl Drop for Host {
         self.prewarmer = None;
         self.shared.compiler.close();
         self.shared.background.close();
+        // A thread that is about to end may still know what is shared, which then is not dropped before the process ends.
+        if let Keeper::Thread(housekeeper) = &self.shared.keeper {
+            housekeeper.flush();
+        }
     }
 }
 

@@ -134,8 +134,9 @@ fn spins(address: &str, _: usize) {
 
 fn traps(address: &str, _: usize) {
     assert_eq!(get(address, "/trap").status, 500);
-    let broken_off = ask_for(address, "/trap-after/200000");
-    assert_eq!((broken_off.status, broken_off.is_whole), (200, false));
+    // What has begun breaks off. While engines race for a request, all of it is kept, and the guest's end is the answer.
+    let ended = ask_for(address, "/trap-after/200000");
+    assert!([(200, false), (500, true)].contains(&(ended.status, ended.is_whole)), "{ended:?}");
 }
 
 fn waits(address: &str, _: usize) {

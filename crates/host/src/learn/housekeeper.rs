@@ -192,10 +192,11 @@ fn run(profiles: &Mutex<Profiles>, tasks: &Receiver<Task>, cores: &Cores, droppe
 #[cfg(test)]
 mod tests {
     use remuda_engine::Registry;
-    use remuda_model::Outcome;
+    use remuda_model::{Entry, GuestContext, GuestLimits, Interrupt, Outcome};
 
     use super::*;
     use crate::learn::profile::testing::{MODULE, WINCH, observation};
+    use crate::{Call, FunctionSpec, Host, HostConfig};
 
     fn start(profiles: Arc<Mutex<Profiles>>) -> Housekeeper {
         Housekeeper::start(profiles, Arc::new(Cores::new(1, 0.0))).unwrap()
@@ -216,6 +217,25 @@ mod tests {
         let winch = profile.engine(WINCH).unwrap();
         assert_eq!((winch.execute.predict(Some(10)).unwrap().ns, winch.execute.count()), (200.0, 3));
         assert_eq!((winch.compile.ns(), winch.compile.count()), (Some(5), 5));
+    }
+
+    #[test]
+    fn what_requests_left_is_on_disk_when_the_host_is_gone_whoever_still_knows_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.wat");
+        std::fs::write(&path, "(module (func (export \"_start\")))").unwrap();
+        let config = HostConfig { data_dir: Some(dir.path().join("data")), workers: 1, ..HostConfig::default() };
+        let host = Host::open(&config).unwrap();
+        let engines = Some(vec!["mock".to_owned()]);
+        let spec = FunctionSpec { engines, ..FunctionSpec::of_module(&path) };
+        let function = host.deploy(spec, Some(&Entry::Command)).unwrap();
+        let context = GuestContext { args: vec!["f".into()], ..GuestContext::default() };
+        let call = Call { id: host.next_request_id(), entry: Entry::Command, context, limits: GuestLimits::default() };
+        host.call(&function, &Arc::new(call), &Interrupt::new()).unwrap();
+        let known = host.shared().registry.find("mock").unwrap();
+        let shared = Arc::clone(host.shared());
+        drop(host);
+        assert!(shared.store.as_ref().unwrap().may_contain(function.module.digest(), known));
     }
 
     #[test]
