@@ -147,6 +147,7 @@ fn in_order(plan: &Plan) -> Vec<Task> {
     (0..plan.blocks.len()).flat_map(of_block).collect()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the channel ends when the last thread that has this does")]
 fn work(
     plan: &Plan,
     tasks: &[Task],

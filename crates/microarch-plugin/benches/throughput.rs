@@ -62,6 +62,7 @@ fn main() {
                 let run = Run {
                     program: elf.clone(),
                     arguments: vec![program.into(), times.into()],
+                    stdin: None,
                     plugin: plugin.clone(),
                     options: [&["range=all"], *options].concat().iter().map(ToString::to_string).collect(),
                     report: report.clone(),

@@ -60,7 +60,7 @@ const INTEL_ICACHE: [RawEvent; 2] = [
 const INTEL_ICACHE_MODELS: [u32; 15] =
     [0x4e, 0x55, 0x5e, 0x66, 0x6a, 0x6c, 0x7d, 0x7e, 0x8c, 0x8d, 0x8e, 0x9e, 0xa5, 0xa6, 0xa7];
 /// AMD's numbers: as Intel's, and the event's highest 4 bits from bit 32 on (Processor Programming Reference for family 19h,
-/// "Core Performance Monitor Counters": PMCx28F and PMCx18E).
+/// "Core Performance Monitor Counters": `PMCx28F` and `PMCx18E`).
 const AMD: [RawEvent; 4] = [
     RawEvent { name: "op_cache_hit_miss.op_cache_hit", config: 0x2_0000_038f },
     RawEvent { name: "op_cache_hit_miss.op_cache_miss", config: 0x2_0000_048f },

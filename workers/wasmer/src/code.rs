@@ -18,14 +18,14 @@ pub(crate) fn of(artifact: &[u8]) -> Result<MachineCode, String> {
     let imported = module.compile_info.module.num_imported_functions;
     let compilation = module.compilation;
     let mut code = MachineCode::default();
-    for (local, body) in compilation.function_bodies.iter() {
+    for (local, body) in &compilation.function_bodies {
         let start = code.text.len();
         code.text.extend_from_slice(&body.body);
         let index = u32::try_from(imported + local.index()).map_err(|error| error.to_string())?;
         code.functions.push((index, start..code.text.len()));
     }
     // Calls among these functions go where they lie here.
-    for (from, relocations) in compilation.function_relocations.iter() {
+    for (from, relocations) in &compilation.function_relocations {
         for relocation in relocations {
             let is_relative = matches!(
                 relocation.kind,
@@ -37,7 +37,8 @@ pub(crate) fn of(artifact: &[u8]) -> Result<MachineCode, String> {
             }
             let at = code.functions[from.index()].1.start + relocation.offset as usize;
             let to = code.functions[to.index()].1.start;
-            let distance = (to as i64).wrapping_sub(at as i64).wrapping_add(relocation.addend);
+            let signed = |place: usize| i64::try_from(place).map_err(|error| error.to_string());
+            let distance = (signed(to)? - signed(at)?).wrapping_add(relocation.addend);
             if let (Ok(distance), Some(field)) = (i32::try_from(distance), code.text.get_mut(at..at + 4)) {
                 field.copy_from_slice(&distance.to_le_bytes());
             }

@@ -3,9 +3,10 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Seek as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use remuda_bench::engines::NATIVE;
@@ -14,6 +15,9 @@ use remuda_microarch::counters::EventCount;
 use remuda_microarch::{InstructionSet, PLUGIN_FILE, Ran, Run, emulator, instruction_set};
 use remuda_model::Tier;
 use serde::{Deserialize, Serialize};
+
+/// How often a process that counts is looked at. It ends up to this much before it is noticed, and counts nothing then.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// An engine in a build of Remuda that puts machine code into its own process.
 #[derive(Serialize, Deserialize)]
@@ -124,7 +128,7 @@ impl Looker {
         for known in registry.known().filter(|known| known.has_workers()) {
             match known.programs().first().map(|program| instruction_set(program)) {
                 None => {
-                    absent.push((known.id.to_string(), known.missing().unwrap_or_else(|| "it was not built".into())))
+                    absent.push((known.id.to_string(), known.missing().unwrap_or_else(|| "it was not built".into())));
                 }
                 Some(Ok(set)) if set == self.set => {
                     let (id, version) = (known.id.to_string(), registry.version(known));
@@ -194,6 +198,9 @@ impl Looker {
 
     /// Runs a module without an emulator, and returns what the processor's own counters counted.
     pub(super) fn count(&self, code: &Code, call: &Call<'_>) -> anyhow::Result<Vec<EventCount>> {
+        if self.set.name() != std::env::consts::ARCH {
+            bail!("{} is for another processor than this machine's", self.build.display());
+        }
         let folder = tempfile::tempdir().context("there is no temporary folder")?;
         let counts = folder.path().join("counts.json");
         let mut command = Command::new(&self.build);
@@ -212,11 +219,31 @@ impl Looker {
             None => Stdio::null(),
             Some(path) => File::open(path).with_context(|| format!("cannot read {}", path.display()))?.into(),
         };
-        let output = command.stdin(stdin).output().context("this program cannot be started again")?;
-        if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        let mut errors = tempfile::tempfile().context("there is no temporary folder")?;
+        let stderr = errors.try_clone()?;
+        let child = command.stdin(stdin).stdout(Stdio::null()).stderr(stderr).spawn();
+        let status = wait(child.context("this program cannot be started again")?, self.timeout)?;
+        if !status.success() {
+            errors.rewind()?;
+            bail!("{}", std::io::read_to_string(errors)?.trim_end());
         }
         Ok(serde_json::from_slice(&std::fs::read(&counts)?)?)
+    }
+}
+
+/// Waits for a process, and ends it if it takes too long.
+fn wait(mut child: Child, timeout: Duration) -> anyhow::Result<ExitStatus> {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if began.elapsed() >= timeout {
+            child.kill()?;
+            child.wait()?;
+            bail!("it did not end within {} s, and was ended", timeout.as_secs_f64());
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 
