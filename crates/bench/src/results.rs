@@ -206,15 +206,22 @@ impl Results {
         let mut failures = Vec::new();
         let (mut simulations, mut counters, mut without_counters) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         let mut processes: BTreeMap<Point, BTreeMap<(String, u32), Process>> = BTreeMap::new();
+        // What cannot be simulated may well have been timed.
+        let mut simulating: BTreeSet<String> = BTreeSet::new();
         for record in records {
             match record {
                 Record::Run(run) => runs.push(run),
                 Record::Failure(failure) => failures.push(failure),
                 Record::Simulation(simulation) => {
+                    simulating.insert(simulation.run.clone());
                     simulations.insert((simulation.target.clone(), simulation.point.clone()), *simulation);
                 }
-                Record::Counters(counted) => counters.push(counted),
+                Record::Counters(counted) => {
+                    simulating.insert(counted.run.clone());
+                    counters.push(counted);
+                }
                 Record::NoCounters(none) => {
+                    simulating.insert(none.run);
                     without_counters.insert(none.reason);
                 }
                 Record::Sample(sample) => {
@@ -228,7 +235,7 @@ impl Results {
                 }
             }
         }
-        for failure in &failures {
+        for failure in failures.iter().filter(|failure| !simulating.contains(&failure.run)) {
             processes.remove(&failure.point);
         }
         for process in processes.values_mut().flat_map(BTreeMap::values_mut) {

@@ -254,6 +254,41 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_simulated_keeps_its_times() {
+        let Record::Simulation(simulation) = record(CRANELIFT) else { unreachable!() };
+        let point = simulation.point.clone();
+        let sample = |iteration| {
+            Record::Sample(crate::row::Sample {
+                run: "timed".into(),
+                point: point.clone(),
+                digest: String::new(),
+                engine_version: String::new(),
+                flags: String::new(),
+                process: 0,
+                iteration,
+                wall_ns: [(crate::row::Phase::Total, 5)].into(),
+                cpu_ns: std::collections::BTreeMap::default(),
+                peak_memory_bytes: None,
+                code_bytes: None,
+                artifact_bytes: None,
+                answered_by: None,
+                load: 0.0,
+            })
+        };
+        let failure = |run: &str| {
+            Record::Failure(crate::row::Failure {
+                run: run.into(),
+                point: point.clone(),
+                process: 0,
+                reason: "x".into(),
+            })
+        };
+        let none = || Record::NoCounters(crate::row::NoCounters { run: "simulated".into(), reason: "none".into() });
+        let points = |run| Results::new([sample(Some(0)), sample(None), none(), failure(run)]).points().count();
+        assert_eq!((points("simulated"), points("timed")), (1, 0));
+    }
+
+    #[test]
     fn a_machine_without_counters_says_so_and_one_with_them_shows_them() {
         let none = Record::NoCounters(crate::row::NoCounters { run: "r".into(), reason: "there are none".into() });
         let results = Results::new([record(CRANELIFT), none]);
