@@ -40,6 +40,6 @@ pub use report::{
     CacheResult, CodeRange, Counting, HotBlock, PredictorResult, REPORT_VERSION, ReadError, Report, ReturnStackResult,
     Scope, TargetBufferResult,
 };
-pub use run::{PLUGIN_FILE, Ran, Run, RunError, emulator, instruction_set, qemu_name};
+pub use run::{PLUGIN_FILE, Ran, Run, RunError, emulator, instruction_set, qemu_name, wait};
 pub use targets::{ReturnStack, ReturnStackConfig, TargetBuffer, TargetBufferConfig, TargetCounts};
 pub use tell::tell;

@@ -128,8 +128,9 @@ impl Run {
     /// # Errors
     /// If there is no emulator for the program, or no plugin.
     pub fn command(&self) -> Result<Command, RunError> {
-        let mut command = Command::new(qemu_name(instruction_set(&self.program)?));
-        command.args(self.emulator_arguments()?).arg(&self.program).args(&self.arguments);
+        let words = self.emulator()?;
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg(&self.program).args(&self.arguments);
         Ok(command)
     }
 
@@ -138,18 +139,12 @@ impl Run {
     /// # Errors
     /// If there is no emulator for the program, or no plugin.
     pub fn emulator(&self) -> Result<Vec<OsString>, RunError> {
-        let mut words = vec![qemu_name(instruction_set(&self.program)?).into()];
-        words.extend(self.emulator_arguments()?);
-        Ok(words)
-    }
-
-    fn emulator_arguments(&self) -> Result<Vec<OsString>, RunError> {
+        let mut words = emulator(&self.program)?;
         if !self.plugin.is_file() {
             return Err(RunError::NoPlugin { path: self.plugin.clone() });
         }
-        let mut arguments = plain_arguments();
-        arguments.extend(["-plugin".into(), self.plugin_option()]);
-        Ok(arguments)
+        words.extend(["-plugin".into(), self.plugin_option()]);
+        Ok(words)
     }
 
     /// Runs a command, and reads the report that [`Run::program`] has left when it ends, be it the command itself or one that the
@@ -180,7 +175,9 @@ impl Run {
             .spawn()
             .map_err(|source| RunError::NoStart { name: name.clone(), source })?;
         let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
-        let status = self.wait(&mut child)?;
+        let waited = wait(&mut child, self.timeout);
+        let waited = waited.map_err(|source| RunError::Io { what: "wait for qemu".to_owned(), source })?;
+        let status = waited.ok_or(RunError::Timeout { timeout: self.timeout })?;
         let (stdout, stderr) = (collect(stdout), collect(stderr));
         if !status.success() {
             return Err(RunError::Failed { name, status, stderr: end_of(&stderr) });
@@ -202,27 +199,25 @@ impl Run {
         }
         option
     }
-
-    fn wait(&self, child: &mut Child) -> Result<ExitStatus, RunError> {
-        let started = Instant::now();
-        let failed = |source| RunError::Io { what: "wait for qemu".to_owned(), source };
-        loop {
-            if let Some(status) = child.try_wait().map_err(failed)? {
-                return Ok(status);
-            }
-            if started.elapsed() >= self.timeout {
-                child.kill().and_then(|()| child.wait()).map_err(failed)?;
-                return Err(RunError::Timeout { timeout: self.timeout });
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-    }
 }
 
-/// The arguments of qemu without a plugin.
-fn plain_arguments() -> Vec<OsString> {
-    // The processor that qemu shows otherwise is of 2003, for which compilers make other code than for today's.
-    vec!["-cpu".into(), "max".into()]
+/// Waits for a process. If it does not end in time, it is ended, and there is no status.
+///
+/// # Errors
+/// If it cannot be waited for, or not be ended.
+pub fn wait(child: &mut Child, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if started.elapsed() >= timeout {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// The emulator for a program with its arguments, without the plugin.
@@ -230,9 +225,8 @@ fn plain_arguments() -> Vec<OsString> {
 /// # Errors
 /// If there is none.
 pub fn emulator(program: &Path) -> Result<Vec<OsString>, RunError> {
-    let mut words = vec![qemu_name(instruction_set(program)?).into()];
-    words.extend(plain_arguments());
-    Ok(words)
+    // The processor that qemu shows otherwise is of 2003, for which compilers make other code than for today's.
+    Ok(vec![qemu_name(instruction_set(program)?).into(), "-cpu".into(), "max".into()])
 }
 
 fn double_commas(text: &OsStr) -> OsString {

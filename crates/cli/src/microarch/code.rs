@@ -5,19 +5,16 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Seek as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use remuda_bench::engines::NATIVE;
 use remuda_engine::{Availability, Instances, Known, Registry};
 use remuda_microarch::counters::EventCount;
-use remuda_microarch::{InstructionSet, PLUGIN_FILE, Ran, Run, emulator, instruction_set};
+use remuda_microarch::{InstructionSet, PLUGIN_FILE, Ran, Run, emulator, instruction_set, wait};
 use remuda_model::Tier;
 use serde::{Deserialize, Serialize};
-
-/// How often a process that counts is looked at. It ends up to this much before it is noticed, and counts nothing then.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// An engine in a build of Remuda that puts machine code into its own process.
 #[derive(Serialize, Deserialize)]
@@ -59,20 +56,27 @@ fn is_compiler(known: &Known) -> bool {
 pub(super) struct Code {
     /// Its name in results: an engine's id, or `native`.
     pub(super) id: String,
-    /// The version of the engine, or of the compiler.
-    pub(super) version: String,
     pub(super) place: Place,
 }
 
+impl Code {
+    /// The version of the engine, or of the compiler. A worker is started to find out.
+    pub(super) fn version(&self) -> String {
+        match &self.place {
+            Place::Build { version } | Place::Native { version, .. } => version.clone(),
+            Place::Worker(known) => Registry::new(Instances::OnDemand).version(known),
+        }
+    }
+}
+
 /// Where the code comes to be.
-#[derive(Clone)]
 pub(super) enum Place {
     /// In the process of the build that is looked at.
-    Build,
+    Build { version: String },
     /// In processes of the engine's own programs.
     Worker(&'static Known),
     /// It was there before: a native twin for each guest, in this folder.
-    Native(PathBuf),
+    Native { folder: PathBuf, version: String },
 }
 
 /// A module, its input, and what is beside it.
@@ -122,7 +126,7 @@ impl Looker {
         let is_this = std::env::current_exe().is_ok_and(|this| this == self.build);
         let built = if is_this { Built::here(&registry) } else { Built::of(&self.build)? };
         let mut codes: Vec<Code> =
-            built.into_iter().map(|Built { id, version }| Code { id, version, place: Place::Build }).collect();
+            built.into_iter().map(|Built { id, version }| Code { id, place: Place::Build { version } }).collect();
         let mut absent = Vec::new();
         let folder = root.join(format!("target/native-{}-linux-musl", self.set.name()));
         for known in registry.known().filter(|known| known.has_workers()) {
@@ -131,14 +135,13 @@ impl Looker {
                     absent.push((known.id.to_string(), known.missing().unwrap_or_else(|| "it was not built".into())));
                 }
                 Some(Ok(set)) if set == self.set => {
-                    let (id, version) = (known.id.to_string(), registry.version(known));
-                    codes.push(Code { id, version, place: Place::Worker(known) });
+                    codes.push(Code { id: known.id.to_string(), place: Place::Worker(known) });
                 }
                 Some(_) => absent.push((known.id.to_string(), format!("its program is not for {}", self.set.name()))),
             }
         }
         match remuda_bench::engines::compiler_in(&folder) {
-            Some(version) => codes.push(Code { id: NATIVE.into(), version, place: Place::Native(folder) }),
+            Some(version) => codes.push(Code { id: NATIVE.into(), place: Place::Native { folder, version } }),
             None => absent.push((
                 NATIVE.into(),
                 format!(
@@ -164,11 +167,11 @@ impl Looker {
             timeout: self.timeout,
         };
         match &code.place {
-            Place::Build => {
+            Place::Build { .. } => {
                 let arguments = child_arguments(&code.id, call, &[]);
                 Ok(run(self.build.clone(), arguments, "told").run()?)
             }
-            Place::Native(twins) => {
+            Place::Native { folder: twins, .. } => {
                 let arguments = call.args.iter().map(Into::into).collect();
                 let run = run(twins.join(call.guest), arguments, "program");
                 let mut command = run.command()?;
@@ -205,11 +208,11 @@ impl Looker {
         let counts = folder.path().join("counts.json");
         let mut command = Command::new(&self.build);
         match &code.place {
-            Place::Native(twins) => {
+            Place::Native { folder: twins, .. } => {
                 command.args(["microarch-child", "native"]).arg(&counts).arg(twins.join(call.guest)).arg("--");
                 command.args(call.args).envs(call.env.iter().cloned());
             }
-            Place::Build | Place::Worker(_) => {
+            Place::Build { .. } | Place::Worker(_) => {
                 let mut option = OsString::from("--counts=");
                 option.push(&counts);
                 command.args(child_arguments(&code.id, call, &[option]));
@@ -222,28 +225,15 @@ impl Looker {
         let mut errors = tempfile::tempfile().context("there is no temporary folder")?;
         let stderr = errors.try_clone()?;
         let child = command.stdin(stdin).stdout(Stdio::null()).stderr(stderr).spawn();
-        let status = wait(child.context("this program cannot be started again")?, self.timeout)?;
+        let mut child = child.context("this program cannot be started again")?;
+        let Some(status) = wait(&mut child, self.timeout)? else {
+            bail!("it did not end within {} s, and was ended", self.timeout.as_secs_f64());
+        };
         if !status.success() {
             errors.rewind()?;
             bail!("{}", std::io::read_to_string(errors)?.trim_end());
         }
         Ok(serde_json::from_slice(&std::fs::read(&counts)?)?)
-    }
-}
-
-/// Waits for a process, and ends it if it takes too long.
-fn wait(mut child: Child, timeout: Duration) -> anyhow::Result<ExitStatus> {
-    let began = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if began.elapsed() >= timeout {
-            child.kill()?;
-            child.wait()?;
-            bail!("it did not end within {} s, and was ended", timeout.as_secs_f64());
-        }
-        std::thread::sleep(LOOK_EVERY);
     }
 }
 

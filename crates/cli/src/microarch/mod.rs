@@ -134,34 +134,39 @@ impl Microarch {
 
     /// Counts one module, and prints what was counted.
     fn one(&self, looker: &Looker, module: &Path, guests: &Path) -> anyhow::Result<ExitCode> {
-        let at = || module.display().to_string();
         let name = module.file_stem().unwrap_or_default().to_string_lossy();
         let call = Call { module, guest: &name, args: &self.args, env: &[], stdin: self.input.as_deref() };
-        std::fs::metadata(module).with_context(at)?;
+        std::fs::metadata(module).with_context(|| module.display().to_string())?;
         if self.counters {
-            return self.hardware(looker, &call, guests);
+            Counters::open().context("without --counters, caches and predictors are simulated")?;
+            let count = |code: &Code| {
+                let events = looker.count(code, &call)?;
+                Ok(HardwareCounted { engine: code.id.clone(), version: code.version(), events })
+            };
+            self.show(looker, module, guests, count, table::hardware)
+        } else {
+            let simulate = |code: &Code| {
+                let report = looker.simulate(code, &call)?.report;
+                Ok(Counted { engine: code.id.clone(), version: code.version(), report })
+            };
+            self.show(looker, module, guests, simulate, table::of)
         }
-        let mut counted = Vec::new();
-        for code in self.codes(looker, guests, |code| matches!(code.place, Place::Build))? {
-            let ran = looker.simulate(&code, &call).with_context(|| format!("{} on {}", at(), code.id))?;
-            counted.push(Counted { engine: code.id, version: code.version, report: ran.report });
-        }
-        let words = if self.json { serde_json::to_string_pretty(&counted)? + "\n" } else { table::of(&counted) };
-        print(&words)?;
-        Ok(ExitCode::SUCCESS)
     }
 
-    /// Counts one module with the processor's own counters, and prints what was counted.
-    fn hardware(&self, looker: &Looker, call: &Call<'_>, guests: &Path) -> anyhow::Result<ExitCode> {
-        Counters::open().context("without --counters, caches and predictors are simulated")?;
+    /// Has the code of each engine counted, and prints what was counted.
+    fn show<T: Serialize>(
+        &self,
+        looker: &Looker,
+        module: &Path,
+        guests: &Path,
+        count: impl Fn(&Code) -> anyhow::Result<T>,
+        table: fn(&[T]) -> String,
+    ) -> anyhow::Result<ExitCode> {
         let mut counted = Vec::new();
-        for code in self.codes(looker, guests, |code| matches!(code.place, Place::Build))? {
-            let at = || format!("{} on {}", call.module.display(), code.id);
-            let events = looker.count(&code, call).with_context(at)?;
-            counted.push(HardwareCounted { engine: code.id, version: code.version, events });
+        for code in self.codes(looker, guests, |code| matches!(code.place, Place::Build { .. }))? {
+            counted.push(count(&code).with_context(|| format!("{} on {}", module.display(), code.id))?);
         }
-        let words = if self.json { serde_json::to_string_pretty(&counted)? + "\n" } else { table::hardware(&counted) };
-        print(&words)?;
+        print(&if self.json { serde_json::to_string_pretty(&counted)? + "\n" } else { table(&counted) })?;
         Ok(ExitCode::SUCCESS)
     }
 

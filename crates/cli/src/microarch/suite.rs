@@ -54,10 +54,10 @@ impl Microarch {
 
 fn engine(code: &Code) -> Engine {
     let launch = match &code.place {
-        Place::Native(folder) => Launch::Native(folder.clone()),
-        Place::Build | Place::Worker(_) => Launch::Hosted,
+        Place::Native { folder, .. } => Launch::Native(folder.clone()),
+        Place::Build { .. } | Place::Worker(_) => Launch::Hosted,
     };
-    Engine { id: code.id.clone(), version: code.version.clone(), flags: String::new(), launch }
+    Engine { id: code.id.clone(), version: code.version(), flags: String::new(), launch }
 }
 
 /// Does something with the call that a subject stands for.

@@ -15,13 +15,7 @@ pub(super) fn section(sets: &[Set<'_>]) -> Section {
             .into(),
         ..Section::default()
     };
-    for set in sets {
-        section.claims.extend(claim(set));
-        section.parts.push(Part::Table(table(set)));
-    }
-    if section.claims.is_empty() {
-        section.claims.push(missing("Question", QUESTION, NOTHING));
-    }
+    fill(&mut section, sets, QUESTION, claim, table);
     section
 }
 
@@ -38,14 +32,9 @@ fn predictors(set: &Set<'_>) -> Vec<(String, u64)> {
 
 /// The mean over kernels of mispredictions of 100 conditional branches.
 fn percent(set: &Set<'_>, kernels: &[Workload], engine: &str, name: &str) -> Option<f64> {
-    let shares: Option<Vec<f64>> = kernels
-        .iter()
-        .map(|kernel| {
-            let one = set.one(kernel, engine)?;
-            Some(mispredictions(one, name)? as f64 * 100.0 / one.conditional_branches.max(1) as f64)
-        })
-        .collect();
-    shares.filter(|shares| !shares.is_empty()).map(|shares| shares.iter().sum::<f64>() / shares.len() as f64)
+    set.mean(kernels, engine, |one| {
+        Some(mispredictions(one, name)? as f64 * 100.0 / one.conditional_branches.max(1) as f64)
+    })
 }
 
 fn table(set: &Set<'_>) -> Table {

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::report::plot::{Line, Lines};
-use crate::row::SimulatedCache;
 
 const QUESTION: &str = "Larger first-level caches help one compiler's code more than another's.";
 /// Fewer misses for each 1000 instructions than this are drawn as this: the axis is logarithmic, and so few cost nothing.
@@ -11,11 +10,10 @@ const LEAST: f64 = 0.01;
 /// a processor that executes one instruction a cycle about 1 %.
 const FITS: f64 = 1.0;
 
-/// The caches of one kind, of a simulation.
-type Kind = fn(&Simulation) -> &[SimulatedCache];
+/// The kinds of caches, with their names in sentences.
 /// The suites, with their names in sentences.
 const SUITES: [(&str, &str); 2] = [(KERNELS, "PolyBench"), ("edge", "edge applications")];
-const KINDS: [(&str, Kind); 2] = [("instruction", |one| &one.instruction_caches), ("data", |one| &one.data_caches)];
+const KINDS: [(&str, Caches); 2] = [("instruction", |one| &one.instruction_caches), ("data", |one| &one.data_caches)];
 
 pub(super) fn section(sets: &[Set<'_>], palette: &Palette) -> Section {
     let mut section = Section {
@@ -40,7 +38,7 @@ pub(super) fn section(sets: &[Set<'_>], palette: &Palette) -> Section {
             let words = format!("Misses for each 1000 instructions by the size of the cache for each engine: {scope}");
             section.claims.push(claim(&scope, &lines));
             section.parts.push(Part::Heading(scope.clone()));
-            let ticks: Vec<f64> = sizes(set, of).into_iter().map(|size| size as f64).collect();
+            let ticks: Vec<f64> = set.cache_sizes(of).into_iter().map(|size| size as f64).collect();
             let plot = Lines {
                 palette,
                 lines: &lines,
@@ -61,16 +59,12 @@ pub(super) fn section(sets: &[Set<'_>], palette: &Palette) -> Section {
     section
 }
 
-fn sizes(set: &Set<'_>, of: Kind) -> BTreeSet<u64> {
-    set.all.iter().flat_map(|one| of(one)).map(|cache| cache.size_bytes).collect()
-}
-
-fn line(set: &Set<'_>, guests: &[Workload], engine: &str, of: Kind) -> Line {
+fn line(set: &Set<'_>, guests: &[Workload], engine: &str, of: Caches) -> Line {
     let point = |size: u64| {
         let rate = set.per_thousand(guests, engine, |one| misses(of(one), size))?.max(LEAST);
         Some((size as f64, rate, rate, rate))
     };
-    Line { engine: engine.to_owned(), points: sizes(set, of).into_iter().filter_map(point).collect() }
+    Line { engine: engine.to_owned(), points: set.cache_sizes(of).into_iter().filter_map(point).collect() }
 }
 
 fn claim(scope: &str, lines: &[Line]) -> Claim {
@@ -95,7 +89,7 @@ fn claim(scope: &str, lines: &[Line]) -> Claim {
     }
 }
 
-fn table(set: &Set<'_>, scope: &str, guests: &[Workload], of: Kind) -> Table {
+fn table(set: &Set<'_>, scope: &str, guests: &[Workload], of: Caches) -> Table {
     let row = |size: u64| {
         let cell = |engine: &String| {
             let rate = set.per_thousand(guests, engine, |one| misses(of(one), size));
@@ -109,7 +103,7 @@ fn table(set: &Set<'_>, scope: &str, guests: &[Workload], of: Kind) -> Table {
             "{scope}: misses for each 1000 instructions, mean over {} guests (and the sum of all misses)",
             guests.len()
         ),
-        rows: sizes(set, of).into_iter().map(row).collect(),
+        rows: set.cache_sizes(of).into_iter().map(row).collect(),
         columns: columns("Size", &set.engines),
         folded: true,
     }

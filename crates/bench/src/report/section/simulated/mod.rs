@@ -29,6 +29,9 @@ pub(super) fn sections(results: &Results, palette: &Palette) -> Vec<Section> {
     ]
 }
 
+/// The caches of one kind, of a simulation.
+type Caches = fn(&Simulation) -> &[crate::row::SimulatedCache];
+
 /// All counts for one instruction set.
 struct Set<'a> {
     target: &'static str,
@@ -83,22 +86,48 @@ impl<'a> Set<'a> {
         (!ratios.is_empty()).then(|| (crate::stats::geometric_mean(&ratios), ratios.len()))
     }
 
-    /// The mean over kernels of a count for each 1000 instructions.
+    /// The mean over guests of a number of an engine; `None` if a guest does not have it.
+    fn mean(&self, guests: &[Workload], engine: &str, number: impl Fn(&Simulation) -> Option<f64>) -> Option<f64> {
+        let numbers: Option<Vec<f64>> = guests.iter().map(|guest| self.one(guest, engine).and_then(&number)).collect();
+        numbers.filter(|numbers| !numbers.is_empty()).map(|numbers| numbers.iter().sum::<f64>() / numbers.len() as f64)
+    }
+
+    /// The sizes of the caches of one kind, in bytes.
+    fn cache_sizes(&self, of: Caches) -> BTreeSet<u64> {
+        self.all.iter().flat_map(|one| of(one)).map(|cache| cache.size_bytes).collect()
+    }
+
+    /// The mean over guests of a count for each 1000 instructions.
     fn per_thousand(
         &self,
-        kernels: &[Workload],
+        guests: &[Workload],
         engine: &str,
         count: impl Fn(&Simulation) -> Option<u64>,
     ) -> Option<f64> {
-        let rates: Option<Vec<f64>> =
-            kernels.iter().map(|kernel| self.one(kernel, engine).and_then(|one| rate(one, count(one)?))).collect();
-        rates.filter(|rates| !rates.is_empty()).map(|rates| rates.iter().sum::<f64>() / rates.len() as f64)
+        self.mean(guests, engine, |one| rate(one, count(one)?))
     }
 
     /// The engines whose code LLVM has made, the one to be compared with first: engines as in the paper, else native code.
     fn llvm(&self) -> Option<&str> {
         let is_here = |name: &&&str| self.engines.iter().any(|engine| engine == **name);
         ["wasmer.llvm", "wavm.llvm", NATIVE].iter().find(is_here).copied()
+    }
+}
+
+/// Fills a section with a claim and a table for each instruction set. Without any, it says that the question is open.
+fn fill(
+    section: &mut Section,
+    sets: &[Set<'_>],
+    question: &str,
+    claim: fn(&Set<'_>) -> Option<Claim>,
+    table: fn(&Set<'_>) -> Table,
+) {
+    for set in sets {
+        section.claims.extend(claim(set));
+        section.parts.push(Part::Table(table(set)));
+    }
+    if section.claims.is_empty() {
+        section.claims.push(missing("Question", question, NOTHING));
     }
 }
 

@@ -26,21 +26,13 @@ pub(super) fn section(sets: &[Set<'_>]) -> Section {
         ),
         ..Section::default()
     };
-    for set in sets {
-        section.claims.extend(claim(set));
-        section.parts.push(Part::Table(table(set)));
-    }
-    if section.claims.is_empty() {
-        section.claims.push(missing("Question", QUESTION, NOTHING));
-    }
+    fill(&mut section, sets, QUESTION, claim, table);
     section
 }
 
+/// The sizes that caches of both kinds have.
 fn sizes(set: &Set<'_>) -> BTreeSet<u64> {
-    let of = |caches: fn(&Simulation) -> &[crate::row::SimulatedCache]| -> BTreeSet<u64> {
-        set.all.iter().flat_map(|one| caches(one)).map(|cache| cache.size_bytes).collect()
-    };
-    &of(|one| &one.instruction_caches) & &of(|one| &one.data_caches)
+    &set.cache_sizes(|one| &one.instruction_caches) & &set.cache_sizes(|one| &one.data_caches)
 }
 
 /// The cycles of a guest on the model's core with caches of this size.
